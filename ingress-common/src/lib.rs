@@ -1,0 +1,2 @@
+//! What both halves share: `no_std`, no allocation, no IO.
+#![no_std]

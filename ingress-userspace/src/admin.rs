@@ -1,0 +1,1 @@
+//! Health, metrics and read-only dumps, on the control runtime.

@@ -1,0 +1,3 @@
+//! The roles: which stages each runs. The only module that wires stages and spawns top-level tasks.
+
+pub mod world;

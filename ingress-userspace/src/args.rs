@@ -1,0 +1,367 @@
+//! The command line: process settings only, never routing. `docs/reference/cli.md` is generated from it.
+//!
+//! Flags that ingress-nginx has keep their name and meaning.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// eBPF-accelerated ingress for Kubernetes on bare metal.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Roles and tools.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Agent, proxy and controller in one process: a folder of manifests, or a cluster.
+    Run(RunArgs),
+    /// The privileged half of a node: watches the cluster, loads the kernel programs, feeds the proxy.
+    Agent(AgentArgs),
+    /// The unprivileged half of a node: TLS and HTTP.
+    Proxy(ProxyArgs),
+    /// What one replica does for the cluster: status and Events.
+    Controller(ControllerArgs),
+    /// Reports what is wrong in manifests: object, field, value and fix.
+    Lint(LintArgs),
+    /// Prints the kernel maps and what they hold.
+    Maps(MapsArgs),
+    /// Says which mode each interface runs in and what the kernel counted.
+    Status(StatusArgs),
+    /// Asks the admin endpoint of a running process; exit code 0 when it says yes. For exec probes.
+    Probe(ProbeArgs),
+    /// Removes every trace from the kernel: links, programs, maps, routes.
+    Cleanup(CleanupArgs),
+    /// Prints a generated reference page or manifest (used by `cargo xtask gen`).
+    #[command(hide = true)]
+    Reference(ReferenceArgs),
+}
+
+/// How the kernel half is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArg {
+    /// The best that works, stepping down with one message each.
+    Auto,
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP in the network stack: works everywhere, slower.
+    XdpGeneric,
+    /// No kernel programs; the proxy listens on the served ports itself.
+    Userspace,
+}
+
+/// `text` or `json` log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Human-readable.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Logging, the same for every role.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// error, warn, info, debug or trace; or directives as `info,portcullis::bpf=debug`.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// Format of log lines.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// Where the world comes from and which part of it is ours.
+#[derive(Clone, Debug, Args)]
+pub struct SourceArgs {
+    /// Serve the objects in this folder (YAML and JSON, recursive) and follow changes, instead of a cluster.
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+    /// Kubeconfig of the cluster; default: KUBECONFIG, then the service account of the pod.
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub kubeconfig: Option<PathBuf>,
+    /// IngressClasses with this `spec.controller` are ours.
+    #[arg(long, value_name = "NAME", default_value = "portcullis.dev/ingress-controller")]
+    pub controller_class: Vec<String>,
+    /// Name of our class in the legacy annotation `kubernetes.io/ingress.class`.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    pub ingress_class: String,
+    /// Also serve Ingresses that name no class.
+    #[arg(long)]
+    pub watch_ingress_without_class: bool,
+    /// Only this namespace; default all.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// ConfigMap with cluster-wide settings, `namespace/name`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub configmap: Option<String>,
+    /// Service for requests that no rule matches, `namespace/name`; default: answer 404.
+    #[arg(long, value_name = "NS/NAME")]
+    pub default_backend_service: Option<String>,
+    /// Certificate for names that no other covers, `namespace/name`; default: self-signed.
+    #[arg(long, value_name = "NS/NAME")]
+    pub default_ssl_certificate: Option<String>,
+    /// Prefix of the annotations.
+    #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
+    pub annotations_prefix: String,
+}
+
+/// The kernel half.
+#[derive(Clone, Debug, Args)]
+pub struct DataplaneArgs {
+    /// How the kernel half is attached.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub mode: ModeArg,
+    /// Interfaces to attach to; default: those that carry the node's addresses.
+    #[arg(long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// Addresses of the node that are served (`node` addresses, and userspace mode); default 0.0.0.0 and [::].
+    #[arg(long, value_name = "ADDR")]
+    pub bind_address: Vec<IpAddr>,
+    /// Mount point of the BPF file system.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+    /// Name of this node; default: the host name.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: Option<String>,
+}
+
+/// Ports that clients connect to.
+#[derive(Clone, Debug, Args)]
+pub struct PortArgs {
+    /// Port for HTTP; 0: any free one, printed at start.
+    #[arg(long, default_value_t = 80)]
+    pub http_port: u16,
+    /// Port for HTTPS; 0: any free one, printed at start.
+    #[arg(long, default_value_t = 443)]
+    pub https_port: u16,
+}
+
+/// The L7 proxy.
+#[derive(Clone, Debug, Args)]
+pub struct WorkerArgs {
+    /// Worker threads; default: one per CPU.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<usize>,
+    /// Seconds between SIGTERM and the end of accepting: time for load balancers to notice.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub shutdown_grace_period: u64,
+    /// Seconds that open connections get to finish after SIGTERM.
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    pub drain_timeout: u64,
+    /// Access log: `-` for standard output, a file, or `off`.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub access_log: String,
+}
+
+/// Health and metrics.
+#[derive(Clone, Debug, Args)]
+pub struct AdminArgs {
+    /// Port for /healthz, /readyz and /metrics; 0: any free one, printed at start.
+    #[arg(long, default_value_t = 10254)]
+    pub healthz_port: u16,
+    /// Unix socket with the same endpoints and the read-only dumps.
+    #[arg(long, value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+}
+
+/// What the controller writes.
+#[derive(Clone, Debug, Args)]
+pub struct PublishArgs {
+    /// Write `.status.loadBalancer` of Ingresses.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub update_status: bool,
+    /// Addresses or host names to publish instead of VIPs or node addresses.
+    #[arg(long, value_name = "ADDR")]
+    pub publish_status_address: Vec<String>,
+    /// Publish the addresses of this Service, `namespace/name`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub publish_service: Option<String>,
+    /// Prefer internal over external node addresses.
+    #[arg(long)]
+    pub report_node_internal_ip_address: bool,
+    /// Name of the Lease that elects the writer.
+    #[arg(long, value_name = "NAME", default_value = "portcullis-leader")]
+    pub election_id: String,
+    /// Namespace of the Lease.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "default")]
+    pub election_namespace: String,
+    /// Identity in the Lease; default: host name and process id.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    pub identity: Option<String>,
+}
+
+/// `portcullis run`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "each field is a group of documented flags")]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub dataplane: DataplaneArgs,
+    #[command(flatten)]
+    pub ports: PortArgs,
+    #[command(flatten)]
+    pub workers: WorkerArgs,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `portcullis agent`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "each field is a group of documented flags")]
+pub struct AgentArgs {
+    /// Unix socket on which proxies connect.
+    #[arg(long, value_name = "PATH", default_value = "/run/portcullis/agent.sock")]
+    pub link_socket: PathBuf,
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub dataplane: DataplaneArgs,
+    #[command(flatten)]
+    pub ports: PortArgs,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `portcullis proxy`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "each field is a group of documented flags")]
+pub struct ProxyArgs {
+    /// Unix socket of the agent.
+    #[arg(long, value_name = "PATH", default_value = "/run/portcullis/agent.sock")]
+    pub link_socket: PathBuf,
+    #[command(flatten)]
+    pub workers: WorkerArgs,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// `portcullis controller`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "each field is a group of documented flags")]
+pub struct ControllerArgs {
+    #[command(flatten)]
+    pub source: SourceArgs,
+    #[command(flatten)]
+    pub ports: PortArgs,
+    #[command(flatten)]
+    pub publish: PublishArgs,
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// How a tool prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// Columns.
+    Table,
+    /// JSON.
+    Json,
+}
+
+/// `portcullis lint`.
+#[derive(Debug, Args)]
+pub struct LintArgs {
+    /// Folder or file to read.
+    #[arg(short = 'f', long = "filename", value_name = "DIR")]
+    pub filename: PathBuf,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
+    pub output: OutputFormat,
+    /// IngressClasses with this `spec.controller` are ours.
+    #[arg(long, value_name = "NAME", default_value = "portcullis.dev/ingress-controller")]
+    pub controller_class: Vec<String>,
+    /// Name of our class in the legacy annotation.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    pub ingress_class: String,
+    /// Also look at Ingresses that name no class.
+    #[arg(long)]
+    pub watch_ingress_without_class: bool,
+    /// Prefix of the annotations.
+    #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
+    pub annotations_prefix: String,
+}
+
+/// `portcullis maps`.
+#[derive(Debug, Args)]
+pub struct MapsArgs {
+    /// Only this map.
+    pub name: Option<String>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
+    pub output: OutputFormat,
+    /// Mount point of the BPF file system.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+}
+
+/// `portcullis status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
+    pub output: OutputFormat,
+    /// Mount point of the BPF file system.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+}
+
+/// `portcullis probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// `/healthz` or `/readyz`.
+    #[arg(default_value = "/readyz")]
+    pub path: String,
+    /// Unix socket to ask.
+    #[arg(long, value_name = "PATH", conflicts_with = "address")]
+    pub socket: Option<PathBuf>,
+    /// TCP address to ask.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10254")]
+    pub address: SocketAddr,
+}
+
+/// `portcullis cleanup`.
+#[derive(Debug, Args)]
+pub struct CleanupArgs {
+    /// Mount point of the BPF file system.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+}
+
+/// `portcullis reference`.
+#[derive(Debug, Args)]
+pub struct ReferenceArgs {
+    /// Which page.
+    #[arg(value_enum)]
+    pub page: ReferencePage,
+}
+
+/// The generated pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReferencePage {
+    /// docs/reference/annotations.md
+    Annotations,
+    /// docs/reference/metrics.md
+    Metrics,
+    /// docs/reference/bpf-maps.md
+    BpfMaps,
+    /// docs/reference/cli.md
+    Cli,
+    /// charts/portcullis/crds/*.yaml
+    Crds,
+}

@@ -1,0 +1,1 @@
+//! Stage 6: desired kernel state → the kernel. The only module that knows aya.

@@ -1,0 +1,1 @@
+//! Commands that are not roles, one file each.

@@ -1,0 +1,1 @@
+//! Stage 4: the model → what workers read and what the kernel maps hold. Pure.

@@ -1,0 +1,1 @@
+//! What one replica does for the cluster: Lease, status, Events.

@@ -1,0 +1,103 @@
+//! The typed messages between agent and proxy.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Model;
+
+/// Counts published models, from 1; names a build in logs, metrics and dumps.
+pub type ModelVersion = u64;
+
+/// From the agent to a proxy.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum ToProxy {
+    /// First message of a connection: where to listen.
+    Listen(ListenPlan),
+    /// The state of the world; replaces the one before.
+    Model {
+        /// Its number.
+        version: ModelVersion,
+        /// The whole model.
+        model: Arc<Model>,
+    },
+}
+
+/// Where the proxy binds, decided by the agent, which alone knows the data plane's mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ListenPlan {
+    /// `userspace` mode: bind the served ports themselves, SO_REUSEPORT.
+    Ports {
+        /// Addresses to bind, each with every listener's port.
+        addresses: Vec<std::net::IpAddr>,
+    },
+    /// Kernel modes: bind loopback sockets, all of one listener in one SO_REUSEPORT group, and hand them over.
+    Handover {
+        /// For each listener, the port of its group when an earlier proxy still holds it; 0: any free port.
+        group_ports: Vec<GroupPort>,
+    },
+}
+
+/// The loopback port of a listener's SO_REUSEPORT group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupPort {
+    /// Name of the listener.
+    pub listener: String,
+    /// Loopback port, 0 for any.
+    pub port: u16,
+}
+
+/// From a proxy to the agent.
+#[derive(Debug)]
+pub enum ToAgent {
+    /// First message of a connection.
+    Hello(Hello),
+    /// Listening sockets of this proxy, all that it has; replaces an earlier hand-over of the same process.
+    Sockets(Vec<HandedSocket>),
+    /// After each model: what came of it.
+    Report(ProxyReport),
+    /// No new connections from now on: free the slots of this process.
+    Draining,
+}
+
+/// Who the proxy is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Process id as the proxy sees it; only for logs.
+    pub pid: u32,
+    /// Worker threads, each with one socket per listener and family.
+    pub workers: u32,
+    /// Version of the binary.
+    pub build: String,
+}
+
+/// One listening socket, duplicated into the agent.
+#[derive(Debug)]
+pub struct HandedSocket {
+    /// What it is.
+    pub about: SocketAbout,
+    /// The socket itself.
+    pub socket: OwnedFd,
+}
+
+/// What a handed-over socket is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketAbout {
+    /// Name of the listener it serves.
+    pub listener: String,
+    /// Worker that accepts from it, from 0.
+    pub worker: u32,
+    /// Address it is bound to (loopback, the group's port).
+    pub bound: SocketAddr,
+}
+
+/// What a proxy made of a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyReport {
+    /// The model it speaks of.
+    pub version: ModelVersion,
+    /// Parts that could not be compiled, each already degraded to a refusal; text for the log.
+    pub refused: Vec<String>,
+}

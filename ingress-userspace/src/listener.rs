@@ -1,0 +1,1 @@
+//! Sockets: bind, hand over, accept.

@@ -1,0 +1,39 @@
+//! Stage 3, the intermediate representation: what the cluster asks for, as plain data.
+//!
+//! It is shaped for Gateway API, of which Ingress is a special case: *listener* → *host* → *route* → *backend* →
+//! *endpoints*. No Kubernetes types, no IO, nothing compiled; it crosses the unix socket from agent to proxy as serde
+//! data. Maps are ordered, so that equal worlds give equal bytes. Nothing here says how a setting was spelled.
+
+pub mod backend;
+pub mod certificate;
+pub mod edge;
+pub mod host;
+pub mod listener;
+pub mod policy;
+pub mod render;
+pub mod route;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use backend::{Backend, BackendId};
+use certificate::{Certificate, CertificateId};
+use edge::Edge;
+use host::Host;
+use listener::Listener;
+
+/// Everything the data plane does, resolved: no reference in it points outside of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// What is listened on, by order of port. Ingress has two implicit listeners, `http` and `https`.
+    pub listeners: Vec<Listener>,
+    /// Virtual hosts, ordered by pattern. A pattern stands once per listener set.
+    pub hosts: Vec<Host>,
+    /// Backends that routes refer to.
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// Certificates that hosts and listeners refer to.
+    pub certificates: BTreeMap<CertificateId, Certificate>,
+    /// What the kernel does with packets, and which addresses are ours.
+    pub edge: Edge,
+}

@@ -1,0 +1,68 @@
+//! A backend: one port of a Service, with the endpoints that serve it.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Identity of a backend. Ordered, so that models compare and print stably.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BackendId {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// The port as the route names it: a number or a name.
+    pub port: String,
+}
+
+impl std::fmt::Display for BackendId {
+    /// The upstream name of access logs and metrics: `<namespace>-<service>-<port>`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}-{}", self.namespace, self.service, self.port)
+    }
+}
+
+/// A Service port and its endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Why there may be no endpoint.
+    pub state: BackendState,
+    /// How it is spoken to.
+    pub protocol: BackendProtocol,
+    /// Ordered by address, no duplicates.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// Whether the Service behind a backend could be resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackendState {
+    /// The Service and its port exist.
+    Resolved,
+    /// The Service does not exist, or has no such port.
+    Missing,
+}
+
+/// The protocol towards the endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BackendProtocol {
+    /// HTTP/1.1 over cleartext TCP.
+    Http,
+}
+
+/// One address that serves a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it takes new requests.
+    pub condition: EndpointCondition,
+}
+
+/// What the EndpointSlice says of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EndpointCondition {
+    /// Takes new requests.
+    Ready,
+    /// Terminating but still serving: used only when no endpoint is ready.
+    Terminating,
+}

@@ -1,0 +1,31 @@
+//! A virtual host: a name, its certificate and its routes.
+
+use serde::{Deserialize, Serialize};
+
+use super::certificate::CertificateId;
+use super::listener::ListenerName;
+use super::route::Route;
+
+/// Which `Host` (`:authority`) values a virtual host serves. Lower case, without port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum HostPattern {
+    /// Exactly this name.
+    Exact(String),
+    /// `*.` + this suffix: exactly one label before it, never the apex. The suffix is stored without `*.`.
+    Wildcard(String),
+    /// Every name that nothing more specific serves.
+    Any,
+}
+
+/// The routes and the certificate of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// The names it serves.
+    pub pattern: HostPattern,
+    /// The listeners it is attached to.
+    pub listeners: Vec<ListenerName>,
+    /// Certificate for handshakes whose SNI matches the pattern; `None`: the listener's default.
+    pub certificate: Option<CertificateId>,
+    /// In order of precedence: the first that matches serves the request. The last is often a catch-all.
+    pub routes: Vec<Route>,
+}

@@ -1,0 +1,86 @@
+//! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The policies of one route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policies {
+    /// Set when a policy could not be compiled or was refused: the route answers 503 (fail closed).
+    pub deny: Option<Deny>,
+    /// Redirect cleartext requests to HTTPS.
+    pub https_redirect: Option<HttpsRedirect>,
+    /// Only these sources; others get 403.
+    pub allow_list: Option<AllowList>,
+    /// Requests per source.
+    pub rate_limit: Option<RateLimit>,
+    /// Size of the request body.
+    pub body_limit: BodyLimit,
+    /// Replacement of the path before the request goes upstream.
+    pub rewrite: Option<Rewrite>,
+    /// Deadlines towards the backend.
+    pub timeouts: Timeouts,
+}
+
+/// Stands in for a policy that cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deny {
+    /// What was refused, for the log; never sent to clients.
+    pub reason: String,
+}
+
+/// Redirect from cleartext to HTTPS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpsRedirect {
+    /// Status of the redirect: 308 unless configured.
+    pub status: u16,
+}
+
+/// Sources that may use a route; others get 403.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowList {
+    /// Canonical networks (no host bits), never empty.
+    pub sources: Vec<IpNet>,
+}
+
+/// A leaky bucket per client address, shared by all routes with the same `bucket`, all workers of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Identity of the set of buckets: one per Ingress (`namespace/name`).
+    pub bucket: String,
+    /// Requests per second, at least 1.
+    pub requests_per_second: u32,
+    /// Requests above the rate that are let through at once: nginx's `burst`, rate × multiplier.
+    pub burst: u32,
+    /// Status of a refused request: 503 unless configured.
+    pub status: u16,
+}
+
+/// Largest request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BodyLimit {
+    /// Bytes; `None` is unlimited. Larger bodies get 413.
+    pub max_bytes: Option<u64>,
+}
+
+/// What the backend sees as path; the query is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewrite {
+    /// Matched case-insensitively against the normal path, anchored at the start; its captures fill `$1`…`$9`.
+    pub pattern: String,
+    /// The new path, `$1`…`$9` stand for captures.
+    pub replacement: String,
+}
+
+/// Deadlines towards the backend. Send and read are gaps between two operations, not totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// Establishing the connection.
+    pub connect: Duration,
+    /// Between two writes of the request.
+    pub send: Duration,
+    /// Between two reads of the response.
+    pub read: Duration,
+}

@@ -1,0 +1,1 @@
+//! Certificates by SNI and the server side of TLS.

@@ -1,0 +1,1 @@
+//! Endpoints: choice and connections.

@@ -1,0 +1,1 @@
+//! What every tier uses: rigs, scripted backends, clients.
