@@ -1,4 +1,47 @@
-//! `cargo xtask`: set-up, build, demo, tests and generated pages.
+//! `cargo xtask`: set-up, build, demo, tests, checks and generated pages.
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
-fn main() {}
+mod demo;
+mod generate;
+mod lint;
+mod shell;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Shows both halves at work: namespaces, kernel programs, a manifest folder, requests. Does its own set-up.
+    Demo(demo::DemoArgs),
+    /// Runs the test tiers (default: all), least powerful first. Does its own set-up.
+    Test(test::TestArgs),
+    /// Formatting, clippy, licences and bans, tidy, generated pages.
+    Lint,
+    /// The rules no compiler checks: layers, file sizes, one name per feature.
+    Tidy,
+    /// Writes the reference pages and CRDs from the code.
+    Gen {
+        /// Write nothing; fail when a page differs from the code.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Lint => lint::run(),
+        Task::Tidy => tidy::run(),
+        Task::Gen { check } => generate::run(check),
+    }
+}

@@ -1,0 +1,28 @@
+//! `cargo xtask demo`: builds what the demo needs and runs it. The script itself is `tests/demo/main.rs`.
+
+use std::process::Command;
+
+use clap::Args;
+
+use crate::shell;
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Leave everything running afterwards and print commands to try; Ctrl-C ends it.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Builds the binary and the demo, then runs the demo.
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    shell::run(shell::cargo().args([
+        "build",
+        "--quiet",
+        "--package",
+        "ingress-userspace",
+        "--package",
+        "ingress-tests",
+    ]))?;
+    let demo = crate::generate::binary("debug").with_file_name("portcullis-demo");
+    shell::run(Command::new(demo).args(args.keep.then_some("--keep")))
+}

@@ -1,0 +1,107 @@
+//! `cargo xtask test [TIER...]`: the tiers, each with what it needs.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+
+use crate::shell;
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Only these tiers; default: all.
+    tiers: Vec<Tier>,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+/// Test tiers, least powerful first.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Tier {
+    /// Inside the crates.
+    Unit,
+    /// Objects → model, golden files.
+    Translate,
+    /// The proxy in process, over loopback.
+    Proxy,
+    /// Single packets through the kernel programs (root).
+    Packet,
+    /// Network namespaces (root).
+    Datapath,
+    /// The chart, rendered by helm.
+    Chart,
+    /// A real kube-apiserver with two nodes (root).
+    Cluster,
+}
+
+impl Tier {
+    const ALL: [Self; 7] =
+        [Self::Unit, Self::Translate, Self::Proxy, Self::Packet, Self::Datapath, Self::Chart, Self::Cluster];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Unit => "unit",
+            Self::Translate => "translate",
+            Self::Proxy => "proxy",
+            Self::Packet => "packet",
+            Self::Datapath => "datapath",
+            Self::Chart => "chart",
+            Self::Cluster => "cluster",
+        }
+    }
+
+    fn needs_root(self) -> bool {
+        matches!(self, Self::Packet | Self::Datapath | Self::Cluster)
+    }
+
+    fn command(self) -> Command {
+        let mut cargo = shell::cargo();
+        cargo.args(["test", "--quiet"]);
+        match self {
+            Self::Unit => cargo.args(["--package", "ingress-common", "--package", "ingress-userspace"]),
+            tier => cargo.args(["--package", "ingress-tests", "--test", tier.name()]),
+        };
+        if self == Self::Unit {
+            cargo.args(["--package", "xtask", "--package", "ingress-tests", "--lib", "--bins"]);
+        }
+        cargo
+    }
+}
+
+/// Runs the tiers in order; a tier named in `INGRESS_TEST_SKIP` (comma-separated) is skipped, loudly.
+pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
+    let skipped = std::env::var("INGRESS_TEST_SKIP").unwrap_or_default();
+    let chosen = if args.tiers.is_empty() { Tier::ALL.to_vec() } else { args.tiers.clone() };
+    let mut failed = Vec::new();
+    for tier in chosen {
+        let name = tier.name();
+        if skipped.split(',').any(|skip| skip.trim() == name) {
+            println!("== {name}: SKIPPED because INGRESS_TEST_SKIP names it");
+            continue;
+        }
+        println!("== {name}");
+        if tier.needs_root() && !shell::is_root() {
+            println!(
+                "{name}: needs root for network namespaces and BPF; run as root or set INGRESS_TEST_SKIP={name}"
+            );
+            failed.push(name);
+            continue;
+        }
+        let started = Instant::now();
+        let mut command = tier.command();
+        if let Some(filter) = &args.filter {
+            command.arg(filter);
+        }
+        if let Err(error) = shell::run(&mut command) {
+            println!("{error}");
+            failed.push(name);
+        }
+        println!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
