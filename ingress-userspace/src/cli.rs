@@ -1,1 +1,3 @@
 //! Commands that are not roles, one file each.
+
+pub mod reference;

@@ -1,1 +1,3 @@
 //! What every tier uses: rigs, scripted backends, clients.
+
+pub mod netns;
