@@ -1,0 +1,206 @@
+//! The packet decision: what a packet is and what was found about it, to a verdict. Pure.
+//!
+//! Precedence: deny, allow-only, then limits, which only new connections meet and exempt sources never. Lists are
+//! applied to everything for a served address, ping and fragments included, so that no detour reaches the stack.
+
+use crate::flow::{Flow, Payload};
+use crate::maps::{AclVal, VipVal};
+use crate::verdict::{Reason, Verdict};
+
+/// What `vips` says about a packet's destination.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// Not ours.
+    Foreign,
+    /// The address is ours, this port is not served (or there is none to see).
+    Address(&'a VipVal),
+    /// Address, port and protocol are served.
+    Served(&'a VipVal),
+}
+
+/// What the lists say about a packet's source: flags of [`AclVal`], 0 where no entry matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// From the entries for all addresses.
+    pub all: u32,
+    /// From the entries of the destination's scope.
+    pub scope: u32,
+}
+
+/// Decides. `charge` is asked at most once, only for a new connection to a limited address that everything else admits;
+/// it charges every limit of the address and says whether all of them have room.
+#[inline(always)]
+pub fn decide(
+    flow: &Flow,
+    target: Target<'_>,
+    listed: Listed,
+    charge: impl FnOnce(&VipVal) -> bool,
+) -> Verdict {
+    let (vip, is_served) = match target {
+        Target::Foreign => return Verdict { vip_id: 0, reason: foreign(flow.payload) },
+        Target::Address(vip) => (vip, false),
+        Target::Served(vip) => (vip, true),
+    };
+    let reason = match refused(vip, listed) {
+        Some(reason) => reason,
+        None if is_served => admitted(flow.payload, vip, listed, charge),
+        None => unserved(flow.payload),
+    };
+    Verdict { vip_id: vip.vip_id, reason }
+}
+
+#[inline(always)]
+fn foreign(payload: Payload) -> Reason {
+    match payload {
+        Payload::Cut => Reason::Truncated,
+        _ => Reason::Foreign,
+    }
+}
+
+/// The lists' refusal, if they refuse.
+#[inline(always)]
+pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
+    if (listed.all | listed.scope) & AclVal::DENY != 0 {
+        return Some(Reason::Denied);
+    }
+    let outside_all = vip.flags & VipVal::ALLOW_ONLY_ALL != 0 && listed.all & AclVal::ALLOW == 0;
+    let outside_scope = vip.flags & VipVal::ALLOW_ONLY_SCOPE != 0 && listed.scope & AclVal::ALLOW == 0;
+    if outside_all || outside_scope {
+        return Some(Reason::NotAllowed);
+    }
+    None
+}
+
+/// A served address without a served port.
+#[inline(always)]
+fn unserved(payload: Payload) -> Reason {
+    match payload {
+        Payload::TcpOpen(_) | Payload::Tcp(_) | Payload::Udp(_) => Reason::UnservedPort,
+        Payload::Other => Reason::OtherProtocol,
+        Payload::Fragment => Reason::Fragment,
+        Payload::LongChain => Reason::LongChain,
+        Payload::Cut => Reason::Truncated,
+    }
+}
+
+/// A served port, and the lists do not refuse.
+#[inline(always)]
+fn admitted(payload: Payload, vip: &VipVal, listed: Listed, charge: impl FnOnce(&VipVal) -> bool) -> Reason {
+    if !matches!(payload, Payload::TcpOpen(_)) {
+        return Reason::Admitted;
+    }
+    if vip.flags & VipVal::PAUSED != 0 {
+        return Reason::Paused;
+    }
+    if (listed.all | listed.scope) & AclVal::EXEMPT != 0 {
+        return Reason::Exempt;
+    }
+    if vip.flags & VipVal::LIMIT != 0 && !charge(vip) {
+        return Reason::OverLimit;
+    }
+    Reason::Opened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::v4_mapped;
+    use crate::verdict::Action;
+
+    const ALLOW: u32 = AclVal::ALLOW;
+    const DENY: u32 = AclVal::DENY;
+    const EXEMPT: u32 = AclVal::EXEMPT;
+
+    fn flow(payload: Payload) -> Flow {
+        Flow { source: v4_mapped([198, 18, 0, 1]), destination: v4_mapped([198, 18, 100, 1]), payload }
+    }
+
+    fn vip(flags: u32) -> VipVal {
+        VipVal { vip_id: 7, flags, scope: 3, first_limit: 0, limits: 1 }
+    }
+
+    fn open(flags: u32, all: u32, scope: u32, has_room: bool) -> Reason {
+        let vip = vip(flags);
+        decide(&flow(Payload::TcpOpen(80)), Target::Served(&vip), Listed { all, scope }, |_| has_room).reason
+    }
+
+    #[test]
+    fn deny_beats_everything_in_either_scope() {
+        for (all, scope) in
+            [(DENY, 0), (0, DENY), (DENY | ALLOW | EXEMPT, ALLOW | EXEMPT), (ALLOW, DENY | ALLOW)]
+        {
+            assert_eq!(open(VipVal::ALLOW_ONLY_ALL | VipVal::LIMIT, all, scope, true), Reason::Denied);
+        }
+    }
+
+    #[test]
+    fn allow_lists_of_both_scopes_intersect() {
+        let both = VipVal::ALLOW_ONLY_ALL | VipVal::ALLOW_ONLY_SCOPE;
+        assert_eq!(open(both, ALLOW, ALLOW, true), Reason::Opened);
+        assert_eq!(open(both, ALLOW, 0, true), Reason::NotAllowed);
+        assert_eq!(open(both, 0, ALLOW, true), Reason::NotAllowed);
+        assert_eq!(open(VipVal::ALLOW_ONLY_SCOPE, 0, ALLOW, true), Reason::Opened);
+        assert_eq!(open(VipVal::ALLOW_ONLY_ALL, 0, ALLOW, true), Reason::NotAllowed);
+    }
+
+    #[test]
+    fn exempt_skips_limits_and_nothing_else() {
+        assert_eq!(open(VipVal::LIMIT, EXEMPT, 0, false), Reason::Exempt);
+        assert_eq!(open(VipVal::LIMIT, 0, EXEMPT, false), Reason::Exempt);
+        assert_eq!(open(VipVal::LIMIT | VipVal::ALLOW_ONLY_ALL, EXEMPT, 0, false), Reason::NotAllowed);
+        assert_eq!(open(VipVal::LIMIT | VipVal::PAUSED, EXEMPT, 0, false), Reason::Paused);
+    }
+
+    #[test]
+    fn limits_meet_new_connections_only() {
+        let vip = vip(VipVal::LIMIT);
+        for payload in [Payload::Tcp(80), Payload::Udp(80)] {
+            let charged = |_: &VipVal| -> bool { panic!("charged for {payload:?}") };
+            let verdict = decide(&flow(payload), Target::Served(&vip), Listed::default(), charged);
+            assert_eq!(verdict, Verdict { vip_id: 7, reason: Reason::Admitted });
+        }
+        assert_eq!(open(VipVal::LIMIT, 0, 0, false), Reason::OverLimit);
+        assert_eq!(open(VipVal::LIMIT, 0, 0, true), Reason::Opened);
+        assert_eq!(open(0, 0, 0, false), Reason::Opened, "an address without limits charges nothing");
+    }
+
+    #[test]
+    fn a_refused_source_costs_no_token() {
+        let vip = vip(VipVal::LIMIT);
+        let charged = |_: &VipVal| -> bool { panic!("charged") };
+        let listed = Listed { all: DENY, scope: 0 };
+        let verdict = decide(&flow(Payload::TcpOpen(80)), Target::Served(&vip), listed, charged);
+        assert_eq!(verdict.action(), Action::Drop);
+    }
+
+    #[test]
+    fn lists_hold_for_every_packet_of_a_served_address() {
+        let vip = vip(0);
+        let payloads = [
+            (Payload::TcpOpen(22), Reason::UnservedPort),
+            (Payload::Tcp(22), Reason::UnservedPort),
+            (Payload::Udp(53), Reason::UnservedPort),
+            (Payload::Other, Reason::OtherProtocol),
+            (Payload::Fragment, Reason::Fragment),
+            (Payload::LongChain, Reason::LongChain),
+            (Payload::Cut, Reason::Truncated),
+        ];
+        for (payload, reason) in payloads {
+            let passed = decide(&flow(payload), Target::Address(&vip), Listed::default(), |_| true);
+            assert_eq!(passed, Verdict { vip_id: 7, reason });
+            assert_eq!(passed.action(), Action::Pass);
+            let denied =
+                decide(&flow(payload), Target::Address(&vip), Listed { all: 0, scope: DENY }, |_| true);
+            assert_eq!(denied.reason, Reason::Denied);
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_passes_whatever_the_lists_say() {
+        for payload in [Payload::TcpOpen(80), Payload::Other, Payload::Fragment, Payload::Cut] {
+            let verdict =
+                decide(&flow(payload), Target::Foreign, Listed { all: DENY, scope: DENY }, |_| false);
+            assert_eq!((verdict.vip_id, verdict.action()), (0, Action::Pass));
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Keys made from a packet's source: buckets by source prefix, lists by longest prefix within a scope.
+
+use crate::flow::{Addr, v4_of};
+
+/// The scope of list entries that hold for every served address.
+pub const SCOPE_ALL: u32 = 0;
+
+/// The part of a source that a limit counts as one: an IPv4 address, the /64 of an IPv6 address (what one subscriber
+/// gets; anything longer could be changed per packet).
+#[inline(always)]
+pub const fn limited_source(source: &Addr) -> Addr {
+    if v4_of(source).is_some() {
+        return *source;
+    }
+    let [a, b, c, d, e, f, g, h, ..] = *source;
+    [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Key of `buckets`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SrcKey {
+    /// The source, see [`limited_source`].
+    pub addr: Addr,
+    /// `Limit::bucket` of the limit that counts.
+    pub bucket: u32,
+}
+const _: () = assert!(size_of::<SrcKey>() == 16 + 4);
+
+/// Data of an `acl4` key, after the prefix length (32 bits of scope + those of the address).
+///
+/// The scope is big endian: the trie compares bytes from the left, and the dump stays readable.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Acl4Key {
+    /// [`SCOPE_ALL`], or `VipVal::scope`; big endian.
+    pub scope: [u8; 4],
+    /// IPv4 source address, as on the wire.
+    pub addr: [u8; 4],
+}
+const _: () = assert!(size_of::<Acl4Key>() == 4 + 4);
+
+/// Data of an `acl6` key, as [`Acl4Key`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Acl6Key {
+    /// [`SCOPE_ALL`], or `VipVal::scope`; big endian.
+    pub scope: [u8; 4],
+    /// IPv6 source address, as on the wire.
+    pub addr: Addr,
+}
+const _: () = assert!(size_of::<Acl6Key>() == 4 + 16);
+
+/// Bits of scope that stand before the address in a list key.
+pub const SCOPE_BITS: u32 = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::addr_of;
+
+    fn source(text: &str) -> Addr {
+        limited_source(&addr_of(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_is_one_source() {
+        assert_eq!(source("2001:db8:1:2::1"), source("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(source("2001:db8:1:2::1"), source("2001:db8:1:3::1"));
+    }
+
+    #[test]
+    fn every_ipv4_address_is_its_own_source() {
+        assert_ne!(source("198.18.0.1"), source("198.18.0.2"));
+    }
+}
