@@ -1,1 +1,6 @@
-//! Access log, logging, metrics.
+//! What operators see: the access log, the process log, metrics.
+//!
+//! Nothing here runs on the request path beyond adding to counters and appending to a buffer that belongs to the worker.
+
+pub mod logging;
+pub mod metrics;

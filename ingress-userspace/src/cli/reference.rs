@@ -1,6 +1,7 @@
 //! `portcullis reference PAGE`: the generated pages, one file each.
 
 pub mod command_line;
+pub mod metrics;
 
 use crate::args::ReferencePage;
 
@@ -8,6 +9,7 @@ use crate::args::ReferencePage;
 pub fn page(page: ReferencePage) -> String {
     match page {
         ReferencePage::Cli => command_line::command_line_page(),
+        ReferencePage::Metrics => metrics::metrics_page(),
         _ => String::new(),
     }
 }

@@ -1,0 +1,369 @@
+//! Every metric, declared once: name, kind, labels, help. `docs/reference/metrics.md` is rendered from this table, and
+//! `/metrics` from the same declarations, so that neither can name a metric that the other does not have.
+//!
+//! Sources register a collector; it is called when somebody scrapes, never on the request path. The names under
+//! `nginx_ingress_controller_` are those that existing dashboards and alerts query; each is filled with the same meaning.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// How a metric's samples are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; starts at 0 with the process.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets, with sum and count.
+    Histogram,
+}
+
+/// A metric's declaration.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name, as scraped.
+    pub name: &'static str,
+    /// How it is read.
+    pub kind: Kind,
+    /// Names of its labels, in order.
+    pub labels: &'static [&'static str],
+    /// One sentence.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($constant:ident: $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $constant: Metric =
+                Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };
+        )*
+        /// All metrics, in the order of the reference page.
+        pub static METRICS: &[&Metric] = &[$(&$constant),*];
+    };
+}
+
+metrics! {
+    REQUESTS: Counter "nginx_ingress_controller_requests"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Client requests answered, by route and status.";
+    REQUEST_DURATION: Histogram "nginx_ingress_controller_request_duration_seconds"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Time from the first byte of a request to the last byte of its response.";
+    RESPONSE_DURATION: Histogram "nginx_ingress_controller_response_duration_seconds"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Time spent on receiving the response from the backend.";
+    HEADER_DURATION: Histogram "nginx_ingress_controller_header_duration_seconds"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Time until the first header of the backend's response.";
+    CONNECT_DURATION: Histogram "nginx_ingress_controller_connect_duration_seconds"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Time spent on establishing a connection to the backend; 0 when an idle one was used.";
+    REQUEST_SIZE: Histogram "nginx_ingress_controller_request_size"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Bytes of a request, head and body.";
+    RESPONSE_SIZE: Histogram "nginx_ingress_controller_response_size"
+        ["status", "method", "path", "namespace", "ingress", "service", "canary", "host"]
+        "Bytes of a response's body.";
+    CONNECTIONS: Gauge "nginx_ingress_controller_nginx_process_connections"
+        ["state"]
+        "Client connections that are open, by state.";
+    CONNECTIONS_TOTAL: Counter "nginx_ingress_controller_nginx_process_connections_total"
+        ["state"]
+        "Client connections accepted, and those of them that were handled.";
+    REQUESTS_TOTAL: Counter "nginx_ingress_controller_nginx_process_requests_total"
+        []
+        "Client requests, including those that no route took.";
+    RESIDENT_MEMORY: Gauge "nginx_ingress_controller_nginx_process_resident_memory_bytes"
+        []
+        "Resident memory of the process.";
+    CPU_SECONDS: Counter "nginx_ingress_controller_nginx_process_cpu_seconds_total"
+        []
+        "Processor time that the process used.";
+    CERTIFICATE_EXPIRY: Gauge "nginx_ingress_controller_ssl_expire_time_seconds"
+        ["namespace", "secret_name", "host", "identifier"]
+        "When a served certificate expires, in seconds since the epoch.";
+    LAST_RELOAD_SUCCESSFUL: Gauge "nginx_ingress_controller_config_last_reload_successful"
+        []
+        "Whether every part of the newest configuration could be compiled: 1 or 0.";
+    BUILD_INFO: Gauge "portcullis_build_info"
+        ["version"]
+        "The version of the binary; always 1.";
+    MODEL_VERSION: Gauge "portcullis_model_version"
+        []
+        "Number of the configuration that workers serve; 0 before the first.";
+    REFUSED_PARTS: Gauge "portcullis_config_refused_parts"
+        []
+        "Parts of the newest configuration that could not be compiled and answer 503.";
+    GATE_REFUSED: Counter "portcullis_gate_refused_total"
+        ["reason"]
+        "Requests refused before routing, by reason.";
+    PROXY_ERRORS: Counter "portcullis_proxy_errors_total"
+        ["source", "reason"]
+        "Requests that ended in an error of the proxy, by whose fault it was and reason.";
+    ACCEPT_REFUSED: Counter "portcullis_accept_refused_total"
+        ["reason"]
+        "Connections closed at accept by an EdgePolicy, by reason.";
+    ACCEPT_ERRORS: Counter "portcullis_accept_errors_total"
+        []
+        "Failed accepts; the loop pauses when file descriptors run out.";
+    TLS_HANDSHAKES: Counter "portcullis_tls_handshakes_total"
+        ["result"]
+        "TLS handshakes with clients, by result.";
+    UPSTREAM_CONNECTIONS: Counter "portcullis_upstream_connections_total"
+        ["result"]
+        "Attempts to use a connection to an endpoint: new, reused or failed.";
+    UPSTREAM_RETRIES: Counter "portcullis_upstream_retries_total"
+        []
+        "Second and later attempts to send a request.";
+    RATE_LIMITED: Counter "portcullis_rate_limited_total"
+        []
+        "Requests refused by a request rate limit.";
+    ACCESS_LOG_DROPPED: Counter "portcullis_access_log_dropped_total"
+        []
+        "Access log lines dropped because the writer could not keep up.";
+    PANICS: Counter "portcullis_request_panics_total"
+        []
+        "Requests that ended in a defect of the proxy and were answered with 500.";
+    PACKETS: Counter "portcullis_packets_total"
+        ["reason"]
+        "Packets by the reason for which the kernel program let them go or dropped them.";
+    DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
+        ["interface", "mode"]
+        "How the kernel half is attached to an interface; 1 for the mode in use.";
+    MAP_ENTRIES: Gauge "portcullis_map_entries"
+        ["map"]
+        "Entries of a kernel map.";
+}
+
+/// Upper bounds of duration buckets, seconds: those of ingress-nginx.
+pub static DURATION_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// Upper bounds of size buckets, bytes.
+pub static SIZE_BUCKETS: [f64; 7] = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
+
+/// Observations in buckets. Kept by one writer, merged at scrape.
+#[derive(Clone, Debug)]
+pub struct Histogram {
+    bounds: &'static [f64],
+    counts: [u64; 12],
+    sum: f64,
+}
+
+impl Histogram {
+    /// An empty histogram over these upper bounds (at most 11).
+    pub fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: [0; 12], sum: 0.0 }
+    }
+
+    /// Adds one observation.
+    pub fn observe(&mut self, value: f64) {
+        let slot = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
+        if let Some(count) = self.counts.get_mut(slot) {
+            *count += 1;
+        }
+        self.sum += value;
+    }
+
+    /// Adds another histogram over the same bounds.
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
+            *mine += theirs;
+        }
+        self.sum += other.sum;
+    }
+}
+
+#[derive(Debug)]
+enum Value {
+    Number(f64),
+    Histogram(Box<Histogram>),
+}
+
+/// What collectors fill during a scrape. Equal series are added up, so that workers may report apart.
+#[derive(Debug, Default)]
+pub struct Samples {
+    series: BTreeMap<&'static str, (Option<&'static Metric>, BTreeMap<String, Value>)>,
+}
+
+impl Samples {
+    /// Adds a sample; `labels` are the values in the order of the declaration.
+    pub fn add(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
+        match self.slot(metric, labels, || Value::Number(0.0)) {
+            Value::Number(number) => *number += value,
+            Value::Histogram(_) => {}
+        }
+    }
+
+    /// Adds a histogram.
+    pub fn add_histogram(&mut self, metric: &'static Metric, labels: &[&str], histogram: &Histogram) {
+        match self.slot(metric, labels, || Value::Histogram(Box::new(Histogram::new(histogram.bounds)))) {
+            Value::Histogram(sum) => sum.merge(histogram),
+            Value::Number(_) => {}
+        }
+    }
+
+    fn slot(
+        &mut self,
+        metric: &'static Metric,
+        labels: &[&str],
+        empty: impl FnOnce() -> Value,
+    ) -> &mut Value {
+        let family = self.series.entry(metric.name).or_default();
+        family.0 = Some(metric);
+        family.1.entry(label_text(metric.labels, labels)).or_insert_with(empty)
+    }
+
+    /// The Prometheus text format; `constant` labels stand on every series.
+    fn render(&self, constant: &str) -> String {
+        let mut text = String::with_capacity(16 * 1024);
+        for (metric, series) in self.series.values() {
+            let Some(metric) = metric else { continue };
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram => "histogram",
+            };
+            // Writing into a String cannot fail.
+            let _ = writeln!(text, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
+            for (labels, value) in series {
+                match value {
+                    Value::Number(number) => {
+                        let _ = writeln!(text, "{}{} {number}", metric.name, braces(&[constant, labels]));
+                    }
+                    Value::Histogram(histogram) => {
+                        render_histogram(&mut text, metric, constant, labels, histogram)
+                    }
+                }
+            }
+        }
+        text
+    }
+}
+
+fn render_histogram(text: &mut String, metric: &Metric, constant: &str, labels: &str, histogram: &Histogram) {
+    let mut total = 0;
+    for (index, count) in histogram.counts.iter().enumerate().take(histogram.bounds.len() + 1) {
+        total += count;
+        let bound = match histogram.bounds.get(index) {
+            Some(bound) => format!("le=\"{bound}\""),
+            None => "le=\"+Inf\"".to_owned(),
+        };
+        let _ = writeln!(text, "{}_bucket{} {total}", metric.name, braces(&[constant, labels, &bound]));
+    }
+    let labels = braces(&[constant, labels]);
+    let _ = writeln!(
+        text,
+        "{}_sum{labels} {}\n{}_count{labels} {total}",
+        metric.name, histogram.sum, metric.name
+    );
+}
+
+fn braces(parts: &[&str]) -> String {
+    let joined = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(",");
+    if joined.is_empty() { joined } else { format!("{{{joined}}}") }
+}
+
+fn label_text(names: &[&str], values: &[&str]) -> String {
+    let mut text = String::new();
+    for (name, value) in names.iter().zip(values) {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(name);
+        text.push_str("=\"");
+        for c in value.chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                '"' => text.push_str("\\\""),
+                '\n' => text.push_str("\\n"),
+                other => text.push(other),
+            }
+        }
+        text.push('"');
+    }
+    text
+}
+
+type Collect = Box<dyn Fn(&mut Samples) + Send + Sync>;
+type Gather = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Vec<Samples>> + Send>> + Send + Sync>;
+
+/// Where the sources of metrics are known. One per process.
+#[derive(Default)]
+pub struct Registry {
+    constant: String,
+    collectors: Mutex<Vec<Collect>>,
+    gatherers: Mutex<Vec<Gather>>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("constant", &self.constant).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A collector that panicked leaves the list itself intact.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    /// A registry whose series all carry these labels (`controller_pod` and the like); empty values are left out.
+    pub fn new(constant: &[(&str, &str)]) -> Self {
+        let (names, values): (Vec<&str>, Vec<&str>) =
+            constant.iter().copied().filter(|(_, value)| !value.is_empty()).unzip();
+        Self { constant: label_text(&names, &values), ..Self::default() }
+    }
+
+    /// Adds a source that is read at each scrape.
+    pub fn register_collector(&self, collect: impl Fn(&mut Samples) + Send + Sync + 'static) {
+        lock(&self.collectors).push(Box::new(collect));
+    }
+
+    /// Adds a source that must be asked, as the workers for their shards.
+    pub fn register_gatherer<F>(&self, gather: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Vec<Samples>> + Send + 'static,
+    {
+        lock(&self.gatherers).push(Box::new(move || Box::pin(gather())));
+    }
+
+    /// The page of `/metrics`. A source that does not answer within a second is missing from it.
+    pub async fn render(&self) -> String {
+        let asked: Vec<_> = lock(&self.gatherers).iter().map(|gather| gather()).collect();
+        let mut samples = Samples::default();
+        for answer in asked {
+            if let Ok(parts) = tokio::time::timeout(Duration::from_secs(1), answer).await {
+                parts.into_iter().for_each(|part| samples.merge(part));
+            }
+        }
+        for collect in lock(&self.collectors).iter() {
+            collect(&mut samples);
+        }
+        samples.render(&self.constant)
+    }
+}
+
+impl Samples {
+    fn merge(&mut self, other: Self) {
+        for (name, (metric, series)) in other.series {
+            let family = self.series.entry(name).or_default();
+            family.0 = metric;
+            for (labels, value) in series {
+                match (family.1.get_mut(&labels), value) {
+                    (Some(Value::Number(sum)), Value::Number(number)) => *sum += number,
+                    (Some(Value::Histogram(sum)), Value::Histogram(histogram)) => sum.merge(&histogram),
+                    (_, value) => {
+                        family.1.insert(labels, value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
