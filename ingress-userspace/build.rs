@@ -3,8 +3,6 @@
 //! Without an object the binary builds all the same, says so, and runs in `userspace` mode.
 //! `PORTCULLIS_BPF_OBJECT=FILE` names another object.
 
-#![expect(clippy::print_stdout, reason = "a build script talks to cargo on standard output")]
-
 use std::path::PathBuf;
 use std::{env, fs, io};
 

@@ -25,7 +25,7 @@ pub const BUCKETS: u32 = 131_072;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
-pub const SLOT_TRIES: u32 = 128;
+pub const SLOT_TRIES: u64 = 128;
 
 /// Value of `meta`: who owns the pinned maps.
 #[repr(C)]
@@ -50,7 +50,7 @@ const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 16);
 pub struct VipKey {
     /// The served address.
     pub addr: Addr,
-    /// The served port; 0: the address itself (every port and protocol that has no entry of its own).
+    /// The served port; 0: the address itself. Every served address has such an entry.
     pub port: u16,
     /// IP protocol; 0 with port 0.
     pub proto: u8,
@@ -103,6 +103,8 @@ impl VipVal {
     pub const LISTS_ALL: u32 = 1 << 4;
     /// There are list entries in this address's scope; without it they are not looked up.
     pub const LISTS_SCOPE: u32 = 1 << 5;
+    /// On the entry of an address: only its served ports are ours (a node's own address, not a VIP).
+    pub const PORTS_ONLY: u32 = 1 << 6;
 }
 
 /// Value of `acl4` and `acl6`: the effect of every prefix of the scope that covers the key.

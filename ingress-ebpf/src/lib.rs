@@ -1,2 +1,3 @@
-//! Empty on the host, so that other crates can depend on this one for rebuilds. The programs are in `main.rs`.
+//! Empty, so that cargo can build the workspace on the host. The programs are in `main.rs`, built by
+//! `cargo xtask build-ebpf`.
 #![no_std]

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
+mod build_ebpf;
 mod demo;
 mod generate;
 mod lint;
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Builds the kernel half; says with which toolchain, prints the object's path and size.
+    BuildEbpf,
     /// Shows both halves at work: namespaces, kernel programs, a manifest folder, requests. Does its own set-up.
     Demo(demo::DemoArgs),
     /// Runs the test tiers (default: all), least powerful first. Does its own set-up.
@@ -38,6 +41,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
+        Task::BuildEbpf => build_ebpf::run(),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Lint => lint::run(),

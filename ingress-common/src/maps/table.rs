@@ -94,7 +94,7 @@ pub const MAPS: &[MapSpec] = &[
                     "flags",
                     "u32",
                     "1 limit, 2 only sources allowed in scope 0, 4 only sources allowed in `scope`, 8 paused, \
-                     16 there are lists in scope 0, 32 there are lists in `scope`",
+                     16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours",
                 ),
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
@@ -103,8 +103,8 @@ pub const MAPS: &[MapSpec] = &[
         },
         writer: "agent",
         reader: "XDP",
-        about: "The served addresses. Looked up by (address, port, protocol), then by (address, 0, 0). \
-                A packet that finds neither is not ours. Full: further addresses are not served, with a message.",
+        about: "The served addresses: (address, 0, 0) for each, and (address, port, protocol) for what it serves. \
+                A packet whose destination has no entry is not ours. Full: further addresses are not served, with a message.",
     },
     MapSpec {
         name: "acl4",

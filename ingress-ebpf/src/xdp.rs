@@ -1,0 +1,127 @@
+//! One packet, read top to bottom: parse, look the destination up, look the source up, decide, count, act.
+//!
+//! Unknown traffic costs one lookup and passes untouched. No packet is ever changed.
+#![expect(unsafe_code, reason = "references into hash maps, and compare-and-swap on a bucket")]
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::ptr::read_volatile;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::btf_maps::lpm_trie::Key;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::programs::XdpContext;
+use ingress_common::bucket;
+use ingress_common::decide::{Listed, Target, decide};
+use ingress_common::flow::{Addr, Flow, v4_of};
+use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, VipKey, VipVal};
+use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS, SrcKey, limited_source};
+use ingress_common::verdict::{Action, Verdict};
+
+use crate::maps::{ACL4, ACL6, BUCKETS_MAP, LIMITS_MAP, VIPS_MAP};
+use crate::packet::{self, Packet};
+use crate::report;
+
+#[inline(always)]
+pub(crate) fn run(ctx: &XdpContext) -> u32 {
+    let packet = Packet::of(ctx);
+    let verdict = match packet::parse(&packet) {
+        Ok(flow) => judge(&flow),
+        Err(reason) => Verdict { vip_id: 0, reason },
+    };
+    report::count(ctx, verdict, packet.len());
+    match verdict.action() {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+    }
+}
+
+#[inline(always)]
+fn judge(flow: &Flow) -> Verdict {
+    let target = target(flow);
+    let listed = match target {
+        Target::Foreign => Listed::default(),
+        Target::Address(vip) | Target::Served(vip) => listed(&flow.source, vip),
+    };
+    decide(flow, target, listed, |vip| charge(&flow.source, vip))
+}
+
+/// The address first: what is not ours costs one lookup.
+#[inline(always)]
+fn target(flow: &Flow) -> Target<'static> {
+    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
+    let Some(address) = (unsafe { VIPS_MAP.get(VipKey::address(flow.destination)) }) else {
+        return Target::Foreign;
+    };
+    if let Some((port, proto)) = flow.payload.port() {
+        // SAFETY: as above.
+        if let Some(served) = unsafe { VIPS_MAP.get(VipKey::served(flow.destination, port, proto)) } {
+            return Target::Served(served);
+        }
+    }
+    if address.flags & VipVal::PORTS_ONLY != 0 { Target::Foreign } else { Target::Address(address) }
+}
+
+#[inline(always)]
+fn listed(source: &Addr, vip: &VipVal) -> Listed {
+    let all = if vip.flags & VipVal::LISTS_ALL != 0 { flags_of(source, SCOPE_ALL) } else { 0 };
+    let scope = if vip.flags & VipVal::LISTS_SCOPE != 0 { flags_of(source, vip.scope) } else { 0 };
+    Listed { all, scope }
+}
+
+#[inline(always)]
+fn flags_of(source: &Addr, scope: u32) -> u32 {
+    let scope = scope.to_be_bytes();
+    let found = match v4_of(source) {
+        Some(addr) => ACL4.get(&Key::new(SCOPE_BITS + 32, Acl4Key { scope, addr })),
+        None => ACL6.get(&Key::new(SCOPE_BITS + 128, Acl6Key { scope, addr: *source })),
+    };
+    found.map_or(0, |value| value.flags)
+}
+
+/// Charges every limit of the address; the first without room refuses.
+#[inline(always)]
+fn charge(source: &Addr, vip: &VipVal) -> bool {
+    let addr = limited_source(source);
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let mut nth = 0;
+    while nth < LIMITS_PER_VIP && nth < vip.limits {
+        if let Some(limit) = LIMITS_MAP.get(u32::from(vip.first_limit) + u32::from(nth)) {
+            if limit.kind == Limit::CONNECTIONS
+                && !charge_one(&SrcKey { addr, bucket: limit.bucket }, limit, now)
+            {
+                return false;
+            }
+        }
+        nth += 1;
+    }
+    true
+}
+
+#[inline(always)]
+fn charge_one(key: &SrcKey, limit: &Limit, now: u64) -> bool {
+    let Some(state) = BUCKETS_MAP.get_ptr_mut(key) else {
+        let Some(tat) = bucket::charge(0, now, limit) else { return false };
+        // Of two CPUs that meet a new source at once, the slower one gives a token away.
+        let _ = BUCKETS_MAP.insert(key, Bucket { tat }, u64::from(BPF_NOEXIST));
+        return true;
+    };
+    let state = state.cast::<u64>();
+    let mut tries = 0;
+    // After 4 lost races the source is under no rate that a limit could catch: its packets arrive on many CPUs at once.
+    while tries < 4 {
+        // SAFETY: points at the 8 bytes of a map value, which stay valid until the program ends.
+        let tat = unsafe { read_volatile(state) };
+        let Some(next) = bucket::charge(tat, now, limit) else { return false };
+        // SAFETY: as above; aligned, since map values are.
+        let (_, is_ours) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(state, tat, next)
+        };
+        if is_ours {
+            return true;
+        }
+        tries += 1;
+    }
+    true
+}
