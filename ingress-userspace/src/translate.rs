@@ -1,8 +1,75 @@
 //! Stage 3: the Cluster view → the model and the Problems. It never fails: a mistake degrades its own object.
+//!
+//! The passes, in order: which Ingresses are ours (oldest first), the cluster-wide settings of the ConfigMap, per Ingress its
+//! annotations, its rules as drafts of hosts, one owner per host and path, certificates, then the finished hosts with
+//! the backends that they refer to, and apart from all that the packet policies.
 
+mod endpoints;
+mod ingress;
+mod paths;
+mod policies;
 pub mod problem;
 
-use problem::ObjectRef;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::Ingress;
+
+use crate::k8s::class::{ClassRules, Ownership, ownership};
+use crate::k8s::cluster::{Cluster, ObjectKey, created_at, reference};
+use crate::model::Model;
+use crate::model::backend::{Backend, BackendId};
+use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use endpoints::Slices;
+use problem::{Code, ObjectRef, Problem, Severity};
+
+/// What the flags say; everything else comes from objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Which classes are ours.
+    pub classes: ClassRules,
+    /// Prefix of the annotations, beside our own `portcullis.dev`.
+    pub annotations_prefix: String,
+    /// Only this namespace.
+    pub watch_namespace: Option<String>,
+    /// ConfigMap with cluster-wide settings.
+    pub config_map: Option<ObjectKey>,
+    /// Service for requests that no rule matches.
+    pub default_backend: Option<ObjectKey>,
+    /// Secret with the certificate for names that no other covers.
+    pub default_certificate: Option<ObjectKey>,
+    /// Port of the implicit listener `http`.
+    pub http_port: u16,
+    /// Port of the implicit listener `https`.
+    pub https_port: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            classes: ClassRules::default(),
+            annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
+            watch_namespace: None,
+            config_map: None,
+            default_backend: None,
+            default_certificate: None,
+            http_port: 80,
+            https_port: 443,
+        }
+    }
+}
+
+/// What came of a Cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Translation {
+    /// What to serve.
+    pub model: Model,
+    /// What is wrong, ordered by object, without duplicates.
+    pub problems: Vec<Problem>,
+    /// The Ingresses that are ours, for status.
+    pub ingresses: Vec<OurIngress>,
+}
 
 /// An Ingress that we serve, as far as status needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,4 +78,94 @@ pub struct OurIngress {
     pub object: ObjectRef,
     /// Addresses and host names that its status holds now.
     pub published: Vec<String>,
+}
+
+/// What the passes share.
+struct Build<'a> {
+    cluster: &'a Cluster,
+    settings: &'a Settings,
+    slices: Slices<'a>,
+    backends: BTreeMap<BackendId, Backend>,
+    problems: Vec<Problem>,
+}
+
+impl Build<'_> {
+    fn problem(
+        &mut self,
+        object: &ObjectRef,
+        (code, severity): (Code, Severity),
+        (field, value): (impl Into<String>, &str),
+        message: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            object: object.clone(),
+            code,
+            severity,
+            field: field.into(),
+            value: problem::shorten(value),
+            message: message.into(),
+        });
+    }
+}
+
+/// Translates the world.
+pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
+    let mut build = Build {
+        cluster,
+        settings,
+        slices: Slices::index(cluster),
+        backends: BTreeMap::new(),
+        problems: cluster.problems.clone(),
+    };
+    let ours = ours(&mut build);
+    let hosts = ingress::hosts(&mut build, &ours);
+    let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
+    let listeners = vec![
+        listener("http", settings.http_port, ListenerProtocol::Http),
+        listener("https", settings.https_port, ListenerProtocol::Https { default_certificate: None }),
+    ];
+    let Build { backends, mut problems, .. } = build;
+    problems.sort();
+    problems.dedup();
+    let model = Model { listeners, hosts, backends, ..Model::default() };
+    Translation { model, problems, ingresses }
+}
+
+/// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps
+/// (a folder): by name, after those that have one.
+fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
+    let cluster = build.cluster;
+    let mut ours = Vec::new();
+    for (key, ingress) in &cluster.ingresses {
+        if build.settings.watch_namespace.as_ref().is_some_and(|only| *only != key.namespace) {
+            continue;
+        }
+        match ownership(cluster, &build.settings.classes, ingress) {
+            Ownership::Ours => ours.push((key, ingress)),
+            Ownership::Foreign => {}
+            Ownership::Dangling(class) => build.problem(
+                &reference(&**ingress),
+                (Code::ReferenceMissing, Severity::Error),
+                ("spec.ingressClassName", &class),
+                "no IngressClass of this name exists, so the Ingress is not served; create it or correct the name",
+            ),
+        }
+    }
+    ours.sort_by_key(|(key, ingress)| match created_at(&***ingress) {
+        Some(time) => (0, time, Some(Reverse(*key)), None),
+        None => (1, 0, None, Some(*key)),
+    });
+    ours.into_iter().map(|(_, ingress)| ingress).collect()
+}
+
+fn our_ingress(ingress: &Ingress) -> OurIngress {
+    let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let entries = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
+    let published =
+        entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect();
+    OurIngress { object: reference(ingress), published }
+}
+
+fn listener(name: &str, port: u16, protocol: ListenerProtocol) -> Listener {
+    Listener { name: ListenerName(name.to_owned()), port, protocol }
 }

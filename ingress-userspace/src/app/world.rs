@@ -1,13 +1,33 @@
 //! The one debounced loop of a process: sources → Cluster view → translate → [`World`].
+//!
+//! A change starts a short hold-off that further changes prolong, up to a maximum. A build that equals the one before is
+//! not published. A Problem is logged once, when it appears.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
 
+use crate::args::{PortArgs, SourceArgs};
+use crate::k8s::class::ClassRules;
+use crate::k8s::cluster::{Cluster, ObjectKey};
+use crate::k8s::folder::Folder;
+use crate::k8s::folder::watch::Watch;
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
-use crate::translate::OurIngress;
-use crate::translate::problem::Problem;
+use crate::translate::problem::{Problem, Severity};
+use crate::translate::{OurIngress, Settings, translate};
+
+/// A change is acted on when this long nothing more came.
+const HOLD_OFF: Duration = Duration::from_millis(30);
+/// Changes that keep coming are acted on at least this often.
+const LONGEST_HOLD_OFF: Duration = Duration::from_millis(300);
+/// How soon to look again at a folder with a broken or unfinished file.
+const UNSETTLED: Duration = Duration::from_millis(100);
 
 /// One build of the world. Everything behind it (agent, controller) reads this and nothing of Kubernetes.
 #[derive(Debug)]
@@ -24,3 +44,144 @@ pub struct World {
 
 /// The newest build; `None` until every source was ready once.
 pub type WorldReceiver = watch::Receiver<Option<Arc<World>>>;
+
+/// A flag whose value cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("--{flag} {value}: write namespace/name")]
+pub struct SettingsError {
+    flag: &'static str,
+    value: String,
+}
+
+/// What translation needs of the flags.
+pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, SettingsError> {
+    let object = |flag, value: &Option<String>| match value {
+        None => Ok(None),
+        Some(text) => match ObjectKey::parse(text) {
+            Some(key) => Ok(Some(key)),
+            None => Err(SettingsError { flag, value: text.clone() }),
+        },
+    };
+    Ok(Settings {
+        classes: ClassRules {
+            controllers: source.controller_class.clone(),
+            name: source.ingress_class.clone(),
+            with_classless: source.watch_ingress_without_class,
+        },
+        annotations_prefix: source.annotations_prefix.clone(),
+        watch_namespace: source.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
+        config_map: object("configmap", &source.configmap)?,
+        default_backend: object("default-backend-service", &source.default_backend_service)?,
+        default_certificate: object("default-ssl-certificate", &source.default_ssl_certificate)?,
+        http_port: ports.http_port,
+        https_port: ports.https_port,
+    })
+}
+
+/// Where the Cluster view comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A folder of manifests.
+    Folder(Folder),
+}
+
+/// Starts the loop. It ends when `shutdown` is cancelled.
+pub fn spawn(
+    source: Source,
+    settings: Settings,
+    shutdown: CancellationToken,
+) -> (WorldReceiver, JoinHandle<()>) {
+    let (sender, receiver) = watch::channel(None);
+    let builder = Builder { settings, sender, version: 0, known: BTreeSet::new() };
+    let task = tokio::spawn(async move {
+        let Source::Folder(folder) = source;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = follow_folder(folder, builder) => {}
+        }
+    });
+    (receiver, task)
+}
+
+async fn follow_folder(mut folder: Folder, mut builder: Builder) {
+    let watch = Watch::start(folder.root());
+    if let Some(error) = &watch.fallback {
+        warn!(folder = %folder.root().display(), error, "no change events for this folder, it is polled");
+    }
+    let mut scan = folder.scan(&watch.being_written());
+    builder.build(&folder.cluster());
+    loop {
+        if scan.is_unsettled {
+            let _ = tokio::time::timeout(UNSETTLED, watch.changed()).await;
+        } else {
+            watch.changed().await;
+        }
+        let first = Instant::now();
+        while first.elapsed() < LONGEST_HOLD_OFF && watch.changed_within(HOLD_OFF).await {}
+        scan = folder.scan(&watch.being_written());
+        if scan.is_changed {
+            builder.build(&folder.cluster());
+        }
+    }
+}
+
+/// Turns views into published builds.
+struct Builder {
+    settings: Settings,
+    sender: watch::Sender<Option<Arc<World>>>,
+    version: ModelVersion,
+    /// Problems of the last build, which are in the log already.
+    known: BTreeSet<Problem>,
+}
+
+impl Builder {
+    fn build(&mut self, cluster: &Cluster) {
+        let started = Instant::now();
+        let translation = translate(cluster, &self.settings);
+        self.log(&translation.problems);
+        let before = self.sender.borrow().clone();
+        let is_same = before.as_deref().is_some_and(|before| {
+            *before.model == translation.model
+                && before.problems == translation.problems
+                && before.ingresses == translation.ingresses
+        });
+        if is_same {
+            debug!("nothing changed");
+            return;
+        }
+        // Receivers compare models by address: an equal one keeps it, so that only Problems or status change.
+        let model = match before {
+            Some(before) if *before.model == translation.model => Arc::clone(&before.model),
+            _ => Arc::new(translation.model),
+        };
+        self.version += 1;
+        info!(
+            version = self.version,
+            ingresses = translation.ingresses.len(),
+            hosts = model.hosts.len(),
+            problems = translation.problems.len(),
+            took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "model published"
+        );
+        let world = World {
+            version: self.version,
+            model,
+            problems: translation.problems,
+            ingresses: translation.ingresses,
+        };
+        self.sender.send_replace(Some(Arc::new(world)));
+    }
+
+    fn log(&mut self, problems: &[Problem]) {
+        for problem in problems.iter().filter(|problem| !self.known.contains(*problem)) {
+            let Problem { object, code, severity, field, value, message } = problem;
+            match severity {
+                Severity::Note => {
+                    debug!(%object, ?code, ?severity, field, value, detail = message, "problem")
+                }
+                _ => warn!(%object, ?code, ?severity, field, value, detail = message, "problem"),
+            }
+        }
+        self.known = problems.iter().cloned().collect();
+    }
+}

@@ -62,6 +62,13 @@ pub enum RouteAction {
         /// Serves instead when the chosen backend has no ready endpoint; its own endpoints must be ready.
         fallback: Option<BackendId>,
     },
+    /// Answered by us: the same scheme and host, another path. The query is kept.
+    Redirect {
+        /// HTTP status, 300 to 399.
+        status: u16,
+        /// The new path.
+        path: String,
+    },
     /// Answered by us, without a backend.
     Respond {
         /// HTTP status, 200 to 599.

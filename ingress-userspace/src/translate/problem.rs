@@ -98,3 +98,64 @@ pub struct Problem {
     /// What is wrong, what is done instead, and how to fix it.
     pub message: String,
 }
+
+/// Shortens a value for a Problem.
+pub fn shorten(value: &str) -> String {
+    const LONGEST: usize = 100;
+    match value.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
+        None => value.to_owned(),
+    }
+}
+
+/// The candidate that a misspelt word most likely means: at most a third of its letters differ.
+pub fn suggest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    let near = candidates.into_iter().map(|candidate| (distance(word, candidate), candidate));
+    near.filter(|(distance, _)| *distance <= limit).min().map(|(_, candidate)| candidate)
+}
+
+/// Edits (insert, delete, replace) between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut previous = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (to, cell) in b.iter().zip(row.iter_mut().skip(1)) {
+            let above = *cell;
+            left = (previous + usize::from(from != *to)).min(above + 1).min(left + 1);
+            previous = above;
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_words_are_suggested_and_far_ones_not() {
+        let known = ["rewrite-target", "use-regex", "ssl-redirect", "limit-rps", "limit-rpm"];
+        for (word, expected) in [
+            ("rewrit-target", Some("rewrite-target")),
+            ("use-regexp", Some("use-regex")),
+            ("ssl-redirct", Some("ssl-redirect")),
+            ("completely-other", None),
+            ("", None),
+        ] {
+            assert_eq!(suggest(word, known), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn long_values_are_shortened_at_a_character() {
+        assert_eq!(shorten("abc"), "abc");
+        assert_eq!(shorten(&"ä".repeat(200)).chars().count(), 101);
+    }
+}

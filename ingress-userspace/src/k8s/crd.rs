@@ -1,0 +1,289 @@
+//! Our own kinds: `EdgePolicy` (what the kernel does with packets) and `AddressPool` (which addresses are ours).
+//!
+//! The shapes hold more than this version enforces; what it does not enforce becomes a Problem in `translate::edge`,
+//! never silence. Values that have a closed set in the schema are strings here, so that one bad value in a manifest
+//! folder (where no API server validates) degrades its own field and not the whole policy.
+#![expect(unreachable_pub, reason = "the schema derive repeats each struct inside of a function")]
+
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Lists and limits for packets towards some addresses, enforced in the kernel.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "portcullis.dev",
+    version = "v1alpha1",
+    kind = "EdgePolicy",
+    plural = "edgepolicies",
+    category = "portcullis",
+    status = "EdgePolicyStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn = r#"{"name":"Scope","type":"string","jsonPath":".spec.scope"}"#,
+    printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.nodes.ready"}"#,
+    printcolumn = r#"{"name":"Failing","type":"integer","jsonPath":".status.nodes.failing"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("has(self.scope) != (has(self.targetRefs) && size(self.targetRefs) > 0)", "give either scope or targetRefs")
+)]
+pub struct EdgePolicySpec {
+    /// The addresses it covers, by the objects that own them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub target_refs: Vec<TargetRef>,
+    /// `Cluster`: every served address, instead of targetRefs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Cluster"]))]
+    pub scope: Option<String>,
+    /// Non-empty: only these sources may connect. CIDRs or addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100000))]
+    pub allow: Vec<String>,
+    /// Sources whose packets are dropped. CIDRs or addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100000))]
+    pub deny: Vec<String>,
+    /// Sources without limits and bans, such as load balancers and probes. CIDRs or addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100000))]
+    pub exempt: Vec<String>,
+    /// Each entry its own bucket; over it, packets are dropped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub limits: Vec<Limit>,
+    /// SYN cookies: Auto, Always or Off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Auto", "Always", "Off"]))]
+    pub syn_protection: Option<String>,
+}
+
+/// An object that owns addresses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TargetRef {
+    /// AddressPool, Service or IngressClass.
+    #[schemars(extend("enum" = ["AddressPool", "Service", "IngressClass"]))]
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of a Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// One limit: a rate and what may come at once.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = (
+        "[has(self.connectionsPerSecond), has(self.packetsPerSecond), has(self.bytesPerSecond)].filter(x, x).size() == 1",
+        "give one of connectionsPerSecond, packetsPerSecond and bytesPerSecond"
+    )
+)]
+pub struct Limit {
+    /// Source: a bucket per client (an IPv6 /64); Address: one bucket per served address.
+    #[schemars(extend("enum" = ["Source", "Address"]))]
+    pub per: String,
+    /// New TCP connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub connections_per_second: Option<i64>,
+    /// Packets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub packets_per_second: Option<i64>,
+    /// Bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub bytes_per_second: Option<i64>,
+    /// How much may come at once above the rate; default: one second's worth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub burst: Option<i64>,
+}
+
+/// What the nodes made of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EdgePolicyStatus {
+    /// `Accepted`, `Programmed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<StatusCondition>,
+    /// How many nodes enforce it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+    /// The first ten nodes that do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failing: Vec<String>,
+}
+
+/// A condition as Kubernetes writes them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusCondition {
+    /// Name of the condition.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// True, False or Unknown.
+    pub status: String,
+    /// One word for programs.
+    #[serde(default)]
+    pub reason: String,
+    /// A sentence for people.
+    #[serde(default)]
+    pub message: String,
+    /// When the status last changed, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_time: Option<String>,
+    /// Generation of the object that it speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Nodes by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeCounts {
+    /// Nodes that enforce the policy.
+    pub ready: i64,
+    /// Nodes that do not.
+    pub failing: i64,
+}
+
+/// Virtual addresses that this cluster owns; every address of a block is one.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "portcullis.dev",
+    version = "v1alpha1",
+    kind = "AddressPool",
+    plural = "addresspools",
+    category = "portcullis",
+    status = "AddressPoolStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn = r#"{"name":"Announce","type":"string","jsonPath":".spec.announce"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressPoolSpec {
+    /// The addresses; blocks of all pools must not overlap.
+    #[schemars(length(min = 1, max = 256))]
+    pub blocks: Vec<Block>,
+    /// Who tells the network where they are: L2 (ARP/NDP by us) or None (a router or another speaker).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["L2", "None"]))]
+    pub announce: Option<String>,
+    /// Nodes that serve the pool; default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<Selector>,
+    /// Whether Services may get addresses of this pool without naming it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_assign: Option<bool>,
+    /// Services that may get addresses of this pool; default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_selector: Option<Selector>,
+    /// How packets travel between nodes: UDP or IPIP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["UDP", "IPIP"]))]
+    pub encapsulation: Option<String>,
+}
+
+/// A range of addresses: a CIDR, or the first and the last.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(
+    validation = (
+        "has(self.cidr) ? !has(self.start) && !has(self.stop) : has(self.start) && has(self.stop)",
+        "give either cidr, or start and stop"
+    )
+)]
+pub struct Block {
+    /// A network without host bits; every address in it, network and broadcast address included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cidr: Option<String>,
+    /// First address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<String>,
+    /// Last address, included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<String>,
+}
+
+/// A label selector.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Selector {
+    /// Labels with these values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub match_labels: BTreeMap<String, String>,
+    /// Requirements on labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub match_expressions: Vec<Requirement>,
+}
+
+impl Selector {
+    /// Whether it selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.match_labels.is_empty() && self.match_expressions.is_empty()
+    }
+}
+
+/// A requirement on one label.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Requirement {
+    /// Name of the label.
+    pub key: String,
+    /// In, NotIn, Exists or DoesNotExist.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
+    pub operator: String,
+    /// For In and NotIn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<String>,
+}
+
+/// What became of a pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AddressPoolStatus {
+    /// `Accepted`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<StatusCondition>,
+}
+
+/// The definitions of both kinds as YAML, each a document: for the chart and `portcullis reference crds`.
+pub fn definitions_yaml() -> Result<Vec<(&'static str, String)>, serde_saphyr::ser::Error> {
+    let documents = [("addresspools", AddressPool::crd()), ("edgepolicies", EdgePolicy::crd())];
+    documents.into_iter().map(|(name, crd)| Ok((name, serde_saphyr::to_string(&crd)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn definitions_name_group_scope_and_columns() {
+        for (name, yaml) in definitions_yaml().expect("plain data serializes") {
+            assert!(yaml.contains(&format!("{name}.portcullis.dev")), "{yaml}");
+            assert!(yaml.contains("scope: Cluster"), "{yaml}");
+            assert!(yaml.contains("x-kubernetes-validations"), "{yaml}");
+            assert!(yaml.contains("additionalPrinterColumns"), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn the_shape_of_the_design_parses_whole() {
+        let policy: EdgePolicySpec = serde_saphyr::from_str(
+            "targetRefs: [{kind: AddressPool, name: edge}]\nallow: [198.18.0.0/16]\ndeny: [203.0.113.0/24]\n\
+             exempt: [198.18.0.10/32]\nlimits:\n- {per: Source, connectionsPerSecond: 50, burst: 100}\n\
+             - {per: Address, packetsPerSecond: 200000, burst: 400000}\n\
+             - {per: Source, bytesPerSecond: 12500000, burst: 25000000}\nsynProtection: Auto\n",
+        )
+        .expect("parses");
+        assert_eq!(policy.limits.len(), 3);
+        let pool: AddressPoolSpec = serde_saphyr::from_str(
+            "blocks: [{cidr: 198.18.100.0/28}, {start: '2001:db8::10', stop: '2001:db8::1f'}]\nannounce: L2\n\
+             nodeSelector: {matchLabels: {edge: \"true\"}}\nautoAssign: true\nserviceSelector: {}\nencapsulation: UDP\n",
+        )
+        .expect("parses");
+        assert_eq!(pool.blocks.len(), 2);
+    }
+}

@@ -1,0 +1,361 @@
+//! The text of one file → objects and Problems. Pure.
+//!
+//! A document that is not YAML makes the file *broken*: the caller may prefer what it held before, since the file may
+//! be half-written. An object that has not the shape of its kind is dropped alone.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::shape;
+use crate::k8s::crd::{AddressPool, EdgePolicy};
+use crate::translate::problem::{Code, ObjectRef, Problem, Severity, suggest};
+
+/// An object of a kind that we read.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// An Ingress.
+    Ingress(Arc<Ingress>),
+    /// An IngressClass.
+    IngressClass(Arc<IngressClass>),
+    /// A Service.
+    Service(Arc<Service>),
+    /// An EndpointSlice.
+    EndpointSlice(Arc<EndpointSlice>),
+    /// A Secret.
+    Secret(Arc<Secret>),
+    /// A ConfigMap.
+    ConfigMap(Arc<ConfigMap>),
+    /// An EdgePolicy.
+    EdgePolicy(Arc<EdgePolicy>),
+    /// An AddressPool.
+    AddressPool(Arc<AddressPool>),
+}
+
+/// An object and where it stands.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// First line of its document, from 1.
+    pub line: usize,
+    /// Which object.
+    pub reference: ObjectRef,
+    /// The object.
+    pub object: Object,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Default)]
+pub struct Parsed {
+    /// Its objects, in order.
+    pub objects: Vec<Located>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+    /// Some document is not YAML (or JSON) at all.
+    pub is_broken: bool,
+}
+
+/// The kinds that we read: API version and kind.
+const READ: [(&str, &str); 8] = [
+    ("networking.k8s.io/v1", "Ingress"),
+    ("networking.k8s.io/v1", "IngressClass"),
+    ("v1", "Service"),
+    ("discovery.k8s.io/v1", "EndpointSlice"),
+    ("v1", "Secret"),
+    ("v1", "ConfigMap"),
+    ("portcullis.dev/v1alpha1", "EdgePolicy"),
+    ("portcullis.dev/v1alpha1", "AddressPool"),
+];
+
+/// API groups whose kinds stand beside ours in ordinary manifests; they are passed over with a note.
+const OTHER_GROUPS: [&str; 12] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apps",
+    "autoscaling",
+    "batch",
+    "cert-manager.io",
+    "kustomize.config.k8s.io",
+    "monitoring.coreos.com",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+/// Core and networking kinds that stand beside ours in ordinary manifests.
+const OTHER_KINDS: [&str; 9] = [
+    "Endpoints",
+    "LimitRange",
+    "Namespace",
+    "NetworkPolicy",
+    "Node",
+    "PersistentVolumeClaim",
+    "Pod",
+    "ResourceQuota",
+    "ServiceAccount",
+];
+
+/// Reads the text of a file. `path` names it in Problems; a name that ends in `.json` is read as JSON.
+pub fn parse(path: &str, text: &str) -> Parsed {
+    let mut parsed = Parsed::default();
+    if path.ends_with(".json") {
+        if !text.trim().is_empty() {
+            match serde_json::from_str::<Value>(text) {
+                Ok(value) => read_value(path, 1, value, &mut parsed),
+                Err(error) => parsed.break_at(path, error.line(), &error.to_string()),
+            }
+        }
+        return parsed;
+    }
+    for (line, document) in documents(text) {
+        let is_blank = |text: &str| text.trim().is_empty() || text.trim_start().starts_with('#');
+        if document.lines().all(is_blank) {
+            continue;
+        }
+        match serde_saphyr::from_str::<Value>(document) {
+            Ok(Value::Null) => {}
+            Ok(value) => read_value(path, line, value, &mut parsed),
+            Err(error) => {
+                let at = error.location().and_then(|at| usize::try_from(at.line()).ok()).unwrap_or(1).max(1);
+                // Error texts of the parser may quote the document, and the document may be a Secret.
+                let text = error.without_snippet().to_string();
+                parsed.break_at(path, line + at - 1, text.lines().next().unwrap_or_default());
+            }
+        }
+    }
+    parsed
+}
+
+impl Parsed {
+    fn break_at(&mut self, path: &str, line: usize, error: &str) {
+        self.is_broken = true;
+        self.problems.push(Problem {
+            object: file_reference(path),
+            code: Code::ObjectInvalid,
+            severity: Severity::Error,
+            field: format!("line {line}"),
+            value: String::new(),
+            message: format!(
+                "not readable: {error}; what the file held before is kept if it was read before, else its readable \
+                 documents are served; correct the file"
+            ),
+        });
+    }
+}
+
+/// Names a file as the object of a Problem.
+pub fn file_reference(path: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: String::new(),
+        kind: "File".into(),
+        namespace: String::new(),
+        name: path.to_owned(),
+        uid: String::new(),
+    }
+}
+
+/// Splits at lines of `---`; yields the first line number and the text of each document. Splitting before parsing lets
+/// the other documents be read when one is not YAML.
+fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = Vec::new();
+    let (mut start, mut start_line, mut at) = (0, 1, 0);
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let bare = line.trim_end();
+        if bare == "---" || bare.starts_with("--- ") || bare == "..." {
+            documents.push((start_line, text.get(start..at).unwrap_or_default()));
+            start = at + line.len();
+            start_line = index + 2;
+        }
+        at += line.len();
+    }
+    documents.push((start_line, text.get(start..).unwrap_or_default()));
+    documents
+}
+
+fn read_value(path: &str, line: usize, value: Value, parsed: &mut Parsed) {
+    let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let api_version = value.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let is_list = kind.ends_with("List") && value.get("items").is_some_and(Value::is_array);
+    if let (true, Value::Object(mut fields)) = (is_list, value.clone()) {
+        let Some(Value::Array(items)) = fields.remove("items") else { return };
+        let item_kind = kind.trim_end_matches("List");
+        for mut item in items {
+            // Items of a typed list may leave out what the list says already.
+            if let (Value::Object(item), false) = (&mut item, item_kind.is_empty()) {
+                item.entry("kind").or_insert_with(|| Value::from(item_kind));
+                item.entry("apiVersion").or_insert_with(|| Value::from(api_version.clone()));
+            }
+            read_value(path, line, item, parsed);
+        }
+        return;
+    }
+    read_object(path, line, &api_version, &kind, value, parsed);
+}
+
+fn read_object(
+    path: &str,
+    line: usize,
+    api_version: &str,
+    kind: &str,
+    mut value: Value,
+    parsed: &mut Parsed,
+) {
+    let reference = shape::reference(api_version, kind, &value);
+    if !READ.contains(&(api_version, kind)) {
+        parsed.problems.push(unknown_kind(path, line, &value, reference));
+        return;
+    }
+    let mut problems = Vec::new();
+    if let Err(problem) = shape::check_name(&reference, path, line) {
+        parsed.problems.push(problem);
+        return;
+    }
+    shape::quote_scalars(&reference, &mut value, &mut problems);
+    let found = &mut problems;
+    let object = match kind {
+        "Ingress" => typed(&reference, value, found).map(|o| Object::Ingress(Arc::new(o))),
+        "IngressClass" => typed(&reference, value, found).map(|o| Object::IngressClass(Arc::new(o))),
+        "Service" => typed(&reference, value, found).map(|o| Object::Service(Arc::new(o))),
+        "EndpointSlice" => typed(&reference, value, found).map(|o| Object::EndpointSlice(Arc::new(o))),
+        "Secret" => typed(&reference, value, found).map(|o| Object::Secret(Arc::new(merge_string_data(o)))),
+        "ConfigMap" => typed(&reference, value, found).map(|o| Object::ConfigMap(Arc::new(o))),
+        "EdgePolicy" => typed(&reference, value, found).map(|o| Object::EdgePolicy(Arc::new(o))),
+        _ => typed(&reference, value, found).map(|o| Object::AddressPool(Arc::new(o))),
+    };
+    for problem in &mut problems {
+        problem.message = format!("{} ({path}, document at line {line})", problem.message);
+    }
+    parsed.problems.append(&mut problems);
+    parsed.objects.extend(object.map(|object| Located { line, reference, object }));
+}
+
+/// Reads a value as its kind. Fields that the kind does not have are Problems, as with `kubectl apply`.
+fn typed<T: DeserializeOwned + Serialize>(
+    reference: &ObjectRef,
+    mut value: Value,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    // A folder has no admission that puts the namespace in.
+    if !reference.namespace.is_empty()
+        && let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut)
+    {
+        meta.insert("namespace".into(), Value::from(reference.namespace.clone()));
+    }
+    match serde_path_to_error::deserialize::<_, T>(&value) {
+        Ok(object) => {
+            problems.extend(shape::unknown_fields(reference, &value, &object));
+            Some(object)
+        }
+        Err(error) => {
+            problems.push(shape::misshapen(reference, &value, &error));
+            None
+        }
+    }
+}
+
+/// `stringData` is a convenience for writers that the API server folds into `data`.
+fn merge_string_data(mut secret: Secret) -> Secret {
+    if let Some(texts) = secret.string_data.take() {
+        let data = secret.data.get_or_insert_default();
+        data.extend(texts.into_iter().map(|(key, text)| (key, k8s_openapi::ByteString(text.into_bytes()))));
+    }
+    secret
+}
+
+fn unknown_kind(path: &str, line: usize, value: &Value, reference: ObjectRef) -> Problem {
+    let place = format!("{path}, document at line {line}");
+    let (api_version, kind) = (reference.api_version.clone(), reference.kind.clone());
+    let problem = |field: &str, shown: String, severity, message: String| Problem {
+        object: if reference.name.is_empty() { file_reference(path) } else { reference.clone() },
+        code: Code::KindUnknown,
+        severity,
+        field: field.to_owned(),
+        value: shown,
+        message,
+    };
+    if !value.is_object() {
+        let message =
+            format!("not a Kubernetes object ({place}); a document is a mapping with apiVersion and kind");
+        return Problem {
+            object: file_reference(path),
+            ..problem(&format!("line {line}"), String::new(), Severity::Error, message)
+        };
+    }
+    if kind.is_empty() || api_version.is_empty() {
+        let missing = if kind.is_empty() { "kind" } else { "apiVersion" };
+        let message = format!("{missing} is missing ({place}); the object is ignored; add it");
+        return problem(missing, String::new(), Severity::Error, message);
+    }
+    if let Some((expected, _)) = READ.iter().find(|(_, known)| *known == kind) {
+        let message =
+            format!("this API version is not read ({place}); the object is ignored; write {expected}");
+        return problem("apiVersion", api_version, Severity::Error, message);
+    }
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    if OTHER_GROUPS.contains(&group) || OTHER_KINDS.contains(&kind.as_str()) {
+        let message = format!("not a kind that an ingress reads ({place}); the object is ignored");
+        return problem("kind", kind, Severity::Note, message);
+    }
+    let hint = suggest(&kind, READ.iter().map(|(_, known)| *known))
+        .map_or_else(|| "remove it or correct the kind".to_owned(), |near| format!("did you mean {near}?"));
+    problem("kind", kind, Severity::Warning, format!("unknown kind ({place}); the object is ignored; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<(Code, Severity, String, String)> {
+        let parsed = parse("a.yaml", text);
+        parsed.problems.into_iter().map(|p| (p.code, p.severity, p.field, p.message)).collect()
+    }
+
+    #[test]
+    fn a_broken_document_leaves_the_others() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\nkind: [\n---\napiVersion: v1\nkind: Service\nmetadata: {name: b}\n";
+        let parsed = parse("dir/a.yaml", text);
+        assert!(parsed.is_broken);
+        let names: Vec<_> = parsed.objects.iter().map(|o| (o.reference.name.as_str(), o.line)).collect();
+        assert_eq!(names, [("a", 1), ("b", 7)]);
+        assert_eq!(parsed.problems.len(), 1);
+        assert!(parsed.problems[0].field.starts_with("line "), "{:?}", parsed.problems);
+        assert_eq!(parsed.problems[0].object.name, "dir/a.yaml");
+    }
+
+    #[test]
+    fn lists_and_json_are_read() {
+        let list = r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Service","metadata":{"name":"a","namespace":"x"}}]}"#;
+        assert_eq!(parse("a.json", list).objects.len(), 1);
+        let typed = "apiVersion: networking.k8s.io/v1\nkind: IngressList\nitems:\n- metadata: {name: a}\n";
+        let parsed = parse("a.yaml", typed);
+        assert_eq!(parsed.objects[0].reference.to_string(), "Ingress default/a");
+    }
+
+    #[test]
+    fn unknown_kinds_say_what_to_do() {
+        let found = problems("apiVersion: networking.k8s.io/v1\nkind: Ingres\nmetadata: {name: a}\n");
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].0, found[0].1), (Code::KindUnknown, Severity::Warning));
+        assert!(found[0].3.contains("did you mean Ingress?"), "{found:?}");
+        let found = problems("apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: a}\n");
+        assert_eq!(found[0].2, "apiVersion");
+        assert!(found[0].3.contains("write networking.k8s.io/v1"), "{found:?}");
+        let found = problems("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n");
+        assert_eq!(found[0].1, Severity::Note);
+        assert_eq!(problems("- a\n- b\n")[0].0, Code::KindUnknown);
+        assert_eq!(problems("# only a comment\n---\n"), []);
+    }
+
+    #[test]
+    fn string_data_is_folded_into_data() {
+        let parsed =
+            parse("a.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\nstringData: {k: v}\n");
+        let Object::Secret(secret) = &parsed.objects[0].object else { panic!("{parsed:?}") };
+        assert_eq!(secret.data.as_ref().unwrap()["k"].0, b"v");
+    }
+}

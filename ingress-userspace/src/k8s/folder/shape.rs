@@ -1,0 +1,244 @@
+//! Checks that an API server would do: names, scalars where text is asked for, fields that a kind does not have.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::parse::file_reference;
+use crate::translate::problem::{Code, ObjectRef, Problem, Severity, shorten};
+
+/// Kinds of ours that live outside of namespaces.
+const CLUSTER_SCOPED: [&str; 3] = ["IngressClass", "EdgePolicy", "AddressPool"];
+
+/// Names an untyped object. Namespaced kinds without a namespace live in `default`, as with kubectl.
+pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectRef {
+    let text = |field: &str| {
+        value
+            .get("metadata")
+            .and_then(|m| m.get(field))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let namespace = match text("namespace") {
+        _ if CLUSTER_SCOPED.contains(&kind) => String::new(),
+        empty if empty.is_empty() => "default".to_owned(),
+        namespace => namespace,
+    };
+    ObjectRef {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        namespace,
+        name: text("name"),
+        uid: text("uid"),
+    }
+}
+
+/// A name is a DNS subdomain; without one nothing can refer to the object.
+pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Result<(), Problem> {
+    let is_valid = |name: &str| {
+        !name.is_empty()
+            && name.len() <= 253
+            && name.split('.').all(|label| {
+                let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+                edge(label.chars().next())
+                    && edge(label.chars().last())
+                    && label.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            })
+    };
+    let (field, value) =
+        match (is_valid(&reference.name), reference.namespace.is_empty() || is_valid(&reference.namespace)) {
+            (true, true) => return Ok(()),
+            (false, _) => ("metadata.name", &reference.name),
+            (true, false) => ("metadata.namespace", &reference.namespace),
+        };
+    Err(Problem {
+        object: if reference.name.is_empty() { file_reference(path) } else { reference.clone() },
+        code: Code::ObjectInvalid,
+        severity: Severity::Error,
+        field: field.to_owned(),
+        value: shorten(value),
+        message: format!(
+            "{} has no valid {field} ({path}, document at line {line}); it is ignored; use lower-case letters, digits, \
+             '-' and '.'",
+            reference.kind
+        ),
+    })
+}
+
+/// Annotations, labels and the data of ConfigMaps are text. YAML reads a bare `true` or `5` as something else, which
+/// an API server refuses; we read what was meant and say so.
+pub(super) fn quote_scalars(reference: &ObjectRef, value: &mut Value, problems: &mut Vec<Problem>) {
+    let places: [&[&str]; 4] =
+        [&["metadata", "annotations"], &["metadata", "labels"], &["data"], &["stringData"]];
+    for place in places {
+        if place == ["data"] && reference.kind != "ConfigMap" {
+            continue;
+        }
+        let found = place.iter().try_fold(&mut *value, |at, part| at.get_mut(*part));
+        let Some(Value::Object(texts)) = found else { continue };
+        for (key, text) in texts.iter_mut() {
+            let meant = match &*text {
+                Value::Bool(value) => value.to_string(),
+                Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
+                _ => continue,
+            };
+            problems.push(Problem {
+                object: reference.clone(),
+                code: Code::ObjectInvalid,
+                severity: Severity::Warning,
+                field: format!("{}[{key}]", place.join(".")),
+                value: if reference.kind == "Secret" { String::new() } else { meant.clone() },
+                message: format!(
+                    "text is asked for; read as \"{}\"; put it in quotes",
+                    redact(reference, &meant)
+                ),
+            });
+            *text = Value::from(meant);
+        }
+    }
+}
+
+fn redact<'a>(reference: &ObjectRef, text: &'a str) -> &'a str {
+    if reference.kind == "Secret" { "…" } else { text }
+}
+
+/// The Problem of an object that has not the shape of its kind.
+pub(super) fn misshapen(
+    reference: &ObjectRef,
+    value: &Value,
+    error: &serde_path_to_error::Error<serde_json::Error>,
+) -> Problem {
+    let path = error.path().to_string();
+    let found = error.path().iter().try_fold(value, |at, segment| match segment {
+        serde_path_to_error::Segment::Seq { index } => at.get(index),
+        serde_path_to_error::Segment::Map { key } => at.get(key),
+        _ => None,
+    });
+    let shown = match found {
+        _ if reference.kind == "Secret" => String::new(),
+        Some(found) => shorten(&found.to_string()),
+        None => String::new(),
+    };
+    // The parser's text quotes the value; a Secret's must not be shown.
+    let inner = error.inner().to_string();
+    let reason = if reference.kind == "Secret" { "wrong type or not base64" } else { inner.as_str() };
+    Problem {
+        object: reference.clone(),
+        code: Code::ObjectInvalid,
+        severity: Severity::Error,
+        field: path,
+        value: shown,
+        message: format!(
+            "not a valid {}: {reason}; the object is ignored; correct the field",
+            reference.kind
+        ),
+    }
+}
+
+/// Fields that are in the manifest and not in the kind: what was read is written back and compared.
+pub(super) fn unknown_fields<T: Serialize>(reference: &ObjectRef, value: &Value, object: &T) -> Vec<Problem> {
+    let Ok(known) = serde_json::to_value(object) else { return Vec::new() };
+    let mut fields = Vec::new();
+    differ(value, &known, String::new(), &mut fields);
+    let problem = |field: String| Problem {
+        object: reference.clone(),
+        code: Code::ObjectInvalid,
+        severity: Severity::Warning,
+        field,
+        value: String::new(),
+        message: format!(
+            "{} has no such field; it is ignored; check spelling and indentation",
+            reference.kind
+        ),
+    };
+    fields.into_iter().map(problem).collect()
+}
+
+fn differ(written: &Value, known: &Value, at: String, fields: &mut Vec<String>) {
+    match (written, known) {
+        (Value::Object(written), Value::Object(known)) => {
+            for (key, value) in written {
+                let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
+                match known.get(key) {
+                    Some(known) => differ(value, known, path, fields),
+                    // Absent and empty are the same to a reader, and `stringData` is folded into `data` by us.
+                    None if is_empty(value) => {}
+                    None => fields.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(known)) => {
+            for (index, (written, known)) in written.iter().zip(known).enumerate() {
+                differ(written, known, format!("{at}[{index}]"), fields);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse;
+    use crate::translate::problem::Severity;
+
+    fn check(text: &str, field: &str, value: &str, severity: Severity, message: &str) {
+        let parsed = parse("a.yaml", text);
+        let found = parsed
+            .problems
+            .iter()
+            .find(|p| p.field == field)
+            .unwrap_or_else(|| panic!("{:?}", parsed.problems));
+        assert_eq!((found.value.as_str(), found.severity), (value, severity), "{found:?}");
+        assert!(found.message.contains(message), "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_type_names_field_and_value() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\nspec:\n  rules:\n  - http:\n      paths:\n      - path: /\n        pathType: Prefix\n        backend: {service: {name: s, port: {number: http}}}\n";
+        let field = "spec.rules[0].http.paths[0].backend.service.port.number";
+        check(text, field, "\"http\"", Severity::Error, "not a valid Ingress");
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\nspec: {ingresClassName: x}\n";
+        check(text, "spec.ingresClassName", "", Severity::Warning, "no such field");
+    }
+
+    #[test]
+    fn bare_scalars_in_annotations_are_read_as_text() {
+        let text = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a, annotations: {x/y: true}}\n";
+        check(text, "metadata.annotations[x/y]", "true", Severity::Warning, "quotes");
+        assert_eq!(parse("a.yaml", text).objects.len(), 1);
+    }
+
+    #[test]
+    fn names_are_checked() {
+        let text = "apiVersion: v1\nkind: Service\nmetadata: {name: A_b}\n";
+        check(text, "metadata.name", "A_b", Severity::Error, "lower-case");
+        check(
+            "apiVersion: v1\nkind: Service\nmetadata: {}\n",
+            "metadata.name",
+            "",
+            Severity::Error,
+            "metadata.name",
+        );
+    }
+
+    #[test]
+    fn a_secret_is_never_quoted() {
+        let text = "apiVersion: v1\nkind: Secret\nmetadata: {name: a}\ndata: {k: 'hunter2!'}\n";
+        let parsed = parse("a.yaml", text);
+        assert_eq!(parsed.objects.len(), 0);
+        assert!(!format!("{:?}", parsed.problems).contains("hunter2"), "{:?}", parsed.problems);
+    }
+}

@@ -1,0 +1,280 @@
+//! Services and EndpointSlices → backends with their endpoints.
+//!
+//! EndpointSlices only; `ready` absent means ready; terminating endpoints that still serve are kept and used when none is
+//! ready. A Service that does not exist leaves a backend without endpoints: its routes answer 503. In a folder of
+//! manifests, and only there, a Service without EndpointSlice may name its endpoints by an annotation.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+
+use k8s_openapi::api::core::v1::{Service, ServicePort};
+use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+
+use super::Build;
+use super::problem::{Code, ObjectRef, Severity, suggest};
+use crate::k8s::cluster::{Cluster, ObjectKey, Origin, reference};
+use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
+
+/// Names the endpoints of a Service in a folder: `127.0.0.1:8081,[::1]:8081`.
+const ENDPOINTS_ANNOTATION: &str = "portcullis.dev/endpoints";
+const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// EndpointSlices by the Service they belong to.
+pub(super) struct Slices<'a> {
+    by_service: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    /// Slices whose bad addresses were reported already.
+    reported: HashSet<ObjectKey>,
+}
+
+impl<'a> Slices<'a> {
+    pub(super) fn index(cluster: &'a Cluster) -> Self {
+        let mut by_service: HashMap<_, Vec<_>> = HashMap::new();
+        for (key, slice) in &cluster.endpoint_slices {
+            let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME_LABEL));
+            if let Some(service) = service {
+                by_service.entry((key.namespace.as_str(), service.as_str())).or_default().push(&**slice);
+            }
+        }
+        Self { by_service, reported: HashSet::new() }
+    }
+}
+
+/// A reference to a Service port, and where it stands.
+pub(super) struct PortRef<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) service: &'a str,
+    /// A number or a name; `None`: the first port of the Service.
+    pub(super) port: Option<&'a str>,
+    /// Whose mistake a missing Service is.
+    pub(super) owner: &'a ObjectRef,
+    /// Path of the field that names the Service.
+    pub(super) field: &'a str,
+}
+
+/// Resolves a Service port to a backend of the model. Always gives an identity; what is missing is a Problem.
+pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
+    let cluster = build.cluster;
+    let key = ObjectKey::new(port.namespace, port.service);
+    let service = cluster.services.get(&key).map(|service| &**service);
+    let found = service.and_then(|service| find_port(service, port.port));
+    let shown_port = match (port.port, found) {
+        (Some(written), _) => written.to_owned(),
+        (None, Some(found)) => found.port.to_string(),
+        (None, None) => String::new(),
+    };
+    let id = BackendId { namespace: key.namespace.clone(), service: key.name.clone(), port: shown_port };
+    let endpoints = match (service, found) {
+        (None, _) => {
+            let near = cluster.services.keys().filter(|other| other.namespace == key.namespace);
+            let hint = suggest(port.service, near.map(|other| other.name.as_str()))
+                .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
+            let message = format!(
+                "there is no Service {key}; requests get 503 until it exists; create it or correct the name{hint}"
+            );
+            let field = format!("{}.name", port.field);
+            build.problem(
+                port.owner,
+                (Code::BackendMissing, Severity::Error),
+                (field, port.service),
+                message,
+            );
+            None
+        }
+        (Some(service), None) => {
+            let names: Vec<String> = ports(service).iter().map(show_port).collect();
+            let message = format!(
+                "Service {key} has no such TCP port, it has {}; requests get 503; correct the port",
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+            );
+            let field = format!("{}.port", port.field);
+            let value = port.port.unwrap_or_default();
+            build.problem(port.owner, (Code::BackendMissing, Severity::Error), (field, value), message);
+            None
+        }
+        (Some(_), Some(_)) if build.backends.contains_key(&id) => return id,
+        (Some(service), Some(found)) => Some(endpoints(build, service, found, port)),
+    };
+    let state = if endpoints.is_some() { BackendState::Resolved } else { BackendState::Missing };
+    let endpoints = endpoints.unwrap_or_default();
+    build.backends.insert(id.clone(), Backend { state, protocol: BackendProtocol::Http, endpoints });
+    id
+}
+
+fn ports(service: &Service) -> &[ServicePort] {
+    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
+}
+
+fn show_port(port: &ServicePort) -> String {
+    match &port.name {
+        Some(name) if !name.is_empty() => format!("{} ({name})", port.port),
+        _ => port.port.to_string(),
+    }
+}
+
+fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a ServicePort> {
+    let is_tcp = |port: &&ServicePort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+    ports(service).iter().filter(is_tcp).find(|port| match wanted {
+        None => true,
+        Some(wanted) => port.name.as_deref() == Some(wanted) || wanted.parse() == Ok(port.port),
+    })
+}
+
+fn endpoints(
+    build: &mut Build<'_>,
+    service: &Service,
+    port: &ServicePort,
+    from: &PortRef<'_>,
+) -> Vec<Endpoint> {
+    let object = reference(service);
+    let is_folder = build.cluster.origin == Origin::Folder;
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        let name = service.spec.as_ref().and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
+        build.problem(
+            &object,
+            (Code::FieldUnsupported, Severity::Error),
+            ("spec.type", name),
+            "ExternalName is not supported by this version; requests get 503; use a Service with EndpointSlices",
+        );
+        return Vec::new();
+    }
+    let slices = build.slices.by_service.get(&(object.namespace.as_str(), object.name.as_str())).cloned();
+    let slices = slices.unwrap_or_default();
+    let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(ENDPOINTS_ANNOTATION));
+    if let (Some(text), true) = (annotation, slices.is_empty()) {
+        return named_endpoints(build, &object, text, is_folder);
+    }
+    let wanted = port.name.as_deref().unwrap_or_default();
+    let mut found: BTreeMap<SocketAddr, EndpointCondition> = BTreeMap::new();
+    let mut has_port = false;
+    for slice in &slices {
+        let numbers = slice.ports.as_deref().unwrap_or_default().iter();
+        let numbers: Vec<u16> = numbers.filter_map(|candidate| number_of(candidate, wanted)).collect();
+        has_port |= !numbers.is_empty();
+        for (address, condition) in addresses(build, slice) {
+            for number in &numbers {
+                let endpoint = SocketAddr::new(address, *number);
+                found
+                    .entry(endpoint)
+                    .and_modify(|known| *known = (*known).min(condition))
+                    .or_insert(condition);
+            }
+        }
+    }
+    if !has_port && (is_folder || !slices.is_empty()) {
+        let message = match (slices.is_empty(), wanted) {
+            (true, _) => format!(
+                "Service has no EndpointSlice, so requests get 503; add one with the label {SERVICE_NAME_LABEL}, or in a \
+                 folder of manifests the annotation {ENDPOINTS_ANNOTATION}"
+            ),
+            (false, "") => {
+                "no EndpointSlice of the Service has an unnamed TCP port; requests get 503; give both the \
+                            same port name"
+                    .to_owned()
+            }
+            (false, name) => format!(
+                "no EndpointSlice of the Service has a TCP port named {name}; requests get 503; give both the same name"
+            ),
+        };
+        build.problem(
+            &object,
+            (Code::BackendMissing, Severity::Warning),
+            ("spec.ports", &show_port(port)),
+            message,
+        );
+    } else if found.is_empty() {
+        let message = format!("no endpoint serves it now (used by {}); requests get 503", from.owner);
+        build.problem(
+            &object,
+            (Code::BackendMissing, Severity::Note),
+            ("spec.ports", &show_port(port)),
+            message,
+        );
+    }
+    found.into_iter().map(|(address, condition)| Endpoint { address, condition }).collect()
+}
+
+/// The port number of a slice's port if it is the wanted one.
+fn number_of(port: &EndpointPort, wanted: &str) -> Option<u16> {
+    let is_tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+    let is_wanted = port.name.as_deref().unwrap_or_default() == wanted;
+    if is_tcp && is_wanted {
+        port.port.and_then(|number| u16::try_from(number).ok()).filter(|n| *n != 0)
+    } else {
+        None
+    }
+}
+
+fn addresses(build: &mut Build<'_>, slice: &EndpointSlice) -> Vec<(IpAddr, EndpointCondition)> {
+    let object = reference(slice);
+    let key = ObjectKey::new(object.namespace.clone(), object.name.clone());
+    let is_first = build.slices.reported.insert(key);
+    if slice.address_type == "FQDN" {
+        if is_first {
+            build.problem(
+                &object,
+                (Code::FieldUnsupported, Severity::Error),
+                ("addressType", "FQDN"),
+                "names are not supported as endpoints; its endpoints are ignored; use IPv4 or IPv6",
+            );
+        }
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    for (index, endpoint) in slice.endpoints.iter().enumerate() {
+        let conditions = endpoint.conditions.as_ref();
+        let is_ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        let is_terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
+        let is_serving = conditions.and_then(|conditions| conditions.serving).unwrap_or(is_ready);
+        let condition = match (is_ready, is_terminating && is_serving) {
+            (true, _) => EndpointCondition::Ready,
+            (false, true) => EndpointCondition::Terminating,
+            (false, false) => continue,
+        };
+        for address in &endpoint.addresses {
+            match address.parse::<IpAddr>() {
+                Ok(address) => found.push((address, condition)),
+                Err(_) if is_first => build.problem(
+                    &object,
+                    (Code::FieldInvalid, Severity::Warning),
+                    (format!("endpoints[{index}].addresses"), address),
+                    "not an IP address; it is ignored; correct it",
+                ),
+                Err(_) => {}
+            }
+        }
+    }
+    found
+}
+
+/// The annotation of folder mode.
+fn named_endpoints(build: &mut Build<'_>, object: &ObjectRef, text: &str, is_folder: bool) -> Vec<Endpoint> {
+    let field = format!("metadata.annotations[{ENDPOINTS_ANNOTATION}]");
+    if !is_folder {
+        build.problem(
+            object,
+            (Code::AnnotationUnknown, Severity::Warning),
+            (field, text),
+            "only read in a folder of manifests; in a cluster create an EndpointSlice",
+        );
+        return Vec::new();
+    }
+    let mut found = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => {
+                found.insert(address, EndpointCondition::Ready);
+            }
+            _ => build.problem(
+                object,
+                (Code::AnnotationInvalid, Severity::Warning),
+                (field.clone(), part),
+                "not an address with port; it is ignored; write 127.0.0.1:8081 or [::1]:8081, separated by commas",
+            ),
+        }
+    }
+    if found.is_empty() {
+        let message = "names no endpoint, so requests get 503; write at least one as 127.0.0.1:8081";
+        build.problem(object, (Code::BackendMissing, Severity::Warning), (field, text), message);
+    }
+    found.into_iter().map(|(address, condition)| Endpoint { address, condition }).collect()
+}

@@ -1,0 +1,362 @@
+//! Rules and default backends of Ingresses → hosts and routes.
+//!
+//! Ingresses are read oldest first. Each host is drafted from the rules of all of them; when all are read, the draft's mode
+//! (ordinary or regex) is known and its paths become routes in order of precedence. As in ingress-nginx, the host is
+//! chosen first: a request for a known host whose path matches nothing goes to the default backend of the
+//! Ingress that brought the host, else to the controller's, else it gets 404, and never to a catch-all Ingress.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule};
+
+use super::endpoints::{PortRef, backend};
+use super::paths::{PathKind, identity, plain, rank};
+use super::problem::{Code, ObjectRef, Severity};
+use super::{Build, policies};
+use crate::k8s::cluster::{ObjectKey, reference};
+use crate::model::backend::BackendId;
+use crate::model::host::{Host, HostPattern};
+use crate::model::listener::ListenerName;
+use crate::model::policy::Policies;
+use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
+
+/// An Ingress with what was read of it.
+struct Owner<'a> {
+    ingress: &'a Ingress,
+    object: ObjectRef,
+    policies: Policies,
+}
+
+/// A host while its Ingresses are read.
+#[derive(Default)]
+struct Draft {
+    paths: Vec<DraftPath>,
+    /// Serves what no path takes: the Ingress and where it sends.
+    default: Option<(usize, RouteAction)>,
+    /// The host as the first rule wrote it.
+    written: String,
+}
+
+struct DraftPath {
+    /// Index of the Ingress.
+    owner: usize,
+    kind: PathKind,
+    path: String,
+    action: RouteAction,
+}
+
+/// All hosts of all our Ingresses.
+pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> {
+    let owners: Vec<Owner<'_>> = ours
+        .iter()
+        .map(|ingress| Owner { ingress, object: reference(&***ingress), policies: policies::defaults() })
+        .collect();
+    let controller_default = controller_default(build);
+    let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
+    for (index, owner) in owners.iter().enumerate() {
+        read_ingress(build, &mut drafts, &owners, index, owner, controller_default.as_ref());
+    }
+    if let Some(action) = &controller_default {
+        let any = drafts.entry(HostPattern::Any).or_default();
+        if any.default.is_none() && any.paths.is_empty() {
+            any.default = None;
+        }
+        let source = RouteSource {
+            namespace: String::new(),
+            name: String::new(),
+            host: String::new(),
+            path: "/".into(),
+        };
+        let fallback =
+            |draft: Draft, pattern| finish(pattern, draft, &owners, Some((source.clone(), action.clone())));
+        return drafts.into_iter().map(|(pattern, draft)| fallback(draft, pattern)).collect();
+    }
+    drafts.into_iter().map(|(pattern, draft)| finish(pattern, draft, &owners, None)).collect()
+}
+
+/// Where requests go that nothing else takes, by `--default-backend-service`.
+fn controller_default(build: &mut Build<'_>) -> Option<RouteAction> {
+    let key = build.settings.default_backend.clone()?;
+    let owner = ObjectRef {
+        api_version: String::new(),
+        kind: "Flag".into(),
+        namespace: String::new(),
+        name: "--default-backend-service".into(),
+        uid: String::new(),
+    };
+    let port = PortRef {
+        namespace: &key.namespace,
+        service: &key.name,
+        port: None,
+        owner: &owner,
+        field: "service",
+    };
+    Some(forward(backend(build, &port)))
+}
+
+fn forward(backend: BackendId) -> RouteAction {
+    RouteAction::Forward { backends: vec![WeightedBackend { backend, weight: 1 }], fallback: None }
+}
+
+fn read_ingress(
+    build: &mut Build<'_>,
+    drafts: &mut BTreeMap<HostPattern, Draft>,
+    owners: &[Owner<'_>],
+    index: usize,
+    owner: &Owner<'_>,
+    controller_default: Option<&RouteAction>,
+) {
+    let Some(spec) = &owner.ingress.spec else { return };
+    let default = spec.default_backend.as_ref();
+    let default =
+        default.and_then(|default| action(build, owner, default, "spec.defaultBackend", controller_default));
+    let rules = spec.rules.as_deref().unwrap_or_default();
+    if rules.is_empty() {
+        let Some(default) = default else {
+            if spec.default_backend.is_none() {
+                build.problem(
+                    &owner.object,
+                    (Code::FieldInvalid, Severity::Warning),
+                    ("spec", ""),
+                    "has neither rules nor a default backend, so it serves nothing; add one",
+                );
+            }
+            return;
+        };
+        let any = drafts.entry(HostPattern::Any).or_default();
+        set_default(build, any, owners, index, default, "spec.defaultBackend");
+        return;
+    }
+    for (number, rule) in rules.iter().enumerate() {
+        let written = rule.host.as_deref().unwrap_or_default();
+        let field = format!("spec.rules[{number}]");
+        let pattern = match host_pattern(written) {
+            Ok(pattern) => pattern,
+            Err(reason) => {
+                let message = format!("{reason}; the rule is not served; correct the host");
+                let field = format!("{field}.host");
+                build.problem(
+                    &owner.object,
+                    (Code::FieldInvalid, Severity::Error),
+                    (field, written),
+                    message,
+                );
+                continue;
+            }
+        };
+        let draft = drafts
+            .entry(pattern)
+            .or_insert_with(|| Draft { written: written.to_owned(), ..Draft::default() });
+        read_rule(build, draft, owners, index, rule, &field, controller_default);
+        if let (Some(default), None) = (&default, &draft.default) {
+            draft.default = Some((index, default.clone()));
+        }
+    }
+}
+
+fn set_default(
+    build: &mut Build<'_>,
+    draft: &mut Draft,
+    owners: &[Owner<'_>],
+    index: usize,
+    default: RouteAction,
+    field: &str,
+) {
+    match (&draft.default, owners.get(index)) {
+        (Some((first, _)), Some(loser)) => {
+            let winner = owners.get(*first).map(|owner| owner.object.to_string()).unwrap_or_default();
+            let message =
+                format!("{winner} is older and serves everything that no rule takes; remove one of them");
+            build.problem(&loser.object, (Code::Conflict, Severity::Error), (field, ""), message);
+        }
+        _ => draft.default = Some((index, default)),
+    }
+}
+
+fn read_rule(
+    build: &mut Build<'_>,
+    draft: &mut Draft,
+    owners: &[Owner<'_>],
+    index: usize,
+    rule: &IngressRule,
+    field: &str,
+    controller_default: Option<&RouteAction>,
+) {
+    let Some(owner) = owners.get(index) else { return };
+    let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
+    for (number, path) in paths.iter().enumerate() {
+        let field = format!("{field}.http.paths[{number}]");
+        let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
+        let taken =
+            draft.paths.iter().find(|other| identity(other.kind, &other.path) == identity(kind, &text));
+        if let Some(winner) = taken.and_then(|other| owners.get(other.owner)) {
+            let host = if draft.written.is_empty() { "every host" } else { &draft.written };
+            let message = if winner.object == owner.object {
+                format!(
+                    "the same path of {host} stands twice in this Ingress; the first is served; remove one"
+                )
+            } else {
+                format!(
+                    "{} is older and has this path of {host}; it keeps it; remove one of them",
+                    winner.object
+                )
+            };
+            build.problem(
+                &owner.object,
+                (Code::Conflict, Severity::Error),
+                (format!("{field}.path"), &text),
+                message,
+            );
+            continue;
+        }
+        let field = format!("{field}.backend");
+        let default = controller_default.cloned();
+        let action = action(build, owner, &path.backend, &field, controller_default)
+            .or(default)
+            .unwrap_or(RouteAction::Respond { status: 404 });
+        draft.paths.push(DraftPath { owner: index, kind, path: text, action });
+    }
+}
+
+fn read_path(
+    build: &mut Build<'_>,
+    owner: &Owner<'_>,
+    path: &HTTPIngressPath,
+    field: &str,
+) -> Option<(PathKind, String)> {
+    let text = path.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let kind = match path.path_type.as_str() {
+        "Exact" => PathKind::Exact,
+        "Prefix" => PathKind::Prefix,
+        "ImplementationSpecific" => PathKind::Literal,
+        other => {
+            let message = if other.is_empty() {
+                "is missing; read as Prefix; write Exact, Prefix or ImplementationSpecific"
+            } else {
+                "is no path type; read as Prefix; write Exact, Prefix or ImplementationSpecific"
+            };
+            let field = format!("{field}.pathType");
+            build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), (field, other), message);
+            PathKind::Prefix
+        }
+    };
+    if !text.starts_with('/') {
+        let message = "does not begin with /, so it can match no request; the path is not served; add the /";
+        build.problem(
+            &owner.object,
+            (Code::FieldInvalid, Severity::Error),
+            (format!("{field}.path"), text),
+            message,
+        );
+        return None;
+    }
+    Some((kind, text.to_owned()))
+}
+
+/// Where a backend of an Ingress sends its requests; `None` when it names nothing that we can send to.
+fn action(
+    build: &mut Build<'_>,
+    owner: &Owner<'_>,
+    target: &IngressBackend,
+    field: &str,
+    controller_default: Option<&RouteAction>,
+) -> Option<RouteAction> {
+    if let Some(resource) = &target.resource {
+        let shown = format!("{} {}", resource.kind, resource.name);
+        let message =
+            "resource backends are not supported; its requests go to the default backend; name a Service";
+        let field = format!("{field}.resource");
+        build.problem(&owner.object, (Code::FieldUnsupported, Severity::Error), (field, &shown), message);
+        return controller_default.cloned();
+    }
+    let Some(service) = &target.service else {
+        let message = "names no Service; its requests go to the default backend; name one";
+        build.problem(&owner.object, (Code::FieldInvalid, Severity::Error), (field, ""), message);
+        return controller_default.cloned();
+    };
+    let port = service.port.as_ref();
+    let number = port.and_then(|port| port.number).map(|number| number.to_string());
+    let written = port.and_then(|port| port.name.clone()).filter(|name| !name.is_empty()).or(number);
+    if written.is_none() {
+        let message = "names no port; the first one of the Service is taken; add name or number";
+        let field = format!("{field}.service.port");
+        build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), (field, ""), message);
+    }
+    let field = format!("{field}.service");
+    let key = ObjectKey::new(owner.object.namespace.clone(), service.name.clone());
+    let port = PortRef {
+        namespace: &key.namespace,
+        service: &key.name,
+        port: written.as_deref(),
+        owner: &owner.object,
+        field: &field,
+    };
+    Some(forward(backend(build, &port)))
+}
+
+/// Reads `spec.rules[].host`.
+fn host_pattern(written: &str) -> Result<HostPattern, &'static str> {
+    if written.is_empty() {
+        return Ok(HostPattern::Any);
+    }
+    let host = written.to_ascii_lowercase();
+    if host.parse::<std::net::IpAddr>().is_ok() {
+        return Err("an address is not a host name");
+    }
+    let (suffix, is_wildcard) = match host.strip_prefix("*.") {
+        Some(suffix) => (suffix, true),
+        None => (host.as_str(), false),
+    };
+    if suffix.contains('*') {
+        return Err("a wildcard stands only as the first label, as in *.example.com");
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if suffix.len() > 253 || !suffix.split('.').all(is_label) {
+        return Err("not a host name (letters, digits, '-' and '.', without a port)");
+    }
+    let suffix = suffix.to_owned();
+    Ok(if is_wildcard { HostPattern::Wildcard(suffix) } else { HostPattern::Exact(suffix) })
+}
+
+fn finish(
+    pattern: HostPattern,
+    draft: Draft,
+    owners: &[Owner<'_>],
+    controller_default: Option<(RouteSource, RouteAction)>,
+) -> Host {
+    let Draft { paths, default, written } = draft;
+    let source = |owner: &Owner<'_>, path: &str| RouteSource {
+        namespace: owner.object.namespace.clone(),
+        name: owner.object.name.clone(),
+        host: written.clone(),
+        path: path.to_owned(),
+    };
+    let mut routes = Vec::with_capacity(paths.len() + 1);
+    for path in paths {
+        let Some(owner) = owners.get(path.owner) else { continue };
+        routes.push(Route {
+            source: source(owner, &path.path),
+            matches: RouteMatch { path: plain(path.kind, &path.path) },
+            policies: owner.policies.clone(),
+            action: path.action,
+        });
+    }
+    routes.sort_by_key(|route| rank(&route.matches.path, &route.source.path));
+    let everything = || RouteMatch { path: PathMatch::Prefix(String::new()) };
+    let default = default.and_then(|(owner, action)| owners.get(owner).map(|owner| (owner, action)));
+    if let Some((owner, action)) = default {
+        let policies = owner.policies.clone();
+        routes.push(Route { source: source(owner, "/"), matches: everything(), policies, action });
+    } else if let Some((source, action)) = controller_default {
+        let policies = policies::defaults();
+        routes.push(Route { source, matches: everything(), policies, action });
+    }
+    let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
+    Host { pattern, listeners, certificate: None, routes }
+}
