@@ -1,1 +1,3 @@
 //! Stage 4: the model → what workers read and what the kernel maps hold. Pure.
+
+pub mod maps;

@@ -1,0 +1,224 @@
+//! The model → what the kernel maps shall hold, as ordered maps of `ingress_common` types.
+//!
+//! Pure. Ids are stable: an address keeps its `vip_id`, a limit its bucket and its rows, as long as they are in the
+//! previous contents, which after a restart are read back from the pinned maps. The slots of `listen` and the pause of
+//! an address are not here: they follow the proxies, not the model.
+//! Write `acl4`, `acl6` and `limits` first, then `vips`, then `listen`; remove in the opposite order.
+
+mod limits;
+mod lists;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ingress_common::flow::{TCP, addr_of, v4_of};
+use ingress_common::maps::{AclVal, Limit, VIP_IDS, VIPS, VipKey, VipVal};
+use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL};
+
+use crate::model::Model;
+use crate::model::edge::{AddressRange, EdgePolicy, EdgeScope};
+use crate::model::listener::ListenerName;
+
+/// Desired contents of the kernel maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MapContents {
+    /// `vips`.
+    pub vips: BTreeMap<VipKey, VipVal>,
+    /// `acl4`: (prefix length with the 32 bits of scope, data) → flags.
+    pub acl4: BTreeMap<(u32, Acl4Key), AclVal>,
+    /// `acl6`, likewise.
+    pub acl6: BTreeMap<(u32, Acl6Key), AclVal>,
+    /// `limits`; rows that are not named are free.
+    pub limits: BTreeMap<u32, Limit>,
+    /// `listen`, with the listener whose sockets accept instead of their slots.
+    pub listen: BTreeMap<VipKey, ListenerName>,
+}
+
+/// Contents, and what did not fit into them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// What the maps shall hold.
+    pub contents: MapContents,
+    /// Parts that are not enforced or not served, one sentence each, for log and status.
+    pub refused: Vec<String>,
+}
+
+/// One served address.
+struct Served {
+    ip: IpAddr,
+    pool: Option<String>,
+    is_node: bool,
+}
+
+/// Policies that hold for an address, by their position in the model: those for all, and those for its pool.
+type PolicySet = Vec<usize>;
+
+/// Compiles the edge of the model. `node_addresses` are the node's own addresses that are served (ports only); leave
+/// them out until a proxy is ready, since SK_LOOKUP goes before every other listener.
+pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents) -> Compiled {
+    let mut refused = Vec::new();
+    let policies = &model.edge.policies;
+    let for_all: PolicySet = positions(policies, |policy| matches!(policy.scope, EdgeScope::Cluster));
+    let served = served(model, node_addresses, &mut refused);
+
+    // Addresses under the same policies of their pool share a scope.
+    let mut sets: BTreeSet<PolicySet> = BTreeSet::new();
+    for address in &served {
+        sets.insert(set_of(address, policies));
+    }
+    let scopes = scopes(&sets, policies);
+    let mut lists = lists::Lists::default();
+    lists.add(SCOPE_ALL, policies, &for_all);
+    for (set, scope) in &scopes {
+        lists.add(*scope, policies, set);
+    }
+    let (acl4, acl6) = lists.finish(&mut refused);
+    let mut rows = limits::Rows::new(previous);
+    let mut vips = BTreeMap::new();
+    let mut listen = BTreeMap::new();
+    let mut ids = Ids::new(previous);
+    for address in &served {
+        let set = set_of(address, policies);
+        let entries = 1 + model.listeners.len();
+        let Some(vip_id) = ids.of(address.ip).filter(|_| vips.len() + entries <= VIPS as usize) else {
+            refused.push(format!("address {} is not served: the kernel maps are full", address.ip));
+            continue;
+        };
+        let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
+        let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
+        let mut flags = lists.flags(address.ip, scope);
+        if limits > 0 {
+            flags |= VipVal::LIMIT;
+        }
+        let addr = addr_of(address.ip);
+        let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
+        let value = VipVal { vip_id, flags, scope, first_limit, limits };
+        vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
+        for listener in &model.listeners {
+            vips.insert(VipKey::served(addr, listener.port, TCP), value);
+            listen.insert(VipKey::served(addr, listener.port, TCP), listener.name.clone());
+        }
+    }
+    Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }
+}
+
+/// Every served address once, the node's first. One of them that lies in a pool is under the pool's policies but stays
+/// the node's: its other ports must remain reachable.
+fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -> Vec<Served> {
+    let mut served = Vec::new();
+    let mut seen = BTreeSet::new();
+    for ip in node_addresses {
+        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| contains(*block, *ip)));
+        if seen.insert(*ip) {
+            served.push(Served { ip: *ip, pool: pool.map(|pool| pool.name.clone()), is_node: true });
+        }
+    }
+    for pool in &model.edge.pools {
+        for ip in pool.blocks.iter().flat_map(|block| addresses(*block)) {
+            if served.len() + 1 >= VIP_IDS as usize {
+                refused.push(format!(
+                    "AddressPool {}: addresses from {ip} on are not served: all pools together may hold {}; \
+                     use smaller blocks",
+                    pool.name,
+                    VIP_IDS - 1
+                ));
+                break;
+            }
+            if seen.insert(ip) {
+                served.push(Served { ip, pool: Some(pool.name.clone()), is_node: false });
+            }
+        }
+    }
+    served
+}
+
+fn contains(block: AddressRange, ip: IpAddr) -> bool {
+    block.first.is_ipv4() == ip.is_ipv4() && (block.first..=block.last).contains(&ip)
+}
+
+/// The addresses of a block, in order; never more than the caller takes.
+fn addresses(block: AddressRange) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (block.first, block.last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            Box::new((u32::from(first)..=u32::from(last)).map(|bits| IpAddr::V4(Ipv4Addr::from(bits))))
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            Box::new((u128::from(first)..=u128::from(last)).map(|bits| IpAddr::V6(Ipv6Addr::from(bits))))
+        }
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+fn positions(policies: &[EdgePolicy], holds: impl Fn(&EdgePolicy) -> bool) -> PolicySet {
+    policies.iter().enumerate().filter(|(_, policy)| holds(policy)).map(|(at, _)| at).collect()
+}
+
+/// The policies for this address that are not for all.
+fn set_of(address: &Served, policies: &[EdgePolicy]) -> PolicySet {
+    let Some(pool) = &address.pool else { return PolicySet::new() };
+    positions(policies, |policy| matches!(&policy.scope, EdgeScope::Pools(pools) if pools.contains(pool)))
+}
+
+/// A scope for each set of policies, made from their names: the same on every node and after every restart.
+fn scopes(sets: &BTreeSet<PolicySet>, policies: &[EdgePolicy]) -> BTreeMap<PolicySet, u32> {
+    let mut taken = BTreeSet::from([SCOPE_ALL]);
+    let mut scopes = BTreeMap::new();
+    for set in sets.iter().filter(|set| !set.is_empty()) {
+        let names = set.iter().filter_map(|at| policies.get(*at)).map(|policy| policy.name.as_str());
+        scopes.insert(set.clone(), free_id(names.map(str::as_bytes), &mut taken));
+    }
+    scopes
+}
+
+/// A number made from the parts (FNV-1a), the next one where it is taken.
+fn free_id<'a>(parts: impl Iterator<Item = &'a [u8]>, taken: &mut BTreeSet<u32>) -> u32 {
+    let mut hash: u32 = 0x811c_9dc5;
+    for part in parts {
+        for byte in part.iter().chain(&[0xff]) {
+            hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        }
+    }
+    while !taken.insert(hash) {
+        hash = hash.wrapping_add(1);
+    }
+    hash
+}
+
+/// Numbers of addresses: kept from before, else the lowest that neither side uses.
+struct Ids {
+    kept: BTreeMap<[u8; 16], u32>,
+    taken: BTreeSet<u32>,
+    next: u32,
+}
+
+impl Ids {
+    fn new(previous: &MapContents) -> Self {
+        let kept: BTreeMap<_, _> =
+            previous.vips.iter().map(|(key, value)| (key.addr, value.vip_id)).collect();
+        let taken = kept.values().copied().collect();
+        Self { kept, taken, next: 1 }
+    }
+
+    fn of(&mut self, ip: IpAddr) -> Option<u32> {
+        let addr = addr_of(ip);
+        if let Some(id) = self.kept.get(&addr) {
+            return Some(*id);
+        }
+        while self.taken.contains(&self.next) {
+            self.next += 1;
+        }
+        if self.next >= VIP_IDS {
+            return None;
+        }
+        self.taken.insert(self.next);
+        self.kept.insert(addr, self.next);
+        Some(self.next)
+    }
+}
+
+/// Whether a source prefix and an address are of one family is decided by the mapped form, as in the kernel.
+fn is_v4(ip: IpAddr) -> bool {
+    v4_of(&addr_of(ip)).is_some()
+}

@@ -1,0 +1,132 @@
+//! Limits of policies → rows of `limits`, a range of them per set of policies.
+//!
+//! A range that stands in the previous contents stays where it is; a new one goes where neither the old nor the new
+//! contents have rows, so that an address never counts by a half-written limit.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ingress_common::bucket;
+use ingress_common::maps::{LIMITS, LIMITS_PER_VIP, Limit};
+
+use super::{MapContents, PolicySet, free_id};
+use crate::model::edge::EdgePolicy;
+
+/// First row and number of rows.
+type Range = (u16, u16);
+
+/// The rows of every range.
+pub(super) struct Rows {
+    previous: BTreeMap<Vec<Limit>, Range>,
+    /// Rows that old or new contents use.
+    taken: BTreeSet<u32>,
+    ranges: BTreeMap<PolicySet, Range>,
+    rows: BTreeMap<u32, Limit>,
+    buckets: BTreeMap<(usize, usize), u32>,
+    bucket_ids: BTreeSet<u32>,
+}
+
+impl Rows {
+    pub(super) fn new(contents: &MapContents) -> Self {
+        let mut previous = BTreeMap::new();
+        let mut taken = BTreeSet::new();
+        for value in contents.vips.values().filter(|value| value.limits > 0) {
+            let first = u32::from(value.first_limit);
+            let span = first..first + u32::from(value.limits);
+            taken.extend(span.clone());
+            if let Some(rows) = span.map(|row| contents.limits.get(&row).copied()).collect::<Option<Vec<_>>>()
+            {
+                previous.insert(rows, (value.first_limit, value.limits));
+            }
+        }
+        Self {
+            previous,
+            taken,
+            ranges: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            bucket_ids: BTreeSet::new(),
+        }
+    }
+
+    /// The range of an address under these policies.
+    pub(super) fn range(
+        &mut self,
+        policies: &[EdgePolicy],
+        for_all: &[usize],
+        set: &[usize],
+        refused: &mut Vec<String>,
+    ) -> Range {
+        let together: PolicySet = for_all.iter().chain(set).copied().collect();
+        if let Some(range) = self.ranges.get(&together) {
+            return *range;
+        }
+        let mut limits = self.limits(policies, &together);
+        if limits.len() > usize::from(LIMITS_PER_VIP) {
+            refused.push(format!(
+                "EdgePolicies {}: {} limits meet on one address, the last {} are not enforced; at most {LIMITS_PER_VIP} can",
+                names(policies, &together),
+                limits.len(),
+                limits.len() - usize::from(LIMITS_PER_VIP),
+            ));
+            limits.truncate(usize::from(LIMITS_PER_VIP));
+        }
+        let range = self.place(&limits).unwrap_or_else(|| {
+            refused.push(format!(
+                "EdgePolicies {}: their limits are not enforced: all limits together may take {LIMITS} rows",
+                names(policies, &together)
+            ));
+            (0, 0)
+        });
+        self.ranges.insert(together, range);
+        range
+    }
+
+    /// What `limits` shall hold.
+    pub(super) fn finish(self) -> BTreeMap<u32, Limit> {
+        self.rows
+    }
+
+    fn limits(&mut self, policies: &[EdgePolicy], set: &[usize]) -> Vec<Limit> {
+        let mut limits = Vec::new();
+        for (at, policy) in set.iter().filter_map(|at| Some((*at, policies.get(*at)?))) {
+            for (nth, limit) in policy.limits.iter().enumerate() {
+                let ids = &mut self.bucket_ids;
+                let bucket = *self.buckets.entry((at, nth)).or_insert_with(|| {
+                    let rate = limit.connections_per_second.to_be_bytes();
+                    let burst = limit.burst.to_be_bytes();
+                    free_id([policy.name.as_bytes(), &rate, &burst].into_iter(), ids)
+                });
+                limits.push(bucket::limit(bucket, limit.connections_per_second, limit.burst));
+            }
+        }
+        limits
+    }
+
+    fn place(&mut self, limits: &[Limit]) -> Option<Range> {
+        let count = u16::try_from(limits.len()).ok()?;
+        if count == 0 {
+            return Some((0, 0));
+        }
+        let (first, count) = match self.previous.get(limits) {
+            Some(range) => *range,
+            None => (self.free_span(count)?, count),
+        };
+        for (row, limit) in (u32::from(first)..).zip(limits) {
+            self.taken.insert(row);
+            self.rows.insert(row, *limit);
+        }
+        Some((first, count))
+    }
+
+    fn free_span(&self, count: u16) -> Option<u16> {
+        let first = (0..=LIMITS.checked_sub(u32::from(count))?)
+            .find(|first| (*first..first + u32::from(count)).all(|row| !self.taken.contains(&row)))?;
+        u16::try_from(first).ok()
+    }
+}
+
+fn names(policies: &[EdgePolicy], set: &[usize]) -> String {
+    let names: Vec<&str> =
+        set.iter().filter_map(|at| policies.get(*at)).map(|policy| policy.name.as_str()).collect();
+    names.join(", ")
+}
