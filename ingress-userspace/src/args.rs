@@ -96,6 +96,9 @@ pub struct SourceArgs {
     /// Only this namespace; default all.
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
+    /// Only Secrets of these namespaces are read, for clusters where the rest may not be; default all.
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "manifests")]
+    pub secret_namespace: Vec<String>,
     /// ConfigMap with cluster-wide settings, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub configmap: Option<String>,
@@ -181,6 +184,10 @@ pub struct PublishArgs {
     /// Publish the addresses of this Service, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub publish_service: Option<String>,
+    /// Labels of the pods of the data plane, in the namespace of the Lease: the addresses of the nodes that run a ready one
+    /// are published, and nothing once none was ready for 60 s.
+    #[arg(long, value_name = "SELECTOR")]
+    pub publish_pods: Option<String>,
     /// Prefer internal over external node addresses.
     #[arg(long)]
     pub report_node_internal_ip_address: bool,
