@@ -1,0 +1,96 @@
+//! Removes what is ours from a BPF file system and from the routing tables, and nothing else.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::netlink::NetlinkError;
+use super::pins::{self, Pins};
+use super::probe::is_bpffs;
+use super::routes;
+
+/// Something that was removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// A link was detached and its pin removed; the number that `bpftool link` showed.
+    Link(u32, PathBuf),
+    /// The pin of a map.
+    Map(PathBuf),
+    /// A folder.
+    Folder(PathBuf),
+    /// A local route.
+    Route(ipnet::IpNet),
+}
+
+impl std::fmt::Display for Removed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Link(id, path) => write!(f, "link {id} {}", path.display()),
+            Self::Map(path) => write!(f, "map {}", path.display()),
+            Self::Folder(path) => write!(f, "folder {}", path.display()),
+            Self::Route(prefix) => write!(f, "route local {prefix} dev lo"),
+        }
+    }
+}
+
+/// Why something is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum CleanupError {
+    /// A pin or folder.
+    #[error("cannot remove {path}: {source}")]
+    Pin {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The routes.
+    #[error("cannot remove the local routes of VIPs; this needs CAP_NET_ADMIN")]
+    Routes(#[source] NetlinkError),
+}
+
+/// Detaches the links and removes all pins and folders. Tells of each thing removed, also when a later one fails.
+pub fn remove_pins(bpffs: &Path, removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
+    // On another file system a folder of this name is not ours.
+    if !is_bpffs(bpffs) {
+        return Ok(());
+    }
+    let pins = Pins::new(bpffs);
+    let of = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CleanupError::Pin { path, source }
+    };
+    if !pins.home().exists() {
+        return Ok(());
+    }
+    let lock = pins.lock().map_err(of(pins.home()))?;
+    for link in pins.pinned_links().map_err(of(&pins.links()))? {
+        pins::remove_link(&link.path).map_err(of(&link.path))?;
+        removed.push(Removed::Link(link.info.id, link.path));
+    }
+    let mut folders = pins.layouts().map_err(of(pins.home()))?;
+    for folder in &folders {
+        for path in pins.entries(folder).map_err(of(folder))? {
+            std::fs::remove_file(&path).map_err(of(&path))?;
+            removed.push(Removed::Map(path));
+        }
+    }
+    folders.extend([pins.links(), pins.home().to_owned()]);
+    drop(lock);
+    for folder in folders {
+        match std::fs::remove_dir(&folder) {
+            Ok(()) => removed.push(Removed::Folder(folder)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(CleanupError::Pin { path: folder, source }),
+        }
+    }
+    Ok(())
+}
+
+/// Removes the local routes that carry our protocol number.
+pub async fn remove_routes(removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
+    let changes = routes::apply(&BTreeSet::new()).await.map_err(CleanupError::Routes)?;
+    removed.extend(changes.removed.into_iter().map(Removed::Route));
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! Makes the maps hold what is desired: reads what is there, adds and changes, then removes.
+//!
+//! The order between maps keeps every moment safe: limits and lists are filled before an address refers to them, and
+//! emptied after no address does. An entry that the kernel refuses is left out and reported; the others still apply.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use aya::Pod;
+use aya::maps::lpm_trie::Key;
+use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuValues};
+use ingress_common::maps::{Count, VipKey, VipVal};
+use ingress_common::verdict::Reason;
+
+use super::maps::{Maps, MapsError, is_absent};
+use crate::compile::maps::MapContents;
+
+/// Entries of one map that have to change.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan<K, V> {
+    put: Vec<(K, V)>,
+    remove: Vec<K>,
+}
+
+fn plan<K: Ord + Copy, V: PartialEq + Copy>(
+    desired: &BTreeMap<K, V>,
+    present: &BTreeMap<K, V>,
+) -> Plan<K, V> {
+    let put = desired.iter().filter(|(key, value)| present.get(*key) != Some(*value));
+    let remove = present.keys().filter(|key| !desired.contains_key(*key));
+    Plan { put: put.map(|(k, v)| (*k, *v)).collect(), remove: remove.copied().collect() }
+}
+
+/// What a synchronisation did.
+#[derive(Debug, Default)]
+pub struct Synced {
+    /// Entries added or changed.
+    pub put: usize,
+    /// Entries removed.
+    pub removed: usize,
+    /// Entries that the kernel refused, by map, with what it said of the first.
+    pub refused: Vec<(&'static str, usize, MapError)>,
+}
+
+impl Synced {
+    /// Adds what another synchronisation did.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.put += other.put;
+        self.removed += other.removed;
+        self.refused.extend(other.refused);
+    }
+
+    fn count(&mut self, map: &'static str, results: impl Iterator<Item = Result<(), MapError>>) -> usize {
+        let mut done = 0;
+        let mut failed = 0;
+        let mut first = None;
+        for result in results {
+            match result {
+                Ok(()) => done += 1,
+                Err(error) => {
+                    failed += 1;
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        if let Some(error) = first {
+            self.refused.push((map, failed, error));
+        }
+        done
+    }
+
+    fn puts(&mut self, map: &'static str, results: impl Iterator<Item = Result<(), MapError>>) {
+        self.put += self.count(map, results);
+    }
+
+    fn removals(&mut self, map: &'static str, results: impl Iterator<Item = Result<(), MapError>>) {
+        // Gone already is as good as removed.
+        let results = results.map(|result| match result {
+            Err(error) if is_absent(&error) => Ok(()),
+            result => result,
+        });
+        self.removed += self.count(map, results);
+    }
+}
+
+/// Brings addresses, lists and limits to the desired state.
+pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError> {
+    let mut synced = Synced::default();
+    let vips = plan(&desired.vips, &read_hash(&maps.vips, "vips")?);
+    let acl4 = plan(&desired.acl4, &read_trie(&maps.acl4, "acl4")?);
+    let acl6 = plan(&desired.acl6, &read_trie(&maps.acl6, "acl6")?);
+    let limits = plan(&desired.limits, &read_array(&maps.limits, "limits")?);
+
+    clear_counters(maps, &vips)?;
+    synced.puts("limits", limits.put.iter().map(|(row, limit)| maps.limits.set(*row, limit, 0)));
+    synced
+        .puts("acl4", acl4.put.iter().map(|((len, data), v)| maps.acl4.insert(&Key::new(*len, *data), v, 0)));
+    synced
+        .puts("acl6", acl6.put.iter().map(|((len, data), v)| maps.acl6.insert(&Key::new(*len, *data), v, 0)));
+    synced.puts("vips", vips.put.iter().map(|(key, value)| maps.vips.insert(key, value, 0)));
+
+    synced.removals("vips", vips.remove.iter().map(|key| maps.vips.remove(key)));
+    synced.removals("acl6", acl6.remove.iter().map(|(len, data)| maps.acl6.remove(&Key::new(*len, *data))));
+    synced.removals("acl4", acl4.remove.iter().map(|(len, data)| maps.acl4.remove(&Key::new(*len, *data))));
+    let free = ingress_common::maps::Limit::default();
+    synced.removals("limits", limits.remove.iter().map(|row| maps.limits.set(*row, free, 0)));
+    Ok(synced)
+}
+
+/// Counters of an address that was not served before start at zero: its number may have been another's.
+fn clear_counters(maps: &mut Maps, vips: &Plan<VipKey, VipVal>) -> Result<(), MapsError> {
+    let known: BTreeSet<u32> = read_hash(&maps.vips, "vips")?.values().map(|value| value.vip_id).collect();
+    let fresh: BTreeSet<u32> =
+        vips.put.iter().map(|(_, v)| v.vip_id).filter(|id| !known.contains(id)).collect();
+    for row in fresh.into_iter().flat_map(|vip_id| Reason::ALL.map(|reason| reason.row(vip_id))) {
+        let cpus = maps.stats.get(&row, 0).map_err(MapsError::of("stats"))?.len();
+        let zero = PerCpuValues::try_from(vec![Count::default(); cpus])
+            .map_err(|source| MapsError::Kernel { name: "stats".to_owned(), source: source.into() })?;
+        maps.stats.set(row, zero, 0).map_err(MapsError::of("stats"))?;
+    }
+    Ok(())
+}
+
+/// Brings the entries of a hash map to the desired state.
+pub(super) fn apply_hash<K: Pod + Ord, V: Pod + PartialEq>(
+    map: &mut HashMap<MapData, K, V>,
+    name: &'static str,
+    desired: &BTreeMap<K, V>,
+) -> Result<Synced, MapsError> {
+    let mut synced = Synced::default();
+    let plan = plan(desired, &read_hash(map, name)?);
+    synced.puts(name, plan.put.iter().map(|(key, value)| map.insert(key, value, 0)));
+    synced.removals(name, plan.remove.iter().map(|key| map.remove(key)));
+    Ok(synced)
+}
+
+/// What a hash map holds.
+pub(super) fn read_hash<K: Pod + Ord, V: Pod>(
+    map: &HashMap<MapData, K, V>,
+    name: &str,
+) -> Result<BTreeMap<K, V>, MapsError> {
+    let entries: Result<_, MapError> = map.iter().filter(|entry| !is_gone(entry)).collect();
+    entries.map_err(MapsError::of(name))
+}
+
+/// What a trie holds, by prefix length and data.
+pub(super) fn read_trie<K: Pod + Ord, V: Pod>(
+    map: &LpmTrie<MapData, K, V>,
+    name: &str,
+) -> Result<BTreeMap<(u32, K), V>, MapsError> {
+    let entries: Result<_, MapError> = map
+        .iter()
+        .filter(|entry| !is_gone(entry))
+        .map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data()), value)))
+        .collect();
+    entries.map_err(MapsError::of(name))
+}
+
+/// The rows of an array that are not free (all zeros).
+pub(super) fn read_array<V: Pod + Default + PartialEq>(
+    map: &Array<MapData, V>,
+    name: &str,
+) -> Result<BTreeMap<u32, V>, MapsError> {
+    let mut rows = BTreeMap::new();
+    for (row, value) in (0..).zip(map.iter()) {
+        let value = value.map_err(MapsError::of(name))?;
+        if value != V::default() {
+            rows.insert(row, value);
+        }
+    }
+    Ok(rows)
+}
+
+/// An entry that went away between its key being listed and its value being read.
+fn is_gone<T>(entry: &Result<T, MapError>) -> bool {
+    entry.as_ref().is_err_and(is_absent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_differences_are_written() {
+        let desired = BTreeMap::from([(1, 'a'), (2, 'b'), (3, 'c')]);
+        let present = BTreeMap::from([(2, 'b'), (3, 'x'), (4, 'd')]);
+        assert_eq!(plan(&desired, &present), Plan { put: vec![(1, 'a'), (3, 'c')], remove: vec![4] });
+        assert_eq!(plan(&desired, &desired), Plan { put: vec![], remove: vec![] });
+    }
+}

@@ -1,0 +1,190 @@
+//! The bpf(2) calls that aya lacks: links as plain descriptors.
+//!
+//! aya has no link update for SK_LOOKUP, does not tell what a pinned link is, and falls back to netlink where a link
+//! cannot be made; a netlink attachment cannot be pinned, so for us that is an error.
+#![expect(
+    unsafe_code,
+    reason = "bpf(2) has no safe wrapper; this is the one file of this crate that calls it"
+)]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+const BPF_SK_LOOKUP: u32 = 36;
+const BPF_XDP: u32 = 37;
+
+const BPF_LINK_TYPE_NETNS: u32 = 5;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+
+const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+
+/// Where a program is attached to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    /// XDP in the driver of the interface with this index.
+    XdpNative(u32),
+    /// XDP in the network stack, for the interface with this index.
+    XdpGeneric(u32),
+    /// SK_LOOKUP of a network namespace.
+    SkLookup(BorrowedFd<'a>),
+}
+
+/// What a link is attached to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPlace {
+    /// XDP on the interface with this index; `None`: the interface is gone.
+    Xdp(Option<u32>),
+    /// SK_LOOKUP of the network namespace with this inode; `None`: the namespace is gone.
+    SkLookup(Option<u32>),
+    /// Something that is not ours.
+    Other,
+}
+
+/// What the kernel says of a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// Number of the link, as `bpftool link` prints it.
+    pub id: u32,
+    /// Number of the program behind it.
+    pub program: u32,
+    /// Where it is attached.
+    pub place: LinkPlace,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkCreate {
+    prog_fd: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ObjPath {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoByFd {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The head of `struct bpf_link_info`: three numbers, then a union of which both of our kinds use the first two words.
+#[repr(C)]
+#[derive(Default)]
+struct RawLinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    // xdp: ifindex. netns: inode, attach type.
+    union: [u32; 2],
+    rest: [u64; 6],
+}
+
+/// Attaches a program; the link lives as long as its descriptor or its pin.
+pub(super) fn link_create(program: BorrowedFd<'_>, target: Target<'_>) -> io::Result<OwnedFd> {
+    let (place, attach_type, flags) = match target {
+        Target::XdpNative(index) => (index, BPF_XDP, XDP_FLAGS_DRV_MODE),
+        Target::XdpGeneric(index) => (index, BPF_XDP, XDP_FLAGS_SKB_MODE),
+        Target::SkLookup(namespace) => (number(namespace), BPF_SK_LOOKUP, 0),
+    };
+    let attr = LinkCreate { prog_fd: number(program), target: place, attach_type, flags };
+    let fd = bpf(BPF_LINK_CREATE, &attr)?;
+    own(fd)
+}
+
+/// Replaces the program behind a link in one step: no packet sees neither.
+pub(super) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = LinkUpdate { link_fd: number(link), new_prog_fd: number(program), flags: 0, old_prog_fd: 0 };
+    bpf(BPF_LINK_UPDATE, &attr).map(drop)
+}
+
+/// Detaches a link, whoever else holds it.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let attr = number(link);
+    bpf(BPF_LINK_DETACH, &attr).map(drop)
+}
+
+/// What a link is.
+pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = RawLinkInfo::default();
+    let attr = InfoByFd {
+        bpf_fd: number(link),
+        info_len: size_of::<RawLinkInfo>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attr)?;
+    let [first, second] = info.union;
+    let place = match info.kind {
+        BPF_LINK_TYPE_XDP => LinkPlace::Xdp((first != 0).then_some(first)),
+        BPF_LINK_TYPE_NETNS if second == BPF_SK_LOOKUP => LinkPlace::SkLookup((first != 0).then_some(first)),
+        _ => LinkPlace::Other,
+    };
+    Ok(LinkInfo { id: info.id, program: info.program, place })
+}
+
+/// Gives a descriptor a name in the BPF file system.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let attr = ObjPath { pathname: path.as_ptr() as u64, bpf_fd: number(object), file_flags: 0 };
+    bpf(BPF_OBJ_PIN, &attr).map(drop)
+}
+
+/// Opens what is pinned at a path: a map, a program or a link.
+pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let attr = ObjPath { pathname: path.as_ptr() as u64, ..ObjPath::default() };
+    let fd = bpf(BPF_OBJ_GET, &attr)?;
+    own(fd)
+}
+
+/// One call. The kernel takes a shorter attribute than its own as filled with zeros.
+fn bpf<A>(command: libc::c_long, attr: &A) -> io::Result<libc::c_long> {
+    // SAFETY: `attr` is a live, initialised, repr(C) attribute of this command of the length given; pointers in it
+    // (paths, the info buffer) point at buffers that the callers above keep alive across the call.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn own(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else knows its number.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A descriptor as the attributes hold it; descriptors are never negative.
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
