@@ -259,7 +259,7 @@ fn a_block_that_is_too_large_is_served_as_far_as_it_fits_and_named() {
     let compiled = compile(&model, &[], &MapContents::default());
     assert_eq!(compiled.contents.vips.len(), (VIP_IDS as usize - 1) * 3);
     assert!(
-        compiled.refused[0].contains("AddressPool huge: addresses from 2001:db8::400 on"),
+        compiled.refused[0].contains("AddressPool huge: addresses from 2001:db8::3ff on"),
         "{:?}",
         compiled.refused
     );
