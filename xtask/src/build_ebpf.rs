@@ -35,6 +35,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether there is a compiler for the BPF target.
+pub(crate) fn can_compile() -> bool {
+    nightly_refusal().is_none() || distribution().is_some()
+}
+
 /// As cargo finds it; `ingress-userspace/build.rs` looks in the same place.
 fn target_dir() -> PathBuf {
     shell::root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
@@ -55,16 +60,8 @@ impl Toolchain {
         } else {
             return Ok(Self::Nightly);
         }
-        for folder in ["/usr/bin", "/usr/lib/rust/bin", "/usr/local/bin"] {
-            let rustc = Path::new(folder).join("rustc");
-            if has_bpf_core(&rustc) {
-                let beside = Path::new(folder).join("cargo");
-                let cargo = if beside.is_file() { beside } else { "cargo".into() };
-                return Ok(Self::Distribution { rustc, cargo });
-            }
-        }
-        bail!(
-            "no compiler for {TARGET}: run `cargo xtask setup`, or install Debian's rustc-web, cargo-web and \
+        distribution().context(
+            "no compiler for bpfel-unknown-none: run `cargo xtask setup`, or install Debian's rustc-web, cargo-web and \
              libstd-rust-web-dev-bpf, or `rustup toolchain install nightly --component rust-src`"
         )
     }
@@ -124,6 +121,15 @@ impl Toolchain {
 /// v3: compare-and-swap needs it, every kernel from 6.1 knows it. BTF: typed maps.
 const RUSTFLAGS: [&str; 4] = ["-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort"];
 
+/// A compiler outside of rustup that has `core` for the BPF target.
+fn distribution() -> Option<Toolchain> {
+    let folders = ["/usr/bin", "/usr/lib/rust/bin", "/usr/local/bin"].map(Path::new);
+    let folder = folders.into_iter().find(|folder| has_bpf_core(&folder.join("rustc")))?;
+    let cargo = folder.join("cargo");
+    let cargo = if cargo.is_file() { cargo } else { "cargo".into() };
+    Some(Toolchain::Distribution { rustc: folder.join("rustc"), cargo })
+}
+
 /// Why the rustup nightly cannot be used, `None` when it can.
 fn nightly_refusal() -> Option<String> {
     let Ok(version) = shell::output(Command::new("rustup").args(["run", "nightly", "rustc", "-vV"])) else {
@@ -175,7 +181,7 @@ pub(crate) fn cargo_bin() -> Option<PathBuf> {
 /// The object without debug information, which is four fifths of it; BTF stays.
 fn stripped(built: &Path, build_dir: &Path) -> anyhow::Result<Vec<u8>> {
     let small = build_dir.join(OBJECT);
-    let strips = ["llvm-strip", "/usr/lib/llvm-22/bin/llvm-strip"];
+    let strips = ["/usr/lib/llvm-22/bin/llvm-strip", "llvm-strip"];
     for strip in strips {
         let mut command = Command::new(strip);
         command.arg("-g").arg("-o").arg(&small).arg(built);

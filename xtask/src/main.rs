@@ -6,6 +6,7 @@ mod build_ebpf;
 mod demo;
 mod generate;
 mod lint;
+mod setup;
 mod shell;
 mod test;
 mod tidy;
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Installs what is missing on Debian and Ubuntu; elsewhere, or without root, says what to install.
+    Setup,
     /// Builds the kernel half; says with which toolchain, prints the object's path and size.
     BuildEbpf,
     /// Shows both halves at work: namespaces, kernel programs, a manifest folder, requests. Does its own set-up.
@@ -41,6 +44,7 @@ enum Task {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
+        Task::Setup => setup::run(),
         Task::BuildEbpf => build_ebpf::run(),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
