@@ -5,6 +5,8 @@
 //! allows what a cluster's API server would refuse (loopback endpoints).
 
 pub mod class;
+pub mod client;
 pub mod cluster;
 pub mod crd;
 pub mod folder;
+pub mod reflect;

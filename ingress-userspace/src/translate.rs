@@ -4,11 +4,13 @@
 //! annotations, its rules as drafts of hosts, one owner per host and path, certificates, then the finished hosts with
 //! the backends that they refer to, and apart from all that the packet policies.
 
+mod edge;
 mod endpoints;
 mod ingress;
 mod paths;
 mod policies;
 pub mod problem;
+mod tls;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -20,6 +22,7 @@ use crate::k8s::class::{ClassRules, Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, created_at, reference};
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
+use crate::model::certificate::{Certificate, CertificateId};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use endpoints::Slices;
 use problem::{Code, ObjectRef, Problem, Severity};
@@ -86,6 +89,10 @@ struct Build<'a> {
     settings: &'a Settings,
     slices: Slices<'a>,
     backends: BTreeMap<BackendId, Backend>,
+    certificates: BTreeMap<CertificateId, Certificate>,
+    known: &'a mut tls::Known,
+    /// Seconds since the epoch.
+    now: i64,
     problems: Vec<Problem>,
 }
 
@@ -108,26 +115,43 @@ impl Build<'_> {
     }
 }
 
-/// Translates the world.
+/// What is carried from one translation to the next, so that unchanged Secrets are not read again.
+#[derive(Debug, Default)]
+pub struct Reuse {
+    certificates: tls::Known,
+}
+
+/// Translates the world once.
 pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
+    translate_with(&mut Reuse::default(), cluster, settings, jiff::Timestamp::now().as_second())
+}
+
+/// Translates the world as it is at `now`, in seconds since the epoch.
+pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings, now: i64) -> Translation {
+    reuse.certificates.retain(|key, _| cluster.secrets.contains_key(key));
     let mut build = Build {
         cluster,
         settings,
         slices: Slices::index(cluster),
         backends: BTreeMap::new(),
+        certificates: BTreeMap::new(),
+        known: &mut reuse.certificates,
+        now,
         problems: cluster.problems.clone(),
     };
     let ours = ours(&mut build);
     let hosts = ingress::hosts(&mut build, &ours);
+    let default_certificate = tls::default_certificate(&mut build);
+    let edge = edge::edge(&mut build);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
     let listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
-        listener("https", settings.https_port, ListenerProtocol::Https { default_certificate: None }),
+        listener("https", settings.https_port, ListenerProtocol::Https { default_certificate }),
     ];
-    let Build { backends, mut problems, .. } = build;
+    let Build { backends, certificates, mut problems, .. } = build;
     problems.sort();
     problems.dedup();
-    let model = Model { listeners, hosts, backends, ..Model::default() };
+    let model = Model { listeners, hosts, backends, certificates, edge };
     Translation { model, problems, ingresses }
 }
 
@@ -164,6 +188,17 @@ fn our_ingress(ingress: &Ingress) -> OurIngress {
     let published =
         entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect();
     OurIngress { object: reference(ingress), published }
+}
+
+/// A flag as the object of a Problem.
+fn flag(name: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: String::new(),
+        kind: "Flag".into(),
+        namespace: String::new(),
+        name: name.into(),
+        uid: String::new(),
+    }
 }
 
 fn listener(name: &str, port: u16, protocol: ListenerProtocol) -> Listener {

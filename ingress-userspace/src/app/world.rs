@@ -14,13 +14,15 @@ use tracing::{debug, info, warn};
 
 use crate::args::{PortArgs, SourceArgs};
 use crate::k8s::class::ClassRules;
+use crate::k8s::client::{ConnectError, connect};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::k8s::folder::Folder;
 use crate::k8s::folder::watch::Watch;
+use crate::k8s::reflect::{Reflectors, Wanted};
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use crate::translate::problem::{Problem, Severity};
-use crate::translate::{OurIngress, Settings, translate};
+use crate::translate::{OurIngress, Reuse, Settings, translate_with};
 
 /// A change is acted on when this long nothing more came.
 const HOLD_OFF: Duration = Duration::from_millis(30);
@@ -83,6 +85,27 @@ pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, Setti
 pub enum Source {
     /// A folder of manifests.
     Folder(Folder),
+    /// An API server.
+    Api(Reflectors),
+}
+
+/// The source that the flags name. Reflectors start at once.
+pub async fn source(args: &SourceArgs, settings: &Settings) -> Result<Source, ConnectError> {
+    if let Some(root) = &args.manifests {
+        return Ok(Source::Folder(Folder::new(root)));
+    }
+    let client = connect(args.kubeconfig.as_deref()).await?;
+    Ok(Source::Api(Reflectors::start(&client, &wanted(settings))))
+}
+
+/// What of a cluster must be watched.
+pub fn wanted(settings: &Settings) -> Wanted {
+    Wanted {
+        namespace: settings.watch_namespace.clone(),
+        config_map: settings.config_map.clone(),
+        secrets: settings.default_certificate.iter().cloned().collect(),
+        services: settings.default_backend.iter().cloned().collect(),
+    }
 }
 
 /// Starts the loop. It ends when `shutdown` is cancelled.
@@ -92,12 +115,17 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> (WorldReceiver, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
-    let builder = Builder { settings, sender, version: 0, known: BTreeSet::new() };
+    let builder = Builder { settings, reuse: Reuse::default(), sender, version: 0, known: BTreeSet::new() };
     let task = tokio::spawn(async move {
-        let Source::Folder(folder) = source;
+        let follow = async {
+            match source {
+                Source::Folder(folder) => follow_folder(folder, builder).await,
+                Source::Api(reflectors) => follow_api(&reflectors, builder).await,
+            }
+        };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = follow_folder(folder, builder) => {}
+            () = follow => {}
         }
     });
     (receiver, task)
@@ -125,9 +153,23 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
     }
 }
 
+async fn follow_api(reflectors: &Reflectors, mut builder: Builder) {
+    loop {
+        reflectors.changed().await;
+        let first = Instant::now();
+        while first.elapsed() < LONGEST_HOLD_OFF
+            && tokio::time::timeout(HOLD_OFF, reflectors.changed()).await.is_ok()
+        {}
+        if reflectors.is_ready() {
+            builder.build(&reflectors.cluster());
+        }
+    }
+}
+
 /// Turns views into published builds.
 struct Builder {
     settings: Settings,
+    reuse: Reuse,
     sender: watch::Sender<Option<Arc<World>>>,
     version: ModelVersion,
     /// Problems of the last build, which are in the log already.
@@ -137,7 +179,8 @@ struct Builder {
 impl Builder {
     fn build(&mut self, cluster: &Cluster) {
         let started = Instant::now();
-        let translation = translate(cluster, &self.settings);
+        let translation =
+            translate_with(&mut self.reuse, cluster, &self.settings, jiff::Timestamp::now().as_second());
         self.log(&translation.problems);
         let before = self.sender.borrow().clone();
         let is_same = before.as_deref().is_some_and(|before| {

@@ -13,9 +13,11 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend,
 use super::endpoints::{PortRef, backend};
 use super::paths::{PathKind, identity, plain, rank};
 use super::problem::{Code, ObjectRef, Severity};
+use super::tls::Entries;
 use super::{Build, policies};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
+use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
 use crate::model::policy::Policies;
@@ -34,6 +36,8 @@ struct Draft {
     paths: Vec<DraftPath>,
     /// Serves what no path takes: the Ingress and where it sends.
     default: Option<(usize, RouteAction)>,
+    /// Its certificate: outer `None` without TLS, inner `None` for the default one.
+    tls: Option<Option<CertificateId>>,
     /// The host as the first rule wrote it.
     written: String,
 }
@@ -58,10 +62,7 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> 
         read_ingress(build, &mut drafts, &owners, index, owner, controller_default.as_ref());
     }
     if let Some(action) = &controller_default {
-        let any = drafts.entry(HostPattern::Any).or_default();
-        if any.default.is_none() && any.paths.is_empty() {
-            any.default = None;
-        }
+        drafts.entry(HostPattern::Any).or_default();
         let source = RouteSource {
             namespace: String::new(),
             name: String::new(),
@@ -113,6 +114,7 @@ fn read_ingress(
         default.and_then(|default| action(build, owner, default, "spec.defaultBackend", controller_default));
     let rules = spec.rules.as_deref().unwrap_or_default();
     if rules.is_empty() {
+        let tls = Entries::read(build, &owner.object, spec.tls.as_deref().unwrap_or_default());
         let Some(default) = default else {
             if spec.default_backend.is_none() {
                 build.problem(
@@ -124,10 +126,13 @@ fn read_ingress(
             }
             return;
         };
+        let certificate = tls.certificate(build, &HostPattern::Any);
         let any = drafts.entry(HostPattern::Any).or_default();
+        any.tls = any.tls.take().or(certificate);
         set_default(build, any, owners, index, default, "spec.defaultBackend");
         return;
     }
+    let tls = Entries::read(build, &owner.object, spec.tls.as_deref().unwrap_or_default());
     for (number, rule) in rules.iter().enumerate() {
         let written = rule.host.as_deref().unwrap_or_default();
         let field = format!("spec.rules[{number}]");
@@ -145,9 +150,11 @@ fn read_ingress(
                 continue;
             }
         };
+        let certificate = tls.certificate(build, &pattern);
         let draft = drafts
             .entry(pattern)
             .or_insert_with(|| Draft { written: written.to_owned(), ..Draft::default() });
+        draft.tls = draft.tls.take().or(certificate);
         read_rule(build, draft, owners, index, rule, &field, controller_default);
         if let (Some(default), None) = (&default, &draft.default) {
             draft.default = Some((index, default.clone()));
@@ -330,7 +337,7 @@ fn finish(
     owners: &[Owner<'_>],
     controller_default: Option<(RouteSource, RouteAction)>,
 ) -> Host {
-    let Draft { paths, default, written } = draft;
+    let Draft { paths, default, tls, written } = draft;
     let source = |owner: &Owner<'_>, path: &str| RouteSource {
         namespace: owner.object.namespace.clone(),
         name: owner.object.name.clone(),
@@ -358,5 +365,5 @@ fn finish(
         routes.push(Route { source, matches: everything(), policies, action });
     }
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
-    Host { pattern, listeners, certificate: None, routes }
+    Host { pattern, listeners, certificate: tls.flatten(), routes }
 }

@@ -1,0 +1,298 @@
+//! Reflectors: one per kind (and namespace), each a store that follows the API server.
+//!
+//! A lost API server leaves the stores as they are; after a new list they change at once, when it is complete. A kind whose
+//! definition is not installed counts as empty and is asked for again with the watcher's backoff. Nothing may be published
+//! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, and Secrets that hold no certificate.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use kube::core::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
+use super::crd::{AddressPool, EdgePolicy};
+use crate::translate::problem::{Code, ObjectRef, Problem, Severity};
+
+/// What is watched of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Only this namespace; `None`: all.
+    pub namespace: Option<String>,
+    /// The one ConfigMap that is read.
+    pub config_map: Option<ObjectKey>,
+    /// Secrets that flags name, wherever they are.
+    pub secrets: Vec<ObjectKey>,
+    /// Services that flags name, wherever they are.
+    pub services: Vec<ObjectKey>,
+}
+
+/// The stores of all kinds and the tasks that fill them, which end with this value.
+#[derive(Debug)]
+pub struct Reflectors {
+    changed: Arc<Notify>,
+    _tasks: JoinSet<()>,
+    ingresses: Vec<Watched<Ingress>>,
+    ingress_classes: Vec<Watched<IngressClass>>,
+    services: Vec<Watched<Service>>,
+    endpoint_slices: Vec<Watched<EndpointSlice>>,
+    secrets: Vec<Watched<Secret>>,
+    config_maps: Vec<Watched<ConfigMap>>,
+    edge_policies: Vec<Watched<EdgePolicy>>,
+    address_pools: Vec<Watched<AddressPool>>,
+}
+
+#[derive(Debug)]
+struct Watched<K: Resource<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Was listed once, or is known to be absent.
+    is_ready: AtomicBool,
+    /// The API server does not know the kind.
+    is_missing: AtomicBool,
+}
+
+impl Reflectors {
+    /// Starts to watch. Must be called on a tokio runtime.
+    pub fn start(client: &Client, wanted: &Wanted) -> Self {
+        let mut start = Start { client, changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
+        let namespace = wanted.namespace.as_deref();
+        let elsewhere = |key: &&ObjectKey| namespace.is_some_and(|only| only != key.namespace);
+        let mut secrets = vec![start.namespaced(namespace, watcher::Config::default())];
+        for key in wanted.secrets.iter().filter(elsewhere) {
+            secrets.push(start.namespaced(Some(&key.namespace), named(key)));
+        }
+        let mut services = vec![start.namespaced(namespace, watcher::Config::default())];
+        let mut endpoint_slices = vec![start.namespaced(namespace, watcher::Config::default())];
+        for key in wanted.services.iter().filter(elsewhere) {
+            services.push(start.namespaced(Some(&key.namespace), named(key)));
+            let of_service =
+                watcher::Config::default().labels(&format!("kubernetes.io/service-name={}", key.name));
+            endpoint_slices.push(start.namespaced(Some(&key.namespace), of_service));
+        }
+        let config_maps =
+            wanted.config_map.iter().map(|key| start.namespaced(Some(&key.namespace), named(key)));
+        let config_maps = config_maps.collect();
+        Self {
+            ingresses: vec![start.namespaced(namespace, watcher::Config::default())],
+            ingress_classes: vec![start.cluster_wide()],
+            services,
+            endpoint_slices,
+            secrets,
+            config_maps,
+            edge_policies: vec![start.cluster_wide()],
+            address_pools: vec![start.cluster_wide()],
+            changed: start.changed,
+            _tasks: start.tasks,
+        }
+    }
+
+    /// Resolves when a store changed.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether every kind was listed once.
+    pub fn is_ready(&self) -> bool {
+        fn all<K: Resource<DynamicType = ()>>(watched: &[Watched<K>]) -> bool {
+            watched.iter().all(|watched| watched.state.is_ready.load(Ordering::Acquire))
+        }
+        all(&self.ingresses)
+            && all(&self.ingress_classes)
+            && all(&self.services)
+            && all(&self.endpoint_slices)
+            && all(&self.secrets)
+            && all(&self.config_maps)
+            && all(&self.edge_policies)
+            && all(&self.address_pools)
+    }
+
+    /// The stores as they are now.
+    pub fn cluster(&self) -> Cluster {
+        let mut problems = Vec::new();
+        Cluster {
+            origin: Origin::Api,
+            ingresses: objects(&self.ingresses, &mut problems),
+            ingress_classes: objects(&self.ingress_classes, &mut problems),
+            services: objects(&self.services, &mut problems),
+            endpoint_slices: objects(&self.endpoint_slices, &mut problems),
+            secrets: objects(&self.secrets, &mut problems),
+            config_maps: objects(&self.config_maps, &mut problems),
+            edge_policies: objects(&self.edge_policies, &mut problems),
+            address_pools: objects(&self.address_pools, &mut problems),
+            problems,
+        }
+    }
+}
+
+fn named(key: &ObjectKey) -> watcher::Config {
+    watcher::Config::default().fields(&format!("metadata.name={}", key.name))
+}
+
+fn objects<K>(watched: &[Watched<K>], problems: &mut Vec<Problem>) -> Objects<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let mut objects = Objects::new();
+    for Watched { store, state } in watched {
+        if state.is_missing.load(Ordering::Acquire) {
+            problems.push(not_installed::<K>());
+        } else {
+            objects.extend(store.state().into_iter().map(|object| (key(&*object), object)));
+        }
+    }
+    objects
+}
+
+fn not_installed<K: Resource<DynamicType = ()>>() -> Problem {
+    let name = format!("{}.{}", K::plural(&()), K::group(&()));
+    Problem {
+        object: ObjectRef {
+            api_version: "apiextensions.k8s.io/v1".into(),
+            kind: "CustomResourceDefinition".into(),
+            namespace: String::new(),
+            name: name.clone(),
+            uid: String::new(),
+        },
+        code: Code::KindNotInstalled,
+        severity: Severity::Warning,
+        field: "metadata.name".into(),
+        value: name,
+        message: format!(
+            "the API server does not know {}; none is assumed; install the definitions of the chart (portcullis reference \
+             crds prints them)",
+            K::kind(&())
+        ),
+    }
+}
+
+struct Start<'a> {
+    client: &'a Client,
+    changed: Arc<Notify>,
+    tasks: JoinSet<()>,
+}
+
+impl Start<'_> {
+    fn namespaced<K>(&mut self, namespace: Option<&str>, config: watcher::Config) -> Watched<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Kept,
+    {
+        let api = match namespace {
+            Some(namespace) => Api::namespaced(self.client.clone(), namespace),
+            None => Api::all(self.client.clone()),
+        };
+        self.watch(api, config)
+    }
+
+    fn cluster_wide<K: Resource<DynamicType = ()> + Kept>(&mut self) -> Watched<K> {
+        self.watch(Api::all(self.client.clone()), watcher::Config::default())
+    }
+
+    fn watch<K: Resource<DynamicType = ()> + Kept>(
+        &mut self,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> Watched<K> {
+        let (store, writer) = reflector::store::<K>();
+        let state = Arc::new(State::default());
+        let watched = Watched { store, state: Arc::clone(&state) };
+        let changed = Arc::clone(&self.changed);
+        let stream = watcher::watcher(api, config).default_backoff().modify(K::trim).reflect(writer);
+        self.tasks.spawn(async move {
+            let mut stream = std::pin::pin!(stream);
+            let mut last_error = String::new();
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(Event::Init | Event::InitApply(_)) => continue,
+                    Ok(event) => {
+                        if matches!(event, Event::InitDone) {
+                            state.is_missing.store(false, Ordering::Release);
+                            state.is_ready.store(true, Ordering::Release);
+                        }
+                        if !last_error.is_empty() {
+                            last_error.clear();
+                            info!(kind = %K::kind(&()), "watch works again");
+                        }
+                    }
+                    Err(error) if is_not_installed(&error) => {
+                        state.is_missing.store(true, Ordering::Release);
+                        state.is_ready.store(true, Ordering::Release);
+                    }
+                    Err(error) => {
+                        let text = chain(&error);
+                        if text != last_error {
+                            warn!(kind = %K::kind(&()), error = text, "watch failed, retrying with what is known");
+                            last_error = text;
+                        }
+                        continue;
+                    }
+                }
+                changed.notify_one();
+            }
+        });
+        watched
+    }
+}
+
+fn is_not_installed(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let inner = error.to_string();
+        if !text.contains(&inner) {
+            text = format!("{text}: {inner}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// What of an object is kept in memory.
+trait Kept:
+    Clone + Debug + DeserializeOwned + Send + Sync + 'static + Resource<DynamicType: Hash + Eq + Clone>
+{
+    /// Drops what is never read.
+    fn trim(&mut self) {
+        self.managed_fields_mut().clear();
+    }
+}
+
+impl Kept for Ingress {}
+impl Kept for IngressClass {}
+impl Kept for Service {}
+impl Kept for EndpointSlice {}
+impl Kept for ConfigMap {}
+impl Kept for EdgePolicy {}
+impl Kept for AddressPool {}
+
+impl Kept for Secret {
+    fn trim(&mut self) {
+        self.managed_fields_mut().clear();
+        // The last applied configuration repeats the data.
+        self.annotations_mut().clear();
+        if let Some(data) = &mut self.data {
+            data.retain(|key, _| key == "tls.crt" || key == "tls.key");
+        }
+    }
+}

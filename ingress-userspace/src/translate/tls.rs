@@ -1,0 +1,277 @@
+//! Secrets → certificates, and which certificate answers for a host.
+//!
+//! As ingress-nginx: the oldest Ingress of a host decides; a `spec.tls` entry that lists the host, else one whose
+//! certificate covers it. A Secret that is missing, broken or does not cover the host means the default certificate, and the
+//! host still counts as having TLS (it is redirected to). An expired certificate is served. A host that stands only in
+//! `spec.tls` adds no route.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::networking::v1::IngressTLS;
+use rustls::SupportedCipherSuite;
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Build;
+use super::problem::{Code, ObjectRef, Severity};
+use crate::k8s::cluster::ObjectKey;
+use crate::model::certificate::{Certificate, CertificateId, KeyDer};
+use crate::model::host::HostPattern;
+
+/// Certificates read before, by Secret. A Secret that is the same object is not read again.
+pub(super) type Known = HashMap<ObjectKey, (Arc<Secret>, Result<Certificate, String>)>;
+
+/// The certificate of `--default-ssl-certificate`.
+pub(super) fn default_certificate(build: &mut Build<'_>) -> Option<CertificateId> {
+    let key = build.settings.default_certificate.clone()?;
+    match load(build, &key) {
+        Ok(id) => {
+            let owner = super::flag("--default-ssl-certificate");
+            check_dates(build, &id, &owner, "secret");
+            Some(id)
+        }
+        Err(reason) => {
+            let message =
+                format!("{reason}; a self-signed certificate is served instead; correct the Secret");
+            let owner = super::flag("--default-ssl-certificate");
+            build.problem(
+                &owner,
+                (Code::SecretInvalid, Severity::Error),
+                ("secret", &key.to_string()),
+                message,
+            );
+            None
+        }
+    }
+}
+
+/// The certificates of one Ingress's `spec.tls`, each entry read once.
+pub(super) struct Entries<'a> {
+    owner: &'a ObjectRef,
+    entries: Vec<Entry<'a>>,
+}
+
+struct Entry<'a> {
+    tls: &'a IngressTLS,
+    field: String,
+    /// `None`: no Secret is named, or it cannot be used (which is a Problem already).
+    certificate: Option<CertificateId>,
+}
+
+impl<'a> Entries<'a> {
+    /// Reads `spec.tls`.
+    pub(super) fn read(build: &mut Build<'_>, owner: &'a ObjectRef, tls: &'a [IngressTLS]) -> Self {
+        let mut entries = Vec::with_capacity(tls.len());
+        for (index, tls) in tls.iter().enumerate() {
+            let field = format!("spec.tls[{index}].secretName");
+            let name = tls.secret_name.as_deref().unwrap_or_default();
+            let mut certificate = None;
+            if !name.is_empty() {
+                match load(build, &ObjectKey::new(owner.namespace.clone(), name)) {
+                    Ok(id) => {
+                        check_dates(build, &id, owner, &field);
+                        certificate = Some(id);
+                    }
+                    Err(reason) => {
+                        let message = format!(
+                            "{reason}; the default certificate is served instead; correct the Secret"
+                        );
+                        let field = field.clone();
+                        build.problem(
+                            owner,
+                            (Code::SecretInvalid, Severity::Warning),
+                            (field, name),
+                            message,
+                        );
+                    }
+                }
+            }
+            entries.push(Entry { tls, field, certificate });
+        }
+        Self { owner, entries }
+    }
+
+    /// The certificate for a host: outer `None` when this Ingress gives it no TLS, inner `None` for the default one.
+    pub(super) fn certificate(
+        &self,
+        build: &mut Build<'_>,
+        pattern: &HostPattern,
+    ) -> Option<Option<CertificateId>> {
+        let name = match pattern {
+            HostPattern::Exact(name) => name.clone(),
+            HostPattern::Wildcard(suffix) => format!("*.{suffix}"),
+            HostPattern::Any => {
+                // Without a name there is nothing to compare: the entry that lists no hosts is meant.
+                let lists_none = |entry: &&Entry<'_>| entry.tls.hosts.as_ref().is_none_or(Vec::is_empty);
+                return self.entries.iter().find(lists_none).map(|entry| entry.certificate.clone());
+            }
+        };
+        let lists = |entry: &&Entry<'_>| {
+            entry.tls.hosts.as_deref().unwrap_or_default().iter().any(|host| host.eq_ignore_ascii_case(&name))
+        };
+        if let Some(entry) = self.entries.iter().find(lists) {
+            let certificate = entry.certificate.clone().filter(|id| {
+                let covers = covers(build, id, &name);
+                if !covers {
+                    let names = build.certificates.get(id).map(|found| found.names.join(", ")).unwrap_or_default();
+                    let message = format!(
+                        "the certificate is for {names} and not for {name}; the default certificate is served for it; \
+                         name another Secret or renew the certificate"
+                    );
+                    let at = (entry.field.clone(), id.name.as_str());
+                    build.problem(self.owner, (Code::SecretInvalid, Severity::Warning), at, message);
+                }
+                covers
+            });
+            return Some(certificate);
+        }
+        let covering = self.entries.iter().filter_map(|entry| entry.certificate.clone());
+        covering.into_iter().find(|id| covers(build, id, &name)).map(Some)
+    }
+}
+
+fn covers(build: &Build<'_>, id: &CertificateId, name: &str) -> bool {
+    let one_label_up = name.split_once('.').map(|(_, suffix)| format!("*.{suffix}"));
+    let names = build.certificates.get(id).map(|found| found.names.as_slice()).unwrap_or_default();
+    names.iter().any(|covered| covered == name || Some(covered) == one_label_up.as_ref())
+}
+
+fn check_dates(build: &mut Build<'_>, id: &CertificateId, owner: &ObjectRef, field: &str) {
+    let Some(not_after) = build.certificates.get(id).map(|certificate| certificate.not_after) else { return };
+    if not_after < build.now {
+        let when = jiff::Timestamp::from_second(not_after).map(|time| time.to_string()).unwrap_or_default();
+        let message = format!("the certificate expired at {when}; it is served nevertheless; renew it");
+        build.problem(owner, (Code::SecretInvalid, Severity::Warning), (field, &id.name), message);
+    }
+}
+
+/// Reads the certificate of a Secret into the model.
+fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<CertificateId, String> {
+    let Some(secret) = build.cluster.secrets.get(key) else {
+        return Err(format!("there is no Secret {key}"));
+    };
+    let id = CertificateId { namespace: key.namespace.clone(), name: key.name.clone() };
+    if build.certificates.contains_key(&id) {
+        return Ok(id);
+    }
+    let known = match build.known.get(key) {
+        Some((before, result)) if Arc::ptr_eq(before, secret) => result.clone(),
+        _ => {
+            let result = parse(secret).map_err(|reason| format!("Secret {key} {reason}"));
+            build.known.insert(key.clone(), (Arc::clone(secret), result.clone()));
+            result
+        }
+    };
+    build.certificates.insert(id.clone(), known?);
+    Ok(id)
+}
+
+/// Reads `tls.crt` and `tls.key`. Error texts never quote them.
+fn parse(secret: &Secret) -> Result<Certificate, String> {
+    let part = |name: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice());
+        bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| format!("has no {name}"))
+    };
+    let (certificates, key) = (part("tls.crt")?, part("tls.key")?);
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificates).collect();
+    let chain = chain.map_err(|error| format!("holds a tls.crt that is not PEM ({error})"))?;
+    let leaf = chain.first().ok_or("holds a tls.crt without a certificate")?;
+    let (_, parsed) =
+        X509Certificate::from_der(leaf).map_err(|_| "holds a tls.crt that is not an X.509 certificate")?;
+    let key =
+        PrivateKeyDer::from_pem_slice(key).map_err(|_| "holds a tls.key that is not a PEM private key")?;
+    let signing = any_supported_type(&key).map_err(|_| "holds a tls.key of a kind that is not supported")?;
+    let pair = CertifiedKey::new(chain.clone(), signing);
+    if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) = pair.keys_match() {
+        return Err("holds a tls.key that does not belong to the first certificate of tls.crt".to_owned());
+    }
+    Ok(Certificate {
+        names: names(&parsed),
+        not_after: parsed.validity().not_after.timestamp(),
+        fingerprint: sha256(leaf),
+        key: KeyDer(key.secret_der().to_vec()),
+        chain: chain.iter().map(|part| part.to_vec()).collect(),
+    })
+}
+
+/// DNS names of the leaf; its common name only when it has no alternative names at all.
+fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
+    let alternatives = leaf.subject_alternative_name().ok().flatten();
+    let mut names: Vec<String> = match alternatives {
+        Some(alternatives) => {
+            let dns = alternatives.value.general_names.iter().filter_map(|name| match name {
+                GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+                _ => None,
+            });
+            dns.collect()
+        }
+        None => {
+            let common = leaf.subject().iter_common_name().filter_map(|name| name.as_str().ok());
+            common.map(str::to_ascii_lowercase).collect()
+        }
+    };
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else { return String::new() };
+    let digest = suite.common.hash_provider.hash(bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    fn secret(parts: &[(&str, &str)]) -> Secret {
+        let data =
+            parts.iter().map(|(name, text)| ((*name).to_owned(), ByteString(text.as_bytes().to_vec())));
+        Secret { data: Some(data.collect()), ..Secret::default() }
+    }
+
+    fn pair(names: &[&str]) -> (String, String) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    #[test]
+    fn a_matching_pair_is_read() {
+        let (certificate, key) = pair(&["B.example.com", "*.a.example.com"]);
+        let read = parse(&secret(&[("tls.crt", &certificate), ("tls.key", &key)])).unwrap();
+        assert_eq!(read.names, ["*.a.example.com", "b.example.com"]);
+        assert_eq!(read.fingerprint.len(), 64);
+        assert_eq!(format!("{:?}", read.key), "[redacted]");
+    }
+
+    #[test]
+    fn every_broken_secret_says_why_and_shows_nothing_of_it() {
+        let (certificate, key) = pair(&["a.example.com"]);
+        let (_, other_key) = pair(&["a.example.com"]);
+        let cut = &certificate[..certificate.len() / 2];
+        let rows: [(&str, &[(&str, &str)], &str); 6] = [
+            ("empty", &[], "has no tls.crt"),
+            ("no key", &[("tls.crt", &certificate)], "has no tls.key"),
+            ("cut", &[("tls.crt", cut), ("tls.key", &key)], "tls.crt"),
+            ("no PEM", &[("tls.crt", "hello"), ("tls.key", &key)], "without a certificate"),
+            ("key is no key", &[("tls.crt", &certificate), ("tls.key", "hello")], "not a PEM private key"),
+            ("mismatch", &[("tls.crt", &certificate), ("tls.key", &other_key)], "does not belong"),
+        ];
+        for (name, parts, expected) in rows {
+            let reason = parse(&secret(parts)).unwrap_err();
+            assert!(reason.contains(expected), "{name}: {reason}");
+            assert!(!reason.contains("hello"), "{name}: {reason}");
+        }
+    }
+}
