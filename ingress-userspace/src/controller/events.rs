@@ -1,0 +1,195 @@
+//! Problems and first syncs as Kubernetes Events.
+//!
+//! An Event's name is a hash of what it says, so that a restart or a second replica does not repeat it: the API server
+//! answers "exists already" until the Event's own lifetime (an hour by default) is over.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, PostParams};
+use kube::{Client, Error};
+use tracing::{debug, warn};
+
+use crate::translate::problem::{ObjectRef, Problem, Severity};
+
+/// The same Event is not tried again before.
+const QUIET: Duration = Duration::from_secs(600);
+/// Most Events per second; the rest waits for the next round.
+const MOST_PER_ROUND: usize = 20;
+/// Longest `note` that the API server takes is 1,024 bytes.
+const LONGEST_NOTE: usize = 1000;
+
+/// What an Event says of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Notice {
+    object: ObjectRef,
+    is_warning: bool,
+    reason: &'static str,
+    note: String,
+}
+
+impl Notice {
+    /// A mistake in an object.
+    pub fn problem(problem: &Problem) -> Self {
+        let value = if problem.value.is_empty() { String::new() } else { format!(" = {:?}", problem.value) };
+        let mut note = format!("{}{value}: {}", problem.field, problem.message);
+        if note.len() > LONGEST_NOTE {
+            let end = note.char_indices().map(|(at, _)| at).take_while(|at| *at < LONGEST_NOTE).last();
+            note.truncate(end.unwrap_or_default());
+        }
+        Self {
+            object: problem.object.clone(),
+            is_warning: problem.severity != Severity::Note,
+            reason: problem.code.event_reason(),
+            note,
+        }
+    }
+
+    /// An Ingress that is served.
+    pub fn sync(object: &ObjectRef) -> Self {
+        let note = "Scheduled for sync".to_owned();
+        Self { object: object.clone(), is_warning: false, reason: "Sync", note }
+    }
+
+    fn name(&self) -> String {
+        // Fixed keys: the name must be the same in every process.
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("{}.{:016x}", self.object.name, hasher.finish())
+    }
+
+    fn event(&self, identity: &str) -> Event {
+        let namespace = if self.object.namespace.is_empty() { "default" } else { &self.object.namespace };
+        Event {
+            metadata: ObjectMeta {
+                name: Some(self.name()),
+                namespace: Some(namespace.to_owned()),
+                ..ObjectMeta::default()
+            },
+            action: Some(self.reason.to_owned()),
+            event_time: Some(MicroTime(Timestamp::now())),
+            note: Some(self.note.clone()),
+            reason: Some(self.reason.to_owned()),
+            regarding: Some(ObjectReference {
+                api_version: Some(self.object.api_version.clone()),
+                kind: Some(self.object.kind.clone()),
+                name: Some(self.object.name.clone()),
+                namespace: Some(self.object.namespace.clone()).filter(|namespace| !namespace.is_empty()),
+                uid: Some(self.object.uid.clone()),
+                ..ObjectReference::default()
+            }),
+            reporting_controller: Some("portcullis".to_owned()),
+            reporting_instance: Some(identity.to_owned()),
+            type_: Some(if self.is_warning { "Warning" } else { "Normal" }.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+/// Publishes what is new, at most once in ten minutes each.
+pub struct Publisher {
+    client: Client,
+    identity: String,
+    published: HashMap<Notice, Instant>,
+}
+
+impl Publisher {
+    /// `identity` names this replica in the Events.
+    pub fn new(client: Client, identity: String) -> Self {
+        Self { client, identity, published: HashMap::new() }
+    }
+
+    /// Publishes those of the notices that were not published lately; whether some are left for the next round.
+    pub async fn publish(&mut self, notices: impl IntoIterator<Item = Notice>) -> bool {
+        let now = Instant::now();
+        self.published.retain(|_, at| now.duration_since(*at) < QUIET);
+        let mut count = 0;
+        for notice in notices {
+            // Without UID, the object is none of the cluster's: a file, or a kind that is not installed.
+            if notice.object.uid.is_empty() {
+                continue;
+            }
+            let Entry::Vacant(entry) = self.published.entry(notice) else { continue };
+            if count == MOST_PER_ROUND {
+                return true;
+            }
+            count += 1;
+            let event = entry.key().event(&self.identity);
+            let namespace = event.metadata.namespace.clone().unwrap_or_default();
+            let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
+            match api.create(&PostParams::default(), &event).await {
+                Ok(_) => debug!(object = %entry.key().object, reason = entry.key().reason, "event published"),
+                Err(Error::Api(status)) if status.code == 409 => {}
+                Err(error) => {
+                    // Not marked as published: the next round tries again.
+                    warn!(object = %entry.key().object, %error, "an Event could not be written");
+                    return true;
+                }
+            }
+            entry.insert(now);
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::translate::problem::Code;
+
+    fn problem(message: &str) -> Problem {
+        Problem {
+            object: ObjectRef {
+                api_version: "networking.k8s.io/v1".to_owned(),
+                kind: "Ingress".to_owned(),
+                namespace: "shop".to_owned(),
+                name: "web".to_owned(),
+                uid: "1234".to_owned(),
+            },
+            code: Code::AnnotationInvalid,
+            severity: Severity::Warning,
+            field: "metadata.annotations[limit-rps]".to_owned(),
+            value: "ten".to_owned(),
+            message: message.to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_event_names_object_field_value_and_fix() {
+        let event = Notice::problem(&problem("write a whole number")).event("replica-1");
+        assert_eq!(event.reason.as_deref(), Some("AnnotationParsingFailed"));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+        let note = event.note.unwrap();
+        assert_eq!(note, "metadata.annotations[limit-rps] = \"ten\": write a whole number");
+        let regarding = event.regarding.unwrap();
+        assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Ingress"), Some("1234")));
+    }
+
+    #[test]
+    fn equal_notices_share_a_name_and_others_do_not() {
+        let name = |message: &str| Notice::problem(&problem(message)).name();
+        assert_eq!(name("a"), name("a"));
+        assert_ne!(name("a"), name("b"));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        let notice = Notice::problem(&problem(&"é".repeat(2000)));
+        assert!(notice.note.len() <= LONGEST_NOTE);
+    }
+
+    #[test]
+    fn cluster_scoped_objects_have_their_events_in_default() {
+        let mut problem = problem("x");
+        problem.object.namespace.clear();
+        let event = Notice::problem(&problem).event("replica-1");
+        assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
+        assert_eq!(event.regarding.unwrap().namespace, None);
+    }
+}
