@@ -4,7 +4,8 @@ use std::process::Command;
 
 use clap::Args;
 
-use crate::shell;
+use crate::setup::{Part, setup};
+use crate::{build_ebpf, shell};
 
 #[derive(Args)]
 pub(crate) struct DemoArgs {
@@ -15,6 +16,12 @@ pub(crate) struct DemoArgs {
 
 /// Builds the binary and the demo, then runs the demo.
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
+    if shell::is_root() {
+        setup(&[Part::Kernel, Part::Network])?;
+        build_ebpf::run()?;
+    } else {
+        println!("not root: the demo shows the userspace half only, and installs nothing");
+    }
     shell::run(shell::cargo().args([
         "build",
         "--quiet",

@@ -1,9 +1,13 @@
 //! `cargo xtask lint`: everything that is checked without running the product.
 
-use crate::{generate, shell, tidy};
+use crate::setup::{Part, setup};
+use crate::{build_ebpf, generate, shell, tidy};
 
 /// Runs every check; the first that fails ends it.
 pub(crate) fn run() -> anyhow::Result<()> {
+    setup(&[Part::Lint, Part::Kernel])?;
+    // Warnings of the kernel half are errors there, too.
+    build_ebpf::run()?;
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
     let host = ["clippy", "--quiet", "--workspace", "--exclude", "ingress-ebpf", "--all-targets", "--locked"];
     shell::run(shell::cargo().args(host).args(["--", "-D", "warnings"]))?;

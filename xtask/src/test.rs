@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 
-use crate::shell;
+use crate::setup::{Part, setup};
+use crate::{build_ebpf, shell};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -56,6 +57,17 @@ impl Tier {
         matches!(self, Self::Packet | Self::Datapath | Self::Cluster)
     }
 
+    /// What must be installed for it.
+    fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Unit | Self::Translate | Self::Proxy => &[],
+            Self::Packet => &[Part::Kernel],
+            Self::Datapath => &[Part::Kernel, Part::Network],
+            Self::Chart => &[Part::Cluster],
+            Self::Cluster => &[Part::Kernel, Part::Network, Part::Cluster],
+        }
+    }
+
     fn command(self) -> Command {
         let mut cargo = shell::cargo();
         cargo.args(["test", "--quiet"]);
@@ -74,10 +86,21 @@ impl Tier {
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     let skipped = std::env::var("INGRESS_TEST_SKIP").unwrap_or_default();
     let chosen = if args.tiers.is_empty() { Tier::ALL.to_vec() } else { args.tiers.clone() };
+    let is_skipped = |tier: Tier| skipped.split(',').any(|skip| skip.trim() == tier.name());
+    let mut parts: Vec<Part> = Vec::new();
+    for part in chosen.iter().filter(|tier| !is_skipped(**tier)).flat_map(|tier| tier.parts()) {
+        if !parts.contains(part) {
+            parts.push(*part);
+        }
+    }
+    setup(&parts)?;
+    if parts.contains(&Part::Kernel) {
+        build_ebpf::run()?;
+    }
     let mut failed = Vec::new();
     for tier in chosen {
         let name = tier.name();
-        if skipped.split(',').any(|skip| skip.trim() == name) {
+        if is_skipped(tier) {
             println!("== {name}: SKIPPED because INGRESS_TEST_SKIP names it");
             continue;
         }
