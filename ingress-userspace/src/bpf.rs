@@ -8,6 +8,7 @@
 pub mod attach;
 pub mod cleanup;
 pub mod counters;
+pub mod dump;
 pub mod interfaces;
 pub mod kernel;
 pub mod load;
@@ -16,6 +17,7 @@ pub mod netlink;
 pub mod object;
 pub mod pins;
 pub mod probe;
+pub mod report;
 pub mod routes;
 pub mod slots;
 pub mod sync;

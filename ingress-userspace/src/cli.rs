@@ -1,3 +1,7 @@
 //! Commands that are not roles, one file each.
 
+pub mod cleanup;
+pub mod maps;
 pub mod reference;
+pub mod status;
+mod text_table;

@@ -58,20 +58,31 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
     Ok(counts)
 }
 
-/// Connections that SK_LOOKUP handed over, missed and could not hand over, over all slots that were ever filled.
+/// Connections that SK_LOOKUP handed over, missed and could not hand over, by slot; slots without any are left out.
+pub fn lookups_by_slot(maps: &Maps) -> Result<BTreeMap<u32, LookupCount>, MapsError> {
+    let mut counts = BTreeMap::new();
+    for slot in 0..maps.lk_stats.len() {
+        let count = total(&maps.lk_stats, "lk_stats", slot, add_lookups)?;
+        if count != LookupCount::default() {
+            counts.insert(slot, count);
+        }
+    }
+    Ok(counts)
+}
+
+/// The same over all slots.
 pub fn lookups(maps: &Maps) -> Result<LookupCount, MapsError> {
     let mut sum = LookupCount::default();
-    for slot in 0..maps.lk_stats.len() {
-        let add = total(&maps.lk_stats, "lk_stats", slot, |sum: &mut LookupCount, cpu: &LookupCount| {
-            sum.lookups += cpu.lookups;
-            sum.misses += cpu.misses;
-            sum.errors += cpu.errors;
-        })?;
-        sum.lookups += add.lookups;
-        sum.misses += add.misses;
-        sum.errors += add.errors;
+    for count in lookups_by_slot(maps)?.values() {
+        add_lookups(&mut sum, count);
     }
     Ok(sum)
+}
+
+fn add_lookups(sum: &mut LookupCount, more: &LookupCount) {
+    sum.lookups += more.lookups;
+    sum.misses += more.misses;
+    sum.errors += more.errors;
 }
 
 fn total<V: Pod + Default>(

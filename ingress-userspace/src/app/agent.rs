@@ -1,0 +1,476 @@
+//! The role `agent`: the world → kernel maps, programs, routes; the model → every connected proxy; their sockets → slots.
+//!
+//! It decides once, at the first world, how the node serves: by the kernel half or, where that cannot run, in
+//! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
+
+mod start;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::app::world::{World, WorldReceiver};
+use crate::args::{DataplaneArgs, ModeArg, PortArgs};
+use crate::bpf::kernel::{Kernel, Standing};
+use crate::bpf::maps::Maps;
+use crate::bpf::pins::Pins;
+use crate::bpf::slots::is_listening;
+use crate::bpf::sync::Synced;
+use crate::bpf::{counters, interfaces, routes};
+use crate::compile::maps::{Compiled, MapContents, compile};
+use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
+use crate::link::{AgentEnd, FromProxy, ProxyId};
+use crate::model::Model;
+use crate::telemetry::metrics::{DATAPLANE_MODE, MAP_ENTRIES, PACKETS, Registry, Samples};
+
+/// Between two signs of life.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Heartbeats between two looks at the node's addresses.
+const LOOK_AT_ADDRESSES: u32 = 10;
+
+/// What the role needs of the flags.
+#[derive(Clone, Debug)]
+pub struct AgentSettings {
+    /// `--mode`.
+    pub mode: ModeArg,
+    /// `--interface`; empty: those that carry the node's addresses.
+    pub interfaces: Vec<String>,
+    /// `--bind-address`; empty: all.
+    pub bind_addresses: Vec<IpAddr>,
+    /// `--bpffs`.
+    pub bpffs: PathBuf,
+    /// Whether a port is 0, which only `userspace` mode can serve.
+    pub has_any_port: bool,
+}
+
+impl AgentSettings {
+    /// From the command line.
+    pub fn new(dataplane: &DataplaneArgs, ports: &PortArgs) -> Self {
+        Self {
+            mode: dataplane.mode,
+            interfaces: dataplane.interface.clone(),
+            bind_addresses: dataplane.bind_address.clone(),
+            bpffs: dataplane.bpffs.clone(),
+            has_any_port: ports.http_port == 0 || ports.https_port == 0,
+        }
+    }
+
+    /// Where a proxy binds in `userspace` mode.
+    fn bind_plan(&self) -> Vec<IpAddr> {
+        if self.bind_addresses.is_empty() {
+            vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+        } else {
+            self.bind_addresses.clone()
+        }
+    }
+
+    /// Which of the node's addresses are served: those of `--bind-address`, where a wildcard stands for its family.
+    fn served(&self, of_node: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
+        let mut served = BTreeSet::new();
+        for address in self.bind_plan() {
+            if address.is_unspecified() {
+                served.extend(of_node.iter().filter(|own| own.is_ipv4() == address.is_ipv4()));
+            } else {
+                served.insert(address);
+            }
+        }
+        served.into_iter().collect()
+    }
+}
+
+/// What the role says of itself, for readiness and the start log line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentState {
+    /// `xdp-native`, `xdp-generic` or `userspace`; empty before the first world.
+    pub mode: &'static str,
+    /// Interfaces and the mode of each.
+    pub interfaces: Vec<(String, &'static str)>,
+    /// The newest world that was applied and sent to the proxies; 0: none.
+    pub version: ModelVersion,
+    /// Whether a proxy takes new connections (kernel modes) or is connected (`userspace` mode).
+    pub has_proxy: bool,
+    /// What does not work although it should, for `/readyz`; empty when all does.
+    pub failing: Vec<String>,
+    /// Entries per kernel map.
+    pub entries: BTreeMap<&'static str, usize>,
+}
+
+impl AgentState {
+    /// Whether the agent has done its part: the world is applied.
+    pub fn is_ready(&self) -> bool {
+        self.version > 0 && self.failing.is_empty()
+    }
+}
+
+/// Runs the role until `shutdown`. What is in the kernel stays: lists and limits are enforced until the next agent.
+pub async fn run(
+    settings: AgentSettings,
+    mut world: WorldReceiver,
+    mut link: AgentEnd,
+    state: watch::Sender<AgentState>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let first = tokio::select! {
+        () = shutdown.cancelled() => return Ok(()),
+        first = world.wait_for(Option::is_some) => match first.as_deref() {
+            Ok(Some(first)) => Arc::clone(first),
+            // The source of worlds has ended, as at shutdown.
+            _ => return Ok(()),
+        },
+    };
+    let kernel = start::start(&settings, &first.model).await;
+    let mut agent = Agent {
+        settings,
+        kernel,
+        model: Arc::clone(&first.model),
+        proxies: BTreeMap::new(),
+        addresses: BTreeSet::new(),
+        version: 0,
+        state,
+        failing_maps: None,
+        failing_routes: None,
+        routes_refused: false,
+    };
+    agent.look_at_addresses().await;
+    agent.take_world(&first, &link).await;
+    info!(mode = agent.mode(), interfaces = ?agent.state.borrow().interfaces, "data plane is up");
+
+    let mut tick = tokio::time::interval(HEARTBEAT);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks: u32 = 0;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            changed = world.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let newest = world.borrow_and_update().clone();
+                if let Some(newest) = newest {
+                    agent.take_world(&newest, &link).await;
+                }
+            }
+            event = link.next() => match event {
+                Some(event) => agent.hear(event, &link).await,
+                None => break,
+            },
+            _ = tick.tick() => {
+                ticks = ticks.wrapping_add(1);
+                agent.beat(ticks.is_multiple_of(LOOK_AT_ADDRESSES)).await;
+            }
+        }
+    }
+    agent.leave();
+    Ok(())
+}
+
+/// What the agent knows of a connected proxy.
+#[derive(Debug, Default)]
+struct Proxy {
+    pid: u32,
+}
+
+struct Agent {
+    settings: AgentSettings,
+    /// `None` in `userspace` mode.
+    kernel: Option<Kernel>,
+    model: Arc<Model>,
+    proxies: BTreeMap<ProxyId, Proxy>,
+    /// The node's own addresses.
+    addresses: BTreeSet<IpAddr>,
+    version: ModelVersion,
+    state: watch::Sender<AgentState>,
+    failing_maps: Option<String>,
+    failing_routes: Option<String>,
+    /// Said once: the rights for routes are missing.
+    routes_refused: bool,
+}
+
+impl Agent {
+    fn mode(&self) -> &'static str {
+        start::mode_name(self.kernel.as_ref())
+    }
+
+    /// A new build of the world: to the kernel and to the proxies.
+    async fn take_world(&mut self, world: &World, link: &AgentEnd) {
+        self.model = Arc::clone(&world.model);
+        self.apply();
+        self.apply_routes().await;
+        link.broadcast(&ToProxy::Model { version: world.version, model: Arc::clone(&self.model) });
+        self.version = world.version;
+        self.publish_state();
+    }
+
+    async fn hear(&mut self, event: FromProxy, link: &AgentEnd) {
+        match event {
+            FromProxy::Joined(id) => {
+                self.proxies.insert(id, Proxy::default());
+                link.send(id, ToProxy::Listen(self.listen_plan()));
+                link.send(id, ToProxy::Model { version: self.version, model: Arc::clone(&self.model) });
+            }
+            FromProxy::Said(id, ToAgent::Hello(hello)) => {
+                info!(proxy = %id, pid = hello.pid, workers = hello.workers, build = hello.build, "proxy joined");
+                if hello.build != env!("CARGO_PKG_VERSION") {
+                    warn!(proxy = %id, proxy_build = hello.build, agent_build = env!("CARGO_PKG_VERSION"),
+                        "agent and proxy are of different releases");
+                }
+                self.proxies.entry(id).or_default().pid = hello.pid;
+            }
+            FromProxy::Said(id, ToAgent::Sockets(sockets)) => {
+                let pid = self.proxies.get(&id).map_or(0, |proxy| proxy.pid);
+                if let Some(kernel) = &mut self.kernel {
+                    let count = sockets.len();
+                    let (maps, slots) = kernel.maps_and_slots();
+                    match slots.take(maps, id, pid, sockets) {
+                        Ok(()) => debug!(proxy = %id, count, "sockets taken over"),
+                        Err(error) => error!(proxy = %id, error = %chain(&error), "sockets refused"),
+                    }
+                }
+                self.serve_by_newest();
+            }
+            FromProxy::Said(id, ToAgent::Report(report)) => {
+                for part in &report.refused {
+                    warn!(proxy = %id, version = report.version, part, "proxy could not compile a part, it answers 503");
+                }
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.slots.mark_ready(id);
+                }
+                self.serve_by_newest();
+            }
+            FromProxy::Said(id, ToAgent::Draining) => {
+                info!(proxy = %id, "proxy drains");
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.slots.mark_draining(id);
+                }
+                self.serve_by_newest();
+            }
+            FromProxy::Left(id) => {
+                info!(proxy = %id, "proxy left");
+                self.proxies.remove(&id);
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.slots.forget(id);
+                }
+                self.serve_by_newest();
+            }
+        }
+    }
+
+    /// Where a proxy that joins now binds.
+    fn listen_plan(&self) -> ListenPlan {
+        match &self.kernel {
+            None => ListenPlan::Ports { addresses: self.settings.bind_plan() },
+            Some(kernel) => {
+                let ports = kernel.slots.group_ports();
+                let port = |listener: &str| ports.get(listener).copied().unwrap_or(0);
+                let listeners = self.model.listeners.iter().map(|listener| listener.name.0.clone());
+                ListenPlan::Handover {
+                    group_ports: listeners
+                        .map(|name| GroupPort { port: port(&name), listener: name })
+                        .collect(),
+                }
+            }
+        }
+    }
+
+    /// After a change among the proxies: new connections go to the right one, and the node's own addresses are served
+    /// exactly while there is one (SK_LOOKUP goes before every other listener on them).
+    fn serve_by_newest(&mut self) {
+        if let Some(kernel) = &mut self.kernel {
+            kernel.slots.drop_dead(is_listening);
+        }
+        self.apply();
+        self.publish_state();
+    }
+
+    /// Brings the kernel maps to the state of the model and the proxies.
+    fn apply(&mut self) {
+        let addresses = self.settings.served(&self.addresses);
+        let Some(kernel) = &mut self.kernel else { return };
+        let served = if kernel.slots.serving().is_empty() { Vec::new() } else { addresses };
+        let Compiled { contents, refused } = compile(&self.model, &served, kernel.contents());
+        if kernel.contents() != &contents {
+            for part in refused {
+                warn!(part, "not in the kernel");
+            }
+        }
+        self.failing_maps = match kernel.apply(contents) {
+            Ok(synced) => {
+                log_synced(&synced);
+                None
+            }
+            Err(error) => {
+                error!(error = %chain(&error), "kernel maps could not be brought up to date, the last state stays");
+                Some(format!("kernel maps: {}", chain(&error)))
+            }
+        };
+    }
+
+    /// VIPs are local addresses, whichever half takes their connections.
+    async fn apply_routes(&mut self) {
+        let is_owner = self.kernel.as_ref().is_none_or(|kernel| kernel.standing() == Standing::Owner);
+        let desired = routes::desired(&self.model.edge);
+        if !is_owner || (desired.is_empty() && self.routes_refused) {
+            return;
+        }
+        self.failing_routes = match routes::apply(&desired).await {
+            Ok(changes) => {
+                if changes != routes::RouteChanges::default() {
+                    info!(added = ?changes.added, removed = ?changes.removed, "local routes of VIPs changed");
+                }
+                None
+            }
+            Err(error) if error.is_denied() => {
+                if !self.routes_refused && !desired.is_empty() {
+                    warn!(
+                        error = %chain(&error),
+                        "VIPs are not reachable: no right to add their local routes; run with CAP_NET_ADMIN, or run \
+                         `ip route add local VIP dev lo` yourself"
+                    );
+                }
+                self.routes_refused = true;
+                None
+            }
+            Err(error) => {
+                error!(error = %chain(&error), "local routes of VIPs could not be brought up to date");
+                Some(format!("routes of VIPs: {}", chain(&error)))
+            }
+        };
+    }
+
+    async fn beat(&mut self, with_addresses: bool) {
+        if let Some(kernel) = &mut self.kernel {
+            if let Err(error) = kernel.heartbeat() {
+                error!(error = %chain(&error), "heartbeat failed");
+            }
+            // A proxy that was killed leaves sockets that are closed; who else listens on the node shall be heard.
+            if !kernel.slots.has_serving_proxy() && !kernel.slots.serving().is_empty() {
+                self.serve_by_newest();
+            }
+        }
+        if with_addresses && self.look_at_addresses().await {
+            self.serve_by_newest();
+        }
+    }
+
+    /// Reads the node's addresses; whether they changed.
+    async fn look_at_addresses(&mut self) -> bool {
+        if self.kernel.is_none() {
+            return false;
+        }
+        match interfaces::interfaces().await {
+            Ok(found) => {
+                let addresses = interfaces::node_addresses(&found);
+                let is_new = addresses != self.addresses;
+                self.addresses = addresses;
+                is_new
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), "the node's addresses could not be read");
+                false
+            }
+        }
+    }
+
+    fn publish_state(&self) {
+        let entries = self.kernel.as_ref().map(|kernel| entries(kernel.contents())).unwrap_or_default();
+        let interfaces = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
+        let has_proxy = match &self.kernel {
+            Some(kernel) => kernel.slots.has_serving_proxy(),
+            None => !self.proxies.is_empty(),
+        };
+        let now = AgentState {
+            mode: self.mode(),
+            interfaces: interfaces.iter().map(|i| (i.name.clone(), i.mode.name())).collect(),
+            version: self.version,
+            has_proxy,
+            failing: self.failing_maps.iter().chain(&self.failing_routes).cloned().collect(),
+            entries,
+        };
+        self.state.send_if_modified(|state| {
+            let is_new = *state != now;
+            *state = now;
+            is_new
+        });
+    }
+
+    /// The end of this process, not of the kernel half. Only what points at sockets that are closed is taken back, so
+    /// that another ingress on the node's own addresses is heard again.
+    fn leave(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        for id in self.proxies.keys().copied().collect::<Vec<_>>() {
+            kernel.slots.forget(id);
+        }
+        self.serve_by_newest();
+        info!(
+            "agent ends; the kernel goes on enforcing lists and limits (`portcullis cleanup` removes them)"
+        );
+    }
+}
+
+fn entries(contents: &MapContents) -> BTreeMap<&'static str, usize> {
+    BTreeMap::from([
+        ("vips", contents.vips.len()),
+        ("acl4", contents.acl4.len()),
+        ("acl6", contents.acl6.len()),
+        ("limits", contents.limits.len()),
+        ("listen", contents.listen.len()),
+    ])
+}
+
+fn log_synced(synced: &Synced) {
+    if synced.put + synced.removed > 0 {
+        debug!(put = synced.put, removed = synced.removed, "kernel maps changed");
+    }
+    for (map, entries, error) in &synced.refused {
+        error!(map, entries, error = %chain(error), "the kernel refused entries, they are not enforced");
+    }
+}
+
+/// Makes the agent's figures part of `/metrics`.
+pub fn register_metrics(registry: &Registry, bpffs: &std::path::Path, state: watch::Receiver<AgentState>) {
+    let pins = Pins::new(bpffs);
+    registry.register_collector(move |samples: &mut Samples| {
+        let now = state.borrow().clone();
+        if now.interfaces.is_empty() && !now.mode.is_empty() {
+            samples.add(&DATAPLANE_MODE, &["", now.mode], 1.0);
+        }
+        for (interface, mode) in &now.interfaces {
+            samples.add(&DATAPLANE_MODE, &[interface, mode], 1.0);
+        }
+        if now.interfaces.is_empty() {
+            return;
+        }
+        for (map, count) in now.entries {
+            samples.add(&MAP_ENTRIES, &[map], count as f64);
+        }
+        let counted = Maps::open(&pins).and_then(|maps| counters::packets(&maps));
+        match counted {
+            Ok(counts) => {
+                for count in counts {
+                    samples.add(&PACKETS, &[count.reason], count.packets as f64);
+                }
+            }
+            Err(error) => debug!(error = %chain(&error), "kernel counters cannot be read"),
+        }
+    });
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

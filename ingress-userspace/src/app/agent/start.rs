@@ -1,0 +1,118 @@
+//! How the node serves: the best mode that works, with one message for each step down.
+
+use std::collections::BTreeSet;
+
+use tracing::{error, info, warn};
+
+use super::{AgentSettings, chain, log_synced};
+use crate::args::ModeArg;
+use crate::bpf::attach::{AttachError, XdpWish};
+use crate::bpf::interfaces::{Interface, XdpMode, interfaces};
+use crate::bpf::kernel::{self, Kernel, PrepareError};
+use crate::bpf::maps::MapsError;
+use crate::bpf::netlink::NetlinkError;
+use crate::bpf::probe::{Bpffs, Missing, probe};
+use crate::bpf::{cleanup, slots};
+use crate::compile::maps::compile;
+use crate::model::Model;
+
+/// Why the kernel half does not run.
+#[derive(Debug, thiserror::Error)]
+enum StepDown {
+    #[error(
+        "--http-port 0 or --https-port 0 asks for any free port, which only userspace mode can give; name the ports"
+    )]
+    AnyPort,
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+    #[error(transparent)]
+    Interfaces(#[from] NetlinkError),
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+/// Puts the kernel half in place, or says why the node serves without; the service comes up in any case.
+pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Kernel> {
+    let wish = match settings.mode {
+        ModeArg::Auto => XdpWish::Best,
+        ModeArg::XdpNative => XdpWish::Only(XdpMode::Native),
+        ModeArg::XdpGeneric => XdpWish::Only(XdpMode::Generic),
+        ModeArg::Userspace => {
+            remove_left_overs(settings).await;
+            return None;
+        }
+    };
+    match attempt(settings, model, wish).await {
+        Ok(kernel) => Some(kernel),
+        Err(reason) => {
+            // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
+            if settings.mode == ModeArg::Auto {
+                warn!(reason = %chain(&reason), "stepping down to userspace mode");
+            } else {
+                error!(reason = %chain(&reason), "stepping down to userspace mode");
+            }
+            if !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. })) {
+                remove_left_overs(settings).await;
+            }
+            None
+        }
+    }
+}
+
+async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Result<Kernel, StepDown> {
+    if settings.has_any_port {
+        return Err(StepDown::AnyPort);
+    }
+    if probe(&settings.bpffs)? == Bpffs::Mounted {
+        info!(path = %settings.bpffs.display(), "no bpffs was mounted, mounted one");
+    }
+    let mut prepared = kernel::prepare(&settings.bpffs, &model.listeners)?;
+    // Asked under the lock of the pins, so that no other process of ours changes programs in between.
+    let all = interfaces().await?;
+    let chosen = choose(settings, &all)?;
+    prepared.slots().drop_dead(slots::is_listening);
+    let served = if prepared.slots().serving().is_empty() {
+        Vec::new()
+    } else {
+        // A proxy of an earlier agent serves the node's addresses, and goes on doing so.
+        settings.served(&crate::bpf::interfaces::node_addresses(&all))
+    };
+    let compiled = compile(model, &served, prepared.contents());
+    log_synced(&prepared.fill(compiled.contents)?);
+    Ok(prepared.attach(&chosen, wish)?)
+}
+
+/// The interfaces that are named, else those that carry the node's addresses.
+fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>, AttachError> {
+    if settings.interfaces.is_empty() {
+        return Ok(all.iter().filter(|interface| interface.is_of_node()).cloned().collect());
+    }
+    let wanted: BTreeSet<&String> = settings.interfaces.iter().collect();
+    let find = |name: &&String| all.iter().find(|interface| interface.name == **name).cloned();
+    wanted
+        .iter()
+        .map(|name| find(name).ok_or_else(|| AttachError::UnknownInterface((*name).clone())))
+        .collect()
+}
+
+/// Programs of an earlier process would steer connections to sockets that this mode does not have.
+async fn remove_left_overs(settings: &AgentSettings) {
+    let mut removed = Vec::new();
+    let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed);
+    if !removed.is_empty() {
+        info!(removed = removed.len(), "kernel half of an earlier process removed");
+    }
+    if let Err(error) = outcome {
+        warn!(error = %chain(&error), "the kernel half of an earlier process may still be attached");
+    }
+}
+
+/// The mode of the node: the slowest of its interfaces.
+pub(super) fn mode_name(kernel: Option<&Kernel>) -> &'static str {
+    let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.mode).max());
+    slowest.map_or("userspace", XdpMode::name)
+}

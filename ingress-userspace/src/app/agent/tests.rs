@@ -1,0 +1,76 @@
+//! In `userspace` mode, which needs no rights; the datapath tier runs the kernel modes.
+
+use super::*;
+use crate::link::messages::{Hello, ProxyReport};
+use crate::link::{ProxyEnd, channel};
+use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+
+fn settings(bind: &[&str]) -> AgentSettings {
+    AgentSettings {
+        mode: ModeArg::Userspace,
+        interfaces: vec![],
+        bind_addresses: bind.iter().map(|address| address.parse().unwrap()).collect(),
+        bpffs: "/does/not/exist".into(),
+        has_any_port: true,
+    }
+}
+
+fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
+    let listener = Listener { name: ListenerName("http".into()), port, protocol: ListenerProtocol::Http };
+    let model = Arc::new(Model { listeners: vec![listener], ..Model::default() });
+    Some(Arc::new(World { version, model, problems: vec![], ingresses: vec![] }))
+}
+
+async fn next(proxy: &mut ProxyEnd) -> ToProxy {
+    tokio::time::timeout(Duration::from_secs(10), proxy.recv())
+        .await
+        .expect("a message in time")
+        .expect("open")
+}
+
+#[tokio::test]
+async fn a_proxy_is_told_where_to_listen_and_gets_every_model() {
+    let (publish, worlds) = watch::channel(None);
+    let (state_sender, mut state) = watch::channel(AgentState::default());
+    let (agent, mut proxy, carrier) = channel::pair(Hello { pid: 1, workers: 1, build: "test".into() });
+    let carrier = tokio::spawn(carrier.run());
+    let stop = CancellationToken::new();
+    let role = tokio::spawn(run(settings(&["127.0.0.1"]), worlds, agent, state_sender, stop.clone()));
+
+    assert!(!state.borrow().is_ready(), "nothing is served before the first world");
+    publish.send_replace(world(1, 80));
+    let ToProxy::Listen(plan) = next(&mut proxy).await else { panic!("expected the listen plan first") };
+    assert_eq!(plan, ListenPlan::Ports { addresses: vec!["127.0.0.1".parse().unwrap()] });
+    assert!(matches!(next(&mut proxy).await, ToProxy::Model { version: 1, .. }));
+    publish.send_replace(world(2, 8080));
+    let ToProxy::Model { version: 2, model } = next(&mut proxy).await else {
+        panic!("expected the second model")
+    };
+    assert_eq!(model.listeners[0].port, 8080);
+    proxy.send(ToAgent::Report(ProxyReport { version: 2, refused: vec![] })).await;
+
+    let ready = state.wait_for(|state| state.version == 2 && state.has_proxy).await.unwrap().clone();
+    assert!(ready.is_ready());
+    assert_eq!(ready.mode, "userspace");
+    drop(proxy);
+    state.wait_for(|state| !state.has_proxy).await.unwrap();
+    stop.cancel();
+    role.await.unwrap().unwrap();
+    carrier.await.unwrap();
+}
+
+#[test]
+fn bind_address_narrows_what_is_served_of_the_node() {
+    let node: BTreeSet<IpAddr> =
+        ["127.0.0.1", "198.18.0.1", "::1", "2001:db8::1"].map(|address| address.parse().unwrap()).into();
+    let cases: [(&[&str], &[&str]); 4] = [
+        (&[], &["127.0.0.1", "198.18.0.1", "::1", "2001:db8::1"]),
+        (&["0.0.0.0"], &["127.0.0.1", "198.18.0.1"]),
+        (&["198.18.0.1"], &["198.18.0.1"]),
+        (&["198.18.0.1", "::"], &["198.18.0.1", "::1", "2001:db8::1"]),
+    ];
+    for (bind, expected) in cases {
+        let served: Vec<_> = settings(bind).served(&node).iter().map(ToString::to_string).collect();
+        assert_eq!(served, expected, "{bind:?}");
+    }
+}
