@@ -117,4 +117,38 @@ mod tests {
         assert!(charge(u64::MAX, 0, &limit(0, 1, u32::MAX)).is_none());
         assert!(charge(0, u64::MAX, &limit(0, u32::MAX, u32::MAX)).is_some());
     }
+
+    proptest::proptest! {
+        /// Whatever a source does, in any window it gets the burst, what the rate gives in that time, and one tick.
+        #[test]
+        fn no_window_admits_more_than_rate_and_burst(
+            per_second in 1_u32..5_000,
+            burst in 1_u32..200,
+            gaps_ns in proptest::collection::vec(0_u64..20_000_000, 1..400),
+        ) {
+            let limit = limit(0, per_second, burst);
+            let (mut now, mut tat) = (SECOND_NS, 0);
+            let mut admitted_at = Vec::new();
+            for gap in gaps_ns {
+                now += gap;
+                if let Some(next) = charge(tat, now, &limit) {
+                    proptest::prop_assert!(next > tat);
+                    tat = next;
+                    admitted_at.push(now);
+                }
+            }
+            for (nth, first) in admitted_at.iter().enumerate() {
+                let window = now - first;
+                let ceiling = u64::from(burst) + (window + CLOCK_TICK_NS) / limit.rate_ns + 1;
+                proptest::prop_assert!((admitted_at.len() - nth) as u64 <= ceiling);
+            }
+        }
+
+        /// No state that user space or another version could have left behind makes the program panic or overflow.
+        #[test]
+        fn any_state_is_survived(tat: u64, now: u64, rate_ns: u64, burst_ns: u64) {
+            let limit = Limit { kind: Limit::CONNECTIONS, bucket: 0, rate_ns, burst_ns };
+            let _ = charge(tat, now, &limit);
+        }
+    }
 }

@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::flow::v4_mapped;
     use crate::verdict::Action;
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof};
 
     const ALLOW: u32 = AclVal::ALLOW;
     const DENY: u32 = AclVal::DENY;
@@ -201,6 +202,58 @@ mod tests {
             let verdict =
                 decide(&flow(payload), Target::Foreign, Listed { all: DENY, scope: DENY }, |_| false);
             assert_eq!((verdict.vip_id, verdict.action()), (0, Action::Pass));
+        }
+    }
+
+    fn payload() -> impl Strategy<Value = Payload> {
+        prop_oneof![
+            any::<u16>().prop_map(Payload::TcpOpen),
+            any::<u16>().prop_map(Payload::Tcp),
+            any::<u16>().prop_map(Payload::Udp),
+            Just(Payload::Other),
+            Just(Payload::Fragment),
+            Just(Payload::LongChain),
+            Just(Payload::Cut),
+        ]
+    }
+
+    proptest::proptest! {
+        /// The rules as the documentation states them, for every packet and every combination of flags.
+        #[test]
+        fn the_documented_rules_hold(
+            payload in payload(),
+            is_served: bool,
+            flags in 0_u32..128,
+            all in 0_u32..8,
+            scope in 0_u32..8,
+            has_room: bool,
+        ) {
+            let vip = vip(flags);
+            let target = if is_served { Target::Served(&vip) } else { Target::Address(&vip) };
+            let mut asked = 0;
+            let verdict = decide(&flow(payload), target, Listed { all, scope }, |_| { asked += 1; has_room });
+            let drops = verdict.action() == Action::Drop;
+            let opens = is_served && matches!(payload, Payload::TcpOpen(_));
+            let denied = (all | scope) & DENY != 0;
+            let allowed = (flags & VipVal::ALLOW_ONLY_ALL == 0 || all & ALLOW != 0)
+                && (flags & VipVal::ALLOW_ONLY_SCOPE == 0 || scope & ALLOW != 0);
+            let exempt = (all | scope) & EXEMPT != 0;
+
+            prop_assert_eq!(verdict.vip_id, 7);
+            prop_assert!(asked <= 1);
+            if denied || !allowed {
+                prop_assert!(drops && asked == 0, "lists are absolute, and cost no token");
+            } else if !opens {
+                prop_assert!(!drops && asked == 0, "only new connections meet limits");
+            } else if flags & VipVal::PAUSED != 0 {
+                prop_assert_eq!(verdict.reason, Reason::Paused);
+            } else if exempt {
+                prop_assert!(!drops && asked == 0, "exempt sources meet no limit");
+            } else if flags & VipVal::LIMIT != 0 {
+                prop_assert!(asked == 1 && drops != has_room);
+            } else {
+                prop_assert!(!drops && asked == 0);
+            }
         }
     }
 }
