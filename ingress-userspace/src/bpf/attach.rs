@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use aya::programs::{Program, ProgramError};
+use aya::programs::ProgramError;
 use tracing::{debug, info, warn};
 
 use super::interfaces::{Interface, XdpMode};
-use super::load::Loaded;
+use super::load::{self, Loaded};
 use super::pins::{self, Pins};
 use super::syscall::{self, LinkInfo, LinkPlace, Target};
 
@@ -88,7 +88,7 @@ pub enum AttachError {
         home: PathBuf,
     },
     /// The object has no such program.
-    #[error("the kernel half has no {0} program; build it again with `cargo xtask build-ebpf`")]
+    #[error("the kernel half has no program `{0}`; build it again with `cargo xtask build-ebpf`")]
     NoProgram(&'static str),
     /// A program has no descriptor.
     #[error("a program is not loaded")]
@@ -147,16 +147,9 @@ fn attach_programs(
     if interfaces.is_empty() {
         return Err(AttachError::NoInterface);
     }
-    let xdp = programs.programs().find_map(|(_, program)| match program {
-        Program::Xdp(xdp) => Some(xdp),
-        _ => None,
-    });
-    let xdp = xdp.ok_or(AttachError::NoProgram("XDP"))?.fd()?.as_fd();
-    let sk_lookup = programs.programs().find_map(|(_, program)| match program {
-        Program::SkLookup(sk_lookup) => Some(sk_lookup),
-        _ => None,
-    });
-    let sk_lookup = sk_lookup.ok_or(AttachError::NoProgram("SK_LOOKUP"))?.fd()?.as_fd();
+    let program = |name| programs.program(name).ok_or(AttachError::NoProgram(name));
+    let xdp = program(load::XDP)?.fd()?.as_fd();
+    let sk_lookup = program(load::SK_LOOKUP)?.fd()?.as_fd();
 
     // SK_LOOKUP first: packets that XDP admits must find a socket.
     attach_sk_lookup(pins, sk_lookup)?;

@@ -10,6 +10,11 @@ use super::maps::{self, Maps, MapsError};
 use super::object;
 use super::pins::Pins;
 
+/// The XDP program in the object. There are others beside it, for tests and measurements.
+pub(super) const XDP: &str = "portcullis_xdp";
+/// The SK_LOOKUP program in the object.
+pub(super) const SK_LOOKUP: &str = "portcullis_sk";
+
 /// The kernel half, loaded: its maps are pinned, its programs wait to be attached.
 #[derive(Debug)]
 pub struct Loaded {
@@ -34,11 +39,14 @@ pub enum LoadError {
     /// The object was refused.
     #[error("kernel refused the maps of layout v{LAYOUT_VERSION}")]
     Object(#[from] EbpfError),
+    /// The object lacks a program.
+    #[error("the kernel half has no program `{0}`; build it again with `cargo xtask build-ebpf`")]
+    NoProgram(&'static str),
     /// A program was refused.
     #[error("kernel refused the program `{name}`; the supported floor is Linux 6.1")]
     Program {
         /// Its name.
-        name: String,
+        name: &'static str,
         /// The verifier's words, at the end.
         #[source]
         source: ProgramError,
@@ -64,13 +72,13 @@ pub fn load(pins: &Pins) -> Result<Loaded, LoadError> {
         loader.map_pin_path(spec.name, path.as_path());
     }
     let mut programs = loader.load(object)?;
-    for (name, program) in programs.programs_mut() {
-        let loaded = match program {
-            Program::Xdp(xdp) => xdp.load(),
-            Program::SkLookup(sk_lookup) => sk_lookup.load(),
-            _ => continue,
+    for name in [XDP, SK_LOOKUP] {
+        let loaded = match programs.program_mut(name) {
+            Some(Program::Xdp(xdp)) => xdp.load(),
+            Some(Program::SkLookup(sk_lookup)) => sk_lookup.load(),
+            _ => return Err(LoadError::NoProgram(name)),
         };
-        loaded.map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+        loaded.map_err(|source| LoadError::Program { name, source })?;
     }
     Ok(Loaded { maps: Maps::open(pins)?, programs })
 }
