@@ -6,3 +6,26 @@
 pub mod events;
 pub mod lease;
 pub mod status;
+#[cfg(test)]
+mod testing;
+
+use std::time::Duration;
+
+/// No call to the API server takes longer: a silent server must not make an old leader believe that it still leads.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A call that ends: what the API server answered, or the failure to answer in time.
+async fn call<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, request).await {
+        Ok(answer) => answer,
+        Err(elapsed) => Err(kube::Error::Service(Box::new(elapsed))),
+    }
+}
+
+/// The HTTP status of a refusal.
+fn refusal(error: &kube::Error) -> Option<u16> {
+    match error {
+        kube::Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}

@@ -7,9 +7,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::world::{World, WorldReceiver};
+use crate::args::PublishArgs;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
 use crate::controller::status::{self, StatusSettings};
+use crate::k8s::cluster::ObjectKey;
 
 /// How often nodes, pods and the published Service are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -23,6 +25,43 @@ pub struct ControllerSettings {
     pub lease: LeaseSettings,
     /// What to publish; `None`: status is left alone.
     pub status: Option<StatusSettings>,
+}
+
+/// A flag whose value cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("--publish-service {0}: write namespace/name")]
+pub struct SettingsError(String);
+
+impl ControllerSettings {
+    /// What the flags say. Without `--publish-pods` this process is the data plane itself, on the node `node_name`.
+    pub fn new(args: &PublishArgs, node_name: &str) -> Result<Self, SettingsError> {
+        let service = match &args.publish_service {
+            None => None,
+            Some(text) => match ObjectKey::parse(text) {
+                Some(key) => Some((key.namespace, key.name)),
+                None => return Err(SettingsError(text.clone())),
+            },
+        };
+        let status = StatusSettings {
+            fixed: args.publish_status_address.clone(),
+            service,
+            pods_namespace: args.election_namespace.clone(),
+            pods_selector: args.publish_pods.clone().unwrap_or_default(),
+            node_name: node_name.to_owned(),
+            prefers_internal: args.report_node_internal_ip_address,
+        };
+        let lease = LeaseSettings {
+            namespace: args.election_namespace.clone(),
+            name: args.election_id.clone(),
+            identity: args.identity.clone().unwrap_or_else(default_identity),
+        };
+        Ok(Self { lease, status: args.update_status.then_some(status) })
+    }
+}
+
+fn default_identity() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}-{}", std::process::id())
 }
 
 /// Runs until `shutdown`.

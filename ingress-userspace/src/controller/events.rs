@@ -12,16 +12,19 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
+use kube::Client;
 use kube::api::{Api, PostParams};
-use kube::{Client, Error};
 use tracing::{debug, warn};
 
+use super::{call, refusal};
 use crate::translate::problem::{ObjectRef, Problem, Severity};
 
 /// The same Event is not tried again before.
 const QUIET: Duration = Duration::from_secs(600);
 /// Most Events per second; the rest waits for the next round.
 const MOST_PER_ROUND: usize = 20;
+/// What of the object's name goes into the Event's, which may have 253 characters.
+const LONGEST_NAME: usize = 253 - 17;
 /// Longest `note` that the API server takes is 1,024 bytes.
 const LONGEST_NOTE: usize = 1000;
 
@@ -61,7 +64,9 @@ impl Notice {
         // Fixed keys: the name must be the same in every process.
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
-        format!("{}.{:016x}", self.object.name, hasher.finish())
+        // Names of objects may have 253 characters already.
+        let object: String = self.object.name.chars().take(LONGEST_NAME).collect();
+        format!("{object}.{:016x}", hasher.finish())
     }
 
     fn event(&self, identity: &str) -> Event {
@@ -123,9 +128,13 @@ impl Publisher {
             let event = entry.key().event(&self.identity);
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
-            match api.create(&PostParams::default(), &event).await {
+            match call(api.create(&PostParams::default(), &event)).await {
                 Ok(_) => debug!(object = %entry.key().object, reason = entry.key().reason, "event published"),
-                Err(Error::Api(status)) if status.code == 409 => {}
+                Err(error) if refusal(&error) == Some(409) => {}
+                // Refused, as in a namespace that is being deleted: later, and no reason to hold back the others.
+                Err(error) if matches!(refusal(&error), Some(400..=499)) => {
+                    warn!(object = %entry.key().object, %error, "an Event was refused");
+                }
                 Err(error) => {
                     // Not marked as published: the next round tries again.
                     warn!(object = %entry.key().object, %error, "an Event could not be written");
@@ -140,6 +149,9 @@ impl Publisher {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
+    use super::super::testing;
     use super::*;
     use crate::translate::problem::Code;
 
@@ -191,5 +203,20 @@ mod tests {
         let event = Notice::problem(&problem).event("replica-1");
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(event.regarding.unwrap().namespace, None);
+    }
+
+    #[tokio::test]
+    async fn a_refused_event_does_not_hold_back_the_others() {
+        let (client, log) = testing::client(|seen| match seen.path.contains("/namespaces/gone/") {
+            true => testing::refuse(StatusCode::FORBIDDEN, "Forbidden"),
+            false => (StatusCode::CREATED, seen.body.clone()),
+        });
+        let mut gone = problem("x");
+        gone.object.namespace = "gone".to_owned();
+        let notices = || [Notice::problem(&gone), Notice::problem(&problem("y"))];
+        let mut publisher = Publisher::new(client, "replica-1".to_owned());
+        assert!(!publisher.publish(notices()).await, "nothing is left for the next round");
+        assert!(!publisher.publish(notices()).await);
+        assert_eq!(log.lock().expect("lock").len(), 2, "each was tried once");
     }
 }

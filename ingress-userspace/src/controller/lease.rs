@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::{call, refusal};
+
 /// A holder that has not renewed for this long has lost the Lease.
 const DURATION: Duration = Duration::from_secs(15);
 /// A holder that could not renew for this long stops writing, before others may begin.
@@ -46,7 +48,7 @@ pub async fn run(
             Ok(true) => renewed = Some(Instant::now()),
             Ok(false) => renewed = None,
             // A conflict means that another replica was faster, which the next attempt will see.
-            Err(Error::Api(status)) if status.code == 409 => {}
+            Err(error) if refusal(&error) == Some(409) => {}
             Err(error) => warn!(lease = settings.name, %error, "the Lease could not be read or written"),
         }
         let leads = renewed.is_some_and(|at| at.elapsed() < RENEW_DEADLINE);
@@ -85,12 +87,12 @@ impl Seen {
 
 /// One round; whether the Lease is ours afterwards.
 async fn attempt(api: &Api<Lease>, settings: &LeaseSettings, seen: &mut Seen) -> Result<bool, Error> {
-    let Some(mut lease) = api.get_opt(&settings.name).await? else {
+    let Some(mut lease) = call(api.get_opt(&settings.name)).await? else {
         let lease = Lease {
             metadata: ObjectMeta { name: Some(settings.name.clone()), ..ObjectMeta::default() },
             spec: Some(claim(None, &settings.identity)),
         };
-        api.create(&PostParams::default(), &lease).await?;
+        call(api.create(&PostParams::default(), &lease)).await?;
         return Ok(true);
     };
     let spec = lease.spec.take().unwrap_or_default();
@@ -99,7 +101,7 @@ async fn attempt(api: &Api<Lease>, settings: &LeaseSettings, seen: &mut Seen) ->
     }
     // `replace` carries the resource version that was read: of two replicas that claim at once, one gets a conflict.
     lease.spec = Some(claim(Some(&spec), &settings.identity));
-    api.replace(&settings.name, &PostParams::default(), &lease).await?;
+    call(api.replace(&settings.name, &PostParams::default(), &lease)).await?;
     Ok(true)
 }
 
@@ -127,11 +129,11 @@ fn claim(before: Option<&LeaseSpec>, identity: &str) -> LeaseSpec {
 
 /// Leaves the Lease without a holder, so that the next replica need not wait for it to expire.
 async fn release(api: &Api<Lease>, settings: &LeaseSettings) {
-    let Ok(Some(mut lease)) = api.get_opt(&settings.name).await else { return };
+    let Ok(Some(mut lease)) = call(api.get_opt(&settings.name)).await else { return };
     let Some(spec) = lease.spec.as_mut() else { return };
     if spec.holder_identity.as_deref() == Some(settings.identity.as_str()) {
         spec.holder_identity = Some(String::new());
-        if let Err(error) = api.replace(&settings.name, &PostParams::default(), &lease).await {
+        if let Err(error) = call(api.replace(&settings.name, &PostParams::default(), &lease)).await {
             warn!(lease = settings.name, %error, "the Lease could not be given up, it will expire");
         }
     }

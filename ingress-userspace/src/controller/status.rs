@@ -1,19 +1,21 @@
 //! `.status.loadBalancer` of the Ingresses that are ours: where clients reach them.
 //!
 //! In order of precedence: addresses that a flag names, a Service's addresses, the virtual addresses of the pools, the
-//! addresses of the nodes that run the data plane.
+//! addresses of the nodes that run the data plane. Pools and nodes are published only while some node serves.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, ListParams, Patch, PatchParams};
-use kube::{Client, Error};
+use kube::{Client, Result};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::{call, refusal};
 use crate::model::edge::Edge;
 use crate::translate::OurIngress;
 use crate::translate::problem::ObjectRef;
@@ -44,33 +46,33 @@ pub struct StatusSettings {
 pub struct Publisher {
     client: Client,
     settings: StatusSettings,
-    /// What this replica wrote, and when.
-    written: BTreeMap<ObjectRef, (BTreeSet<String>, Instant)>,
+    /// What an object holds through us, and when this replica wrote it.
+    written: BTreeMap<ObjectRef, (BTreeSet<String>, Option<Instant>)>,
     /// Last time that some node served.
     served: Instant,
-    last: BTreeSet<String>,
 }
 
 impl Publisher {
     /// Begins with nothing written.
     pub fn new(client: Client, settings: StatusSettings) -> Self {
-        Self { client, settings, written: BTreeMap::new(), served: Instant::now(), last: BTreeSet::new() }
+        Self { client, settings, written: BTreeMap::new(), served: Instant::now() }
     }
 
     /// Brings the status of all Ingresses to what it should be.
     pub async fn publish(&mut self, edge: &Edge, ours: &[OurIngress]) {
         let addresses = match self.addresses(edge).await {
-            Ok(addresses) => addresses,
+            Ok(Some(addresses)) => addresses,
+            // Nobody serves just now, which a roll-out or a restart may be: what is published stays.
+            Ok(None) => return,
             Err(error) => {
                 warn!(%error, "the addresses to publish could not be read");
                 return;
             }
         };
-        let addresses = self.without_flapping(addresses);
         for ingress in ours {
             let is: BTreeSet<String> = ingress.published.iter().cloned().collect();
             if is == addresses {
-                self.written.insert(ingress.object.clone(), (is, Instant::now() - PAUSE));
+                self.written.entry(ingress.object.clone()).or_insert((is, None));
             } else {
                 self.write(&ingress.object, &addresses).await;
             }
@@ -84,30 +86,21 @@ impl Publisher {
         }
     }
 
-    /// Nodes that come and go must not empty the status at once: what was published stays for a while.
-    fn without_flapping(&mut self, addresses: BTreeSet<String>) -> BTreeSet<String> {
-        if !addresses.is_empty() {
-            self.served = Instant::now();
-            self.last.clone_from(&addresses);
-        } else if self.served.elapsed() < NO_NODE {
-            return self.last.clone();
-        }
-        addresses
-    }
-
     async fn write(&mut self, object: &ObjectRef, addresses: &BTreeSet<String>) {
-        let too_soon = self.written.get(object).is_some_and(|(_, at)| at.elapsed() < PAUSE);
+        let too_soon =
+            self.written.get(object).is_some_and(|(_, at)| at.is_some_and(|at| at.elapsed() < PAUSE));
         if too_soon {
             return;
         }
         let api: Api<Ingress> = Api::namespaced(self.client.clone(), &object.namespace);
-        let patch = Patch::Merge(status(addresses));
-        match api.patch_status(&object.name, &PatchParams::default(), &patch).await {
+        let patch = Patch::Merge(status(object, addresses));
+        match call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await {
             Ok(_) => {
                 debug!(%object, ?addresses, "status written");
-                self.written.insert(object.clone(), (addresses.clone(), Instant::now()));
+                self.written.insert(object.clone(), (addresses.clone(), Some(Instant::now())));
             }
-            Err(Error::Api(answer)) if answer.code == 404 => {}
+            // Deleted; or deleted and made again, which the next build knows.
+            Err(error) if matches!(refusal(&error), Some(404 | 409)) => {}
             Err(error) => warn!(%object, %error, "the status could not be written"),
         }
     }
@@ -115,14 +108,14 @@ impl Publisher {
     /// Empties the status of an object that we wrote, if it still says what we wrote.
     async fn clear(&mut self, object: &ObjectRef) {
         let api: Api<Ingress> = Api::namespaced(self.client.clone(), &object.namespace);
-        match api.get_opt(&object.name).await {
+        match call(api.get_opt(&object.name)).await {
             Ok(Some(ingress)) => {
                 let is_same_object = ingress.metadata.uid.as_deref() == Some(object.uid.as_str());
                 let wrote = self.written.get(object).map(|(addresses, _)| addresses);
                 if is_same_object && wrote.is_some_and(|wrote| *wrote == published(&ingress)) {
-                    let patch = Patch::Merge(status(&BTreeSet::new()));
-                    if let Err(error) = api.patch_status(&object.name, &PatchParams::default(), &patch).await
-                    {
+                    let patch = Patch::Merge(status(object, &BTreeSet::new()));
+                    let answer = call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await;
+                    if let Err(error) = answer {
                         warn!(%object, %error, "the status could not be cleared");
                         return;
                     }
@@ -137,42 +130,50 @@ impl Publisher {
         self.written.remove(object);
     }
 
-    async fn addresses(&self, edge: &Edge) -> Result<BTreeSet<String>, Error> {
+    /// What to publish; `None`: leave it as it is.
+    async fn addresses(&mut self, edge: &Edge) -> Result<Option<BTreeSet<String>>> {
         if !self.settings.fixed.is_empty() {
-            return Ok(self.settings.fixed.iter().cloned().collect());
+            return Ok(Some(self.settings.fixed.iter().cloned().collect()));
         }
         if let Some((namespace, name)) = &self.settings.service {
             let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-            return Ok(api.get_opt(name).await?.map(|service| of_service(&service)).unwrap_or_default());
+            let service = call(api.get_opt(name)).await?;
+            return Ok(Some(service.map(|service| of_service(&service)).unwrap_or_default()));
         }
+        let names = self.node_names().await?;
+        if names.is_empty() {
+            return Ok((self.served.elapsed() >= NO_NODE).then(BTreeSet::new));
+        }
+        self.served = Instant::now();
         let pools = of_pools(edge);
         if !pools.is_empty() {
-            return Ok(pools);
+            return Ok(Some(pools));
         }
         let mut addresses = BTreeSet::new();
         let nodes: Api<Node> = Api::all(self.client.clone());
-        for name in self.node_names().await? {
-            if let Some(node) = nodes.get_opt(&name).await? {
+        for name in names {
+            if let Some(node) = call(nodes.get_opt(&name)).await? {
                 addresses.extend(of_node(&node, self.settings.prefers_internal));
             }
         }
-        Ok(addresses)
+        Ok(Some(addresses))
     }
 
     /// Nodes with a ready pod of the data plane.
-    async fn node_names(&self) -> Result<BTreeSet<String>, Error> {
+    async fn node_names(&self) -> Result<BTreeSet<String>> {
         if self.settings.pods_selector.is_empty() {
             return Ok(BTreeSet::from([self.settings.node_name.clone()]));
         }
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.settings.pods_namespace);
-        let pods = api.list(&ListParams::default().labels(&self.settings.pods_selector)).await?;
+        let pods = call(api.list(&ListParams::default().labels(&self.settings.pods_selector))).await?;
         Ok(pods.items.into_iter().filter(is_ready).filter_map(|pod| pod.spec?.node_name).collect())
     }
 }
 
 fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// The first address of each block: every address of a pool serves every Ingress, and one is enough to find it.
@@ -208,7 +209,7 @@ fn published(ingress: &Ingress) -> BTreeSet<String> {
     entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect()
 }
 
-fn status(addresses: &BTreeSet<String>) -> Value {
+fn status(object: &ObjectRef, addresses: &BTreeSet<String>) -> Value {
     let entry = |address: &String| match address.parse::<IpAddr>() {
         Ok(ip) => json!({ "ip": ip }),
         Err(_) => json!({ "hostname": address }),
@@ -216,11 +217,18 @@ fn status(addresses: &BTreeSet<String>) -> Value {
     let entries: Vec<Value> = addresses.iter().map(entry).collect();
     // An empty list would leave `{}` entries of other fields; null removes the field in a merge patch.
     let entries = if entries.is_empty() { Value::Null } else { Value::Array(entries) };
-    json!({ "status": { "loadBalancer": { "ingress": entries } } })
+    // With the UID, the API server refuses the write to another object that took the name meanwhile.
+    json!({ "metadata": { "uid": object.uid }, "status": { "loadBalancer": { "ingress": entries } } })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use http::{Method, StatusCode};
+
+    use super::super::testing::{self, Log};
     use super::*;
     use crate::model::edge::{AddressRange, Pool};
 
@@ -230,11 +238,14 @@ mod tests {
 
     #[test]
     fn addresses_and_host_names_go_into_their_own_fields() {
-        let expected = json!({ "status": { "loadBalancer": { "ingress": [
+        let expected = json!({ "metadata": { "uid": "uid-a" }, "status": { "loadBalancer": { "ingress": [
             { "ip": "198.18.0.1" }, { "ip": "2001:db8::1" }, { "hostname": "edge.example.test" }
         ] } } });
-        assert_eq!(status(&set(&["198.18.0.1", "2001:db8::1", "edge.example.test"])), expected);
-        assert_eq!(status(&set(&[])), json!({ "status": { "loadBalancer": { "ingress": null } } }));
+        assert_eq!(status(&object("a"), &set(&["198.18.0.1", "2001:db8::1", "edge.example.test"])), expected);
+        assert_eq!(
+            status(&object("a"), &set(&[])),
+            json!({ "metadata": { "uid": "uid-a" }, "status": { "loadBalancer": { "ingress": null } } })
+        );
     }
 
     #[test]
@@ -267,5 +278,103 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(of_service(&service), set(&["203.0.113.1", "203.0.113.9", "lb.example.test"]));
+    }
+
+    fn object(name: &str) -> ObjectRef {
+        ObjectRef {
+            api_version: "networking.k8s.io/v1".to_owned(),
+            kind: "Ingress".to_owned(),
+            namespace: "web".to_owned(),
+            name: name.to_owned(),
+            uid: format!("uid-{name}"),
+        }
+    }
+
+    fn ours(published: &[&str]) -> OurIngress {
+        OurIngress {
+            object: object("a"),
+            published: published.iter().map(|text| (*text).to_owned()).collect(),
+        }
+    }
+
+    fn settings() -> StatusSettings {
+        StatusSettings {
+            fixed: Vec::new(),
+            service: None,
+            pods_namespace: "edge".to_owned(),
+            pods_selector: "component=data-plane".to_owned(),
+            node_name: String::new(),
+            prefers_internal: false,
+        }
+    }
+
+    /// A cluster with one node, whose pod of the data plane is ready or not, and the Ingress `a`.
+    fn cluster(ready: &Arc<AtomicBool>, published: &'static str) -> (Client, Log) {
+        let ready = Arc::clone(ready);
+        testing::client(move |seen| {
+            let path = seen.path.split('?').next().unwrap_or_default();
+            let ready = if ready.load(Ordering::Relaxed) { "True" } else { "False" };
+            let body = match path {
+                "/api/v1/namespaces/edge/pods" => json!({ "metadata": {}, "items": [{
+                    "metadata": {}, "spec": { "nodeName": "node-0", "containers": [] },
+                    "status": { "conditions": [{ "type": "Ready", "status": ready }] },
+                }] }),
+                "/api/v1/nodes/node-0" => json!({
+                    "metadata": {}, "status": { "addresses": [{ "type": "InternalIP", "address": "198.18.0.10" }] },
+                }),
+                _ => json!({
+                    "metadata": { "name": "a", "uid": "uid-a" }, "spec": {},
+                    "status": { "loadBalancer": { "ingress": [{ "ip": published }] } },
+                }),
+            };
+            (StatusCode::OK, body)
+        })
+    }
+
+    fn patches(log: &Log) -> Vec<Value> {
+        let log = log.lock().expect("lock");
+        log.iter()
+            .filter(|seen| seen.method == Method::PATCH)
+            .map(|seen| seen.body["status"].clone())
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_is_written_when_it_differs_and_once_in_ten_seconds() {
+        let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), "198.18.0.10");
+        let mut publisher = Publisher::new(client, settings());
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        assert!(patches(&log).is_empty(), "what is right is left alone");
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
+        assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": [{ "ip": "198.18.0.10" }] } })]);
+        tokio::time::advance(PAUSE).await;
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
+        assert_eq!(patches(&log).len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_are_taken_back_only_when_nobody_served_for_a_minute() {
+        let ready = Arc::new(AtomicBool::new(false));
+        let (client, log) = cluster(&ready, "198.18.0.10");
+        let mut publisher = Publisher::new(client, settings());
+        tokio::time::advance(Duration::from_secs(59)).await;
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        assert!(patches(&log).is_empty(), "a restarted controller gives the data plane a minute");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": null } })]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ingress_that_is_not_ours_any_more_is_cleared_if_it_says_what_we_wrote() {
+        for (says, expected) in [("198.18.0.10", 1), ("203.0.113.1", 0)] {
+            let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), says);
+            let mut publisher = Publisher::new(client, settings());
+            publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+            publisher.publish(&Edge::default(), &[]).await;
+            publisher.publish(&Edge::default(), &[]).await;
+            assert_eq!(patches(&log).len(), expected, "the status says {says}");
+        }
     }
 }
