@@ -6,6 +6,7 @@
 
 mod edge;
 mod endpoints;
+mod hosts;
 mod ingress;
 mod paths;
 mod policies;

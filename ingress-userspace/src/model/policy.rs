@@ -32,10 +32,12 @@ pub struct Deny {
 }
 
 /// Redirect from cleartext to HTTPS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpsRedirect {
     /// Status of the redirect: 308 unless configured.
     pub status: u16,
+    /// Requests whose normal path begins with one of these are not redirected (ACME challenges).
+    pub except: Vec<String>,
 }
 
 /// Sources that may use a route; others get 403.

@@ -14,8 +14,8 @@ use crate::k8s::cluster::{created_at, reference};
 use crate::k8s::crd;
 use crate::model::edge::{AddressRange, Edge, EdgeLimit, EdgePolicy, EdgeScope, Pool};
 
-/// Addresses of one block; more would fill the kernel's table of addresses.
-const LARGEST_BLOCK: u128 = 4096;
+/// Addresses of all pools together: each takes several rows of the kernel's table of 4096.
+const MOST_ADDRESSES: u128 = 768;
 
 /// All pools and policies.
 pub(super) fn edge(build: &mut Build<'_>) -> Edge {
@@ -37,6 +37,7 @@ fn pools(build: &mut Build<'_>) -> Vec<Pool> {
     });
     let mut taken: Vec<(AddressRange, String)> = Vec::new();
     let mut pools = Vec::new();
+    let mut count = 0;
     for (key, object) in objects {
         let owner = reference(&**object);
         unsupported_pool_fields(build, &owner, &object.spec);
@@ -55,6 +56,17 @@ fn pools(build: &mut Build<'_>) -> Vec<Pool> {
                     other.first, other.last
                 );
                 build.problem(&owner, (Code::Conflict, Severity::Error), (field, &shown), message);
+                continue;
+            }
+            count += size(&range);
+            if count > MOST_ADDRESSES {
+                count -= size(&range);
+                let shown = format!("{}-{}", range.first, range.last);
+                let message = format!(
+                    "all pools together would hold more than the {MOST_ADDRESSES} addresses that can be served; this \
+                     block is not served; make the blocks smaller"
+                );
+                build.problem(&owner, (Code::FieldInvalid, Severity::Error), (field, &shown), message);
                 continue;
             }
             taken.push((range, key.name.clone()));
@@ -137,10 +149,9 @@ fn range(build: &mut Build<'_>, owner: &ObjectRef, block: &crd::Block, field: &s
         _ => return wrong("", "", "give either cidr, or start and stop"),
     };
     let shown = format!("{}-{}", range.first, range.last);
-    if size(&range) > LARGEST_BLOCK {
-        let message = format!(
-            "holds more than {LARGEST_BLOCK} addresses, each of which would be served; make it smaller"
-        );
+    if size(&range) > MOST_ADDRESSES {
+        let message =
+            format!("holds more than the {MOST_ADDRESSES} addresses that can be served; make it smaller");
         return wrong("", &shown, &message);
     }
     let is_unusable = |address: IpAddr| {

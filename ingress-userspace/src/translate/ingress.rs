@@ -11,81 +11,38 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule};
 
 use super::endpoints::{PortRef, backend};
-use super::paths::{PathKind, identity, plain, rank};
-use super::problem::{Code, ObjectRef, Severity};
+use super::hosts::{Draft, DraftPath, Shared, finish};
+use super::paths::{PathKind, identity};
+use super::policies::Owner;
+use super::problem::{Code, Severity};
 use super::tls::Entries;
 use super::{Build, policies};
-use crate::k8s::cluster::{ObjectKey, reference};
+use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
-use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
-use crate::model::listener::ListenerName;
-use crate::model::policy::Policies;
-use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
-
-/// An Ingress with what was read of it.
-struct Owner<'a> {
-    ingress: &'a Ingress,
-    object: ObjectRef,
-    policies: Policies,
-}
-
-/// A host while its Ingresses are read.
-#[derive(Default)]
-struct Draft {
-    paths: Vec<DraftPath>,
-    /// Serves what no path takes: the Ingress and where it sends.
-    default: Option<(usize, RouteAction)>,
-    /// Its certificate: outer `None` without TLS, inner `None` for the default one.
-    tls: Option<Option<CertificateId>>,
-    /// The host as the first rule wrote it.
-    written: String,
-}
-
-struct DraftPath {
-    /// Index of the Ingress.
-    owner: usize,
-    kind: PathKind,
-    path: String,
-    action: RouteAction,
-}
+use crate::model::route::{RouteAction, WeightedBackend};
 
 /// All hosts of all our Ingresses.
 pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> {
-    let owners: Vec<Owner<'_>> = ours
-        .iter()
-        .map(|ingress| Owner { ingress, object: reference(&***ingress), policies: policies::defaults() })
-        .collect();
+    let defaults = policies::defaults(build);
+    let owners: Vec<Owner<'_>> =
+        ours.iter().filter_map(|ingress| policies::owner(build, ingress, &defaults)).collect();
     let controller_default = controller_default(build);
+    let shared = Shared { owners: &owners, defaults: &defaults, controller_default };
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for (index, owner) in owners.iter().enumerate() {
-        read_ingress(build, &mut drafts, &owners, index, owner, controller_default.as_ref());
+        read_ingress(build, &mut drafts, &owners, index, owner, shared.controller_default.as_ref());
     }
-    if let Some(action) = &controller_default {
+    if shared.controller_default.is_some() {
         drafts.entry(HostPattern::Any).or_default();
-        let source = RouteSource {
-            namespace: String::new(),
-            name: String::new(),
-            host: String::new(),
-            path: "/".into(),
-        };
-        let fallback =
-            |draft: Draft, pattern| finish(pattern, draft, &owners, Some((source.clone(), action.clone())));
-        return drafts.into_iter().map(|(pattern, draft)| fallback(draft, pattern)).collect();
     }
-    drafts.into_iter().map(|(pattern, draft)| finish(pattern, draft, &owners, None)).collect()
+    drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect()
 }
 
 /// Where requests go that nothing else takes, by `--default-backend-service`.
 fn controller_default(build: &mut Build<'_>) -> Option<RouteAction> {
     let key = build.settings.default_backend.clone()?;
-    let owner = ObjectRef {
-        api_version: String::new(),
-        kind: "Flag".into(),
-        namespace: String::new(),
-        name: "--default-backend-service".into(),
-        uid: String::new(),
-    };
+    let owner = super::flag("--default-backend-service");
     let port = PortRef {
         namespace: &key.namespace,
         service: &key.name,
@@ -195,6 +152,7 @@ fn read_rule(
     for (number, path) in paths.iter().enumerate() {
         let field = format!("{field}.http.paths[{number}]");
         let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
+        let path_field = format!("{field}.path");
         let taken =
             draft.paths.iter().find(|other| identity(other.kind, &other.path) == identity(kind, &text));
         if let Some(winner) = taken.and_then(|other| owners.get(other.owner)) {
@@ -222,7 +180,7 @@ fn read_rule(
         let action = action(build, owner, &path.backend, &field, controller_default)
             .or(default)
             .unwrap_or(RouteAction::Respond { status: 404 });
-        draft.paths.push(DraftPath { owner: index, kind, path: text, action });
+        draft.paths.push(DraftPath { owner: index, kind, path: text, field: path_field, action });
     }
 }
 
@@ -256,6 +214,12 @@ fn read_path(
             (format!("{field}.path"), text),
             message,
         );
+        return None;
+    }
+    if text.contains(|c: char| c.is_control()) {
+        let message = "holds control characters, which no request can; the path is not served; remove them";
+        let field = format!("{field}.path");
+        build.problem(&owner.object, (Code::FieldInvalid, Severity::Error), (field, text), message);
         return None;
     }
     Some((kind, text.to_owned()))
@@ -329,41 +293,4 @@ fn host_pattern(written: &str) -> Result<HostPattern, &'static str> {
     }
     let suffix = suffix.to_owned();
     Ok(if is_wildcard { HostPattern::Wildcard(suffix) } else { HostPattern::Exact(suffix) })
-}
-
-fn finish(
-    pattern: HostPattern,
-    draft: Draft,
-    owners: &[Owner<'_>],
-    controller_default: Option<(RouteSource, RouteAction)>,
-) -> Host {
-    let Draft { paths, default, tls, written } = draft;
-    let source = |owner: &Owner<'_>, path: &str| RouteSource {
-        namespace: owner.object.namespace.clone(),
-        name: owner.object.name.clone(),
-        host: written.clone(),
-        path: path.to_owned(),
-    };
-    let mut routes = Vec::with_capacity(paths.len() + 1);
-    for path in paths {
-        let Some(owner) = owners.get(path.owner) else { continue };
-        routes.push(Route {
-            source: source(owner, &path.path),
-            matches: RouteMatch { path: plain(path.kind, &path.path) },
-            policies: owner.policies.clone(),
-            action: path.action,
-        });
-    }
-    routes.sort_by_key(|route| rank(&route.matches.path, &route.source.path));
-    let everything = || RouteMatch { path: PathMatch::Prefix(String::new()) };
-    let default = default.and_then(|(owner, action)| owners.get(owner).map(|owner| (owner, action)));
-    if let Some((owner, action)) = default {
-        let policies = owner.policies.clone();
-        routes.push(Route { source: source(owner, "/"), matches: everything(), policies, action });
-    } else if let Some((source, action)) = controller_default {
-        let policies = policies::defaults();
-        routes.push(Route { source, matches: everything(), policies, action });
-    }
-    let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
-    Host { pattern, listeners, certificate: tls.flatten(), routes }
 }

@@ -53,12 +53,18 @@ pub(super) fn has_regex_characters(path: &str) -> bool {
     path.contains(['^', '$', '*', '+', '?', '(', ')', '[', ']', '{', '}', '|', '\\'])
 }
 
-/// Checks a regular expression with the limits that the data plane has.
-pub(super) fn check_regex(path: &str) -> Result<(), String> {
+/// Whether no normal form of a path has this text in it.
+pub(super) fn is_unmatchable(path: &str) -> bool {
+    let is_dots = |part: &str| part == "." || part == "..";
+    path.contains("//") || path.contains(['?', '#']) || path.split('/').any(is_dots)
+}
+
+/// Counts the groups of a regular expression, with the limits that the data plane has.
+pub(super) fn check_regex(path: &str) -> Result<usize, String> {
     const LARGEST: usize = 1 << 20;
     let built =
         regex::RegexBuilder::new(&format!("^(?:{path})")).case_insensitive(true).size_limit(LARGEST).build();
-    built.map(|_| ()).map_err(|error| match error {
+    built.map(|built| built.captures_len() - 1).map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => format!("larger than {limit} bytes when compiled"),
         other => {
             // The last line of the text is the reason; the lines before draw the expression.
@@ -128,7 +134,7 @@ mod tests {
 
     #[test]
     fn expressions_that_do_not_compile_say_why() {
-        assert_eq!(check_regex("/x(/|$)(.*)"), Ok(()));
+        assert_eq!(check_regex("/x(/|$)(.*)"), Ok(2));
         assert!(check_regex("/x(").unwrap_err().contains("unclosed group"));
         assert!(check_regex("/(?!x)").unwrap_err().contains("look-around"));
         assert!(check_regex("/(a{1000}){1000}").unwrap_err().contains("larger"));

@@ -1,22 +1,148 @@
-//! Settings of annotations and of the ConfigMap → the policies of routes.
+//! Settings of annotations and of the ConfigMap → the policies of routes, and findings → Problems.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::model::policy::{BodyLimit, Policies, Timeouts};
+use k8s_openapi::api::networking::v1::Ingress;
 
-/// The policies of a route that nobody configured.
-pub(super) fn defaults() -> Policies {
+use super::Build;
+use super::endpoints::{PortRef, backend};
+use super::problem::{Code, ObjectRef, Severity, suggest};
+use crate::annotation::config_map::{self, Defaults};
+use crate::annotation::registry::served;
+use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
+use crate::k8s::cluster::reference;
+use crate::model::backend::BackendId;
+use crate::model::policy::{Deny, HttpsRedirect, Policies, RateLimit};
+
+/// An Ingress with what its annotations ask for.
+pub(super) struct Owner<'a> {
+    pub(super) ingress: &'a Ingress,
+    pub(super) object: ObjectRef,
+    pub(super) settings: Settings,
+    /// The Service of `default-backend`.
+    pub(super) fallback: Option<BackendId>,
+}
+
+/// The cluster-wide settings.
+pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
+    let Some(key) = &build.settings.config_map else { return Defaults::default() };
+    let Some(object) = build.cluster.config_maps.get(key) else {
+        let flag = super::flag("--configmap");
+        let message = "there is no such ConfigMap; the defaults hold; create it or correct the flag";
+        build.problem(
+            &flag,
+            (Code::ReferenceMissing, Severity::Warning),
+            ("configmap", &key.to_string()),
+            message,
+        );
+        return Defaults::default();
+    };
+    let (defaults, findings) = config_map::read(object.data.as_ref().unwrap_or(&BTreeMap::new()));
+    let object = reference(&**object);
+    for finding in findings {
+        let hint = hint(&finding, &finding.key, config_map::all());
+        report(build, &object, format!("data[{}]", finding.key), &finding, hint);
+    }
+    defaults
+}
+
+/// Reads the annotations of an Ingress. `None`: it takes no part in routing.
+pub(super) fn owner<'a>(
+    build: &mut Build<'_>,
+    ingress: &'a Arc<Ingress>,
+    defaults: &Defaults,
+) -> Option<Owner<'a>> {
+    let object = reference(&**ingress);
+    let none = BTreeMap::new();
+    let annotations = ingress.metadata.annotations.as_ref().unwrap_or(&none);
+    let (settings, findings) = read(&build.settings.annotations_prefix, annotations, defaults);
+    for finding in findings {
+        let bare = finding.key.rsplit('/').next().unwrap_or_default();
+        let hint = if finding.key.starts_with(OWN_PREFIX) {
+            hint(&finding, bare, served())
+        } else {
+            hint(&finding, bare, known::all())
+        };
+        report(build, &object, format!("metadata.annotations[{}]", finding.key), &finding, hint);
+    }
+    if settings.is_skipped {
+        return None;
+    }
+    let fallback = settings.fallback.as_ref().and_then(|service| {
+        let key = crate::k8s::cluster::ObjectKey::new(object.namespace.clone(), service.clone());
+        if !build.cluster.services.contains_key(&key) {
+            let message =
+                format!("there is no Service {key}, so there is no fallback; create it or correct the name");
+            let field = "metadata.annotations[default-backend]";
+            build.problem(&object, (Code::BackendMissing, Severity::Warning), (field, service), message);
+            return None;
+        }
+        let field = "metadata.annotations[default-backend]";
+        let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field };
+        Some(backend(build, &port))
+    });
+    Some(Owner { ingress, object, settings, fallback })
+}
+
+fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    if finding.kind == FindingKind::Unknown { suggest(key, known) } else { None }
+}
+
+fn report(build: &mut Build<'_>, object: &ObjectRef, field: String, finding: &Finding, hint: Option<&str>) {
+    let code = match finding.kind {
+        FindingKind::Invalid => Code::AnnotationInvalid,
+        FindingKind::Unknown | FindingKind::Unsupported => Code::AnnotationUnknown,
+    };
+    let severity = match finding.effect {
+        Effect::Note => Severity::Note,
+        Effect::Warn => Severity::Warning,
+        Effect::Deny | Effect::Skip => Severity::Error,
+    };
+    let message = match (finding.kind, hint) {
+        (FindingKind::Unknown, Some(near)) => format!("{}; did you mean {near}?", finding.message),
+        (FindingKind::Unknown, None) => format!("{}; remove it or correct the name", finding.message),
+        _ => finding.message.clone(),
+    };
+    build.problem(object, (code, severity), (field, &finding.value), message);
+}
+
+/// The policies of a path, without a rewrite.
+pub(super) fn route_policies(owner: &Owner<'_>, defaults: &Defaults, path: &str, has_tls: bool) -> Policies {
+    let settings = &owner.settings;
+    let inherited = defaults.deny.as_ref().filter(|_| settings.allow_list.is_none());
+    let deny = settings.deny.as_ref().map(|key| format!("annotation {key}"));
+    let deny = deny.or_else(|| inherited.map(|key| format!("ConfigMap key {key}")));
+    let is_redirected = settings.redirect.always || (settings.redirect.with_certificate && has_tls);
+    let is_excepted = defaults.no_redirect.iter().any(|prefix| path.starts_with(prefix));
     Policies {
-        deny: None,
-        https_redirect: None,
-        allow_list: None,
-        rate_limit: None,
-        body_limit: BodyLimit { max_bytes: Some(1 << 20) },
+        deny: deny.map(|reason| Deny { reason }),
+        https_redirect: (is_redirected && !is_excepted).then(|| HttpsRedirect {
+            status: defaults.redirect_status,
+            except: defaults.no_redirect.clone(),
+        }),
+        allow_list: settings.allow_list.clone(),
+        rate_limit: settings.rate.map(|rate| RateLimit {
+            bucket: format!("{}/{}", owner.object.namespace, owner.object.name),
+            requests_per_second: rate.requests_per_second,
+            burst: rate.burst,
+            status: defaults.limit_status,
+        }),
+        body_limit: settings.body_limit,
         rewrite: None,
-        timeouts: Timeouts {
-            connect: Duration::from_secs(5),
-            send: Duration::from_secs(60),
-            read: Duration::from_secs(60),
-        },
+        timeouts: settings.timeouts,
+    }
+}
+
+/// The policies of a route that belongs to no Ingress.
+pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
+    Policies {
+        deny: defaults.deny.as_ref().map(|key| Deny { reason: format!("ConfigMap key {key}") }),
+        https_redirect: None,
+        allow_list: defaults.allow_list.clone(),
+        rate_limit: None,
+        body_limit: defaults.body_limit,
+        rewrite: None,
+        timeouts: defaults.timeouts,
     }
 }

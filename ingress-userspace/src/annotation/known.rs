@@ -1,0 +1,231 @@
+//! Annotations of ingress-nginx that this version does not serve, and keys that nobody knows.
+//!
+//! Silence is the worst answer to an annotation that protects something: those that do deny the paths of their Ingress
+//! (ConfigMap `refused-annotations: Ignore` lets them through). A setting that is switched off asks for nothing.
+
+use std::collections::BTreeMap;
+
+use super::registry::served;
+use super::{Effect, Finding, FindingKind, OWN_PREFIX, value};
+
+/// Who may do what: without them, requests would pass that must not.
+const PROTECTING: [&str; 40] = [
+    "auth-always-set-cookie",
+    "auth-cache-duration",
+    "auth-cache-key",
+    "auth-method",
+    "auth-proxy-set-headers",
+    "auth-realm",
+    "auth-request-redirect",
+    "auth-response-headers",
+    "auth-secret",
+    "auth-secret-type",
+    "auth-signin",
+    "auth-signin-redirect-param",
+    "auth-snippet",
+    "auth-tls-error-page",
+    "auth-tls-match-cn",
+    "auth-tls-pass-certificate-to-upstream",
+    "auth-tls-secret",
+    "auth-tls-verify-client",
+    "auth-tls-verify-depth",
+    "auth-type",
+    "auth-url",
+    "configuration-snippet",
+    "denylist-source-range",
+    "enable-modsecurity",
+    "enable-owasp-core-rules",
+    "modsecurity-snippet",
+    "modsecurity-transaction-id",
+    "satisfy",
+    "secure-verify-ca-secret",
+    "server-snippet",
+    "stream-snippet",
+    // Keepalive towards an auth service means that there is one.
+    "auth-keepalive",
+    "auth-keepalive-requests",
+    "auth-keepalive-share-vars",
+    "auth-keepalive-timeout",
+    // Certificates of backends that would go unchecked.
+    "proxy-ssl-name",
+    "proxy-ssl-secret",
+    "proxy-ssl-server-name",
+    "proxy-ssl-verify",
+    "proxy-ssl-verify-depth",
+];
+
+/// Served without them, not as written.
+const CHANGING: [&str; 64] = [
+    "affinity",
+    "affinity-canary-behavior",
+    "affinity-mode",
+    "app-root",
+    "backend-protocol",
+    "connection-proxy-header",
+    "cors-allow-credentials",
+    "cors-allow-headers",
+    "cors-allow-methods",
+    "cors-allow-origin",
+    "cors-expose-headers",
+    "cors-max-age",
+    "custom-headers",
+    "custom-http-errors",
+    "disable-proxy-intercept-errors",
+    "enable-access-log",
+    "enable-cors",
+    "enable-global-auth",
+    "enable-opentelemetry",
+    "fastcgi-index",
+    "fastcgi-params-configmap",
+    "from-to-www-redirect",
+    "global-rate-limit",
+    "grpc-backend",
+    "limit-allowlist",
+    "limit-connections",
+    "limit-rate",
+    "limit-rate-after",
+    "limit-rpm",
+    "limit-whitelist",
+    "load-balance",
+    "mirror-host",
+    "mirror-request-body",
+    "mirror-target",
+    "opentelemetry-operation-name",
+    "opentelemetry-trust-incoming-span",
+    "permanent-redirect",
+    "permanent-redirect-code",
+    "preserve-trailing-slash",
+    "proxy-cookie-domain",
+    "proxy-cookie-path",
+    "proxy-http-version",
+    "proxy-redirect-from",
+    "proxy-redirect-to",
+    "proxy-ssl-ciphers",
+    "proxy-ssl-protocols",
+    "relative-redirects",
+    "secure-backends",
+    "server-alias",
+    "service-upstream",
+    "session-cookie-change-on-failure",
+    "session-cookie-domain",
+    "session-cookie-expires",
+    "session-cookie-max-age",
+    "session-cookie-name",
+    "session-cookie-path",
+    "ssl-ciphers",
+    "ssl-passthrough",
+    "temporal-redirect",
+    "temporal-redirect-code",
+    "upstream-hash-by",
+    "upstream-vhost",
+    "use-port-in-redirects",
+    "x-forwarded-prefix",
+];
+
+/// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
+const TUNING: [&str; 34] = [
+    "add-base-url",
+    "canary-by-cookie",
+    "canary-by-header",
+    "canary-by-header-pattern",
+    "canary-by-header-value",
+    "canary-weight",
+    "canary-weight-total",
+    "client-body-buffer-size",
+    "enable-influxdb",
+    "enable-opentracing",
+    "enable-rewrite-log",
+    "http2-push-preload",
+    "opentracing-trust-incoming-span",
+    "proxy-buffer-size",
+    "proxy-buffering",
+    "proxy-buffers-number",
+    "proxy-busy-buffers-size",
+    "proxy-max-temp-file-size",
+    "proxy-next-upstream",
+    "proxy-next-upstream-timeout",
+    "proxy-next-upstream-tries",
+    "proxy-request-buffering",
+    "session-cookie-conditional-samesite-none",
+    "session-cookie-hash",
+    "session-cookie-samesite",
+    "session-cookie-secure",
+    "ssl-prefer-server-ciphers",
+    "upstream-hash-by-subset",
+    "upstream-hash-by-subset-size",
+    "upstream-health-check-interval",
+    "upstream-health-check-path",
+    "upstream-keepalive-connections",
+    "influxdb-host",
+    "influxdb-port",
+];
+
+/// Keys under our own prefix that other kinds carry.
+const ELSEWHERE: [&str; 2] = ["endpoints", "state"];
+
+/// Every key that we or ingress-nginx know, for suggestions.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    let unsupported = PROTECTING.iter().chain(&CHANGING).chain(&TUNING).copied();
+    served().chain(unsupported).chain(std::iter::once("canary"))
+}
+
+/// Keys that this version does not serve, with what comes of them: for the reference page.
+pub fn unsupported() -> impl Iterator<Item = (&'static str, Effect)> {
+    let with = |effect| move |key: &&'static str| (*key, effect);
+    let protecting = PROTECTING.iter().map(with(Effect::Deny));
+    let changing = CHANGING.iter().map(with(Effect::Warn));
+    let tuning = TUNING.iter().map(with(Effect::Note));
+    protecting.chain(changing).chain(tuning).chain(std::iter::once(("canary", Effect::Skip)))
+}
+
+/// Checks all keys under both prefixes.
+pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (written, text) in annotations {
+        let Some((found, key)) = written.rsplit_once('/') else { continue };
+        let is_own = found == OWN_PREFIX;
+        if !(is_own || found == prefix) || served().any(|served| served == key) {
+            continue;
+        }
+        let mut finding = |kind, effect, message: String| {
+            findings.push(Finding { key: written.clone(), value: text.clone(), kind, effect, message });
+        };
+        if is_own && ELSEWHERE.contains(&key) {
+            finding(
+                FindingKind::Unsupported,
+                Effect::Warn,
+                "has no meaning on an Ingress; it is ignored".to_owned(),
+            );
+            continue;
+        }
+        let Some((_, effect)) = unsupported().find(|(known, _)| *known == key) else {
+            finding(FindingKind::Unknown, Effect::Warn, "unknown annotation; it is ignored".to_owned());
+            continue;
+        };
+        if is_default(key, text.trim()) {
+            continue;
+        }
+        let consequence = match effect {
+            Effect::Deny => "it protects the paths of this Ingress, so they answer 503; remove it, or set the ConfigMap key \
+                             refused-annotations to Ignore"
+                .to_owned(),
+            Effect::Skip => "the whole Ingress is left out, so that it takes no share of the traffic".to_owned(),
+            Effect::Warn => "requests are served without it; remove it if that is right".to_owned(),
+            Effect::Note => "it changes nothing".to_owned(),
+        };
+        finding(FindingKind::Unsupported, effect, format!("not supported by this version; {consequence}"));
+    }
+    findings
+}
+
+/// Whether a value asks for what happens anyway.
+fn is_default(key: &str, text: &str) -> bool {
+    match key {
+        "backend-protocol" => text.eq_ignore_ascii_case("HTTP"),
+        "satisfy" => text == "all",
+        "proxy-http-version" => text == "1.1",
+        "load-balance" => text == "round_robin",
+        "enable-access-log" | "enable-global-auth" => value::boolean(text) == Ok(true),
+        _ => text == "off" || value::boolean(text) == Ok(false),
+    }
+}

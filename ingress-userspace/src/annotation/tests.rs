@@ -1,0 +1,120 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::config_map::{self, Defaults};
+use super::registry::GROUPS;
+use super::{Effect, FindingKind, Settings, known, read};
+
+const NGINX: &str = "nginx.ingress.kubernetes.io";
+
+fn annotated(rows: &[(&str, &str)]) -> (Settings, Vec<(String, FindingKind, Effect)>) {
+    let annotations: BTreeMap<String, String> = rows
+        .iter()
+        .map(|(key, value)| {
+            let key = if key.contains('/') { (*key).to_owned() } else { format!("{NGINX}/{key}") };
+            (key, (*value).to_owned())
+        })
+        .collect();
+    let (settings, findings) = read(NGINX, &annotations, &Defaults::default());
+    let short = |key: &str| key.trim_start_matches(NGINX).trim_start_matches('/').to_owned();
+    (settings, findings.into_iter().map(|f| (short(&f.key), f.kind, f.effect)).collect())
+}
+
+#[test]
+fn every_default_is_read_by_its_own_parser() {
+    for row in GROUPS.iter().flat_map(|group| group.rows) {
+        if !row.default.is_empty() {
+            assert_eq!((row.check)(row.default), Ok(()), "{}", row.key);
+        }
+        assert!(row.docs.trim_start().starts_with(char::is_uppercase), "{} has no docs", row.key);
+    }
+    let data = config_map::KEYS.iter().filter(|(_, default, ..)| !default.is_empty());
+    let data = data.map(|(key, default, ..)| ((*key).to_owned(), (*default).to_owned())).collect();
+    assert_eq!(config_map::read(&data), (Defaults::default(), vec![]));
+}
+
+#[test]
+fn no_key_is_listed_twice() {
+    let all: Vec<&str> = known::all().collect();
+    assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
+    let all: Vec<&str> = config_map::all().collect();
+    assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
+}
+
+#[test]
+fn values_that_cannot_be_read_leave_the_default_or_deny() {
+    let rows = [
+        ("proxy-body-size", "20MB", Effect::Warn),
+        ("proxy-read-timeout", "60s", Effect::Warn),
+        ("ssl-redirect", "yes", Effect::Warn),
+        ("use-regex", "on", Effect::Warn),
+        ("default-backend", "other/svc", Effect::Warn),
+        ("limit-burst-multiplier", "0", Effect::Warn),
+        ("limit-rps", "10/s", Effect::Deny),
+        ("whitelist-source-range", "bogus", Effect::Deny),
+        ("allowlist-source-range", "", Effect::Deny),
+        ("rewrite-target", "https://example.com", Effect::Deny),
+    ];
+    for (key, value, effect) in rows {
+        let (settings, findings) = annotated(&[(key, value)]);
+        assert_eq!(findings, [(key.to_owned(), FindingKind::Invalid, effect)], "{key}");
+        let expected =
+            Settings { deny: (effect == Effect::Deny).then(|| format!("{NGINX}/{key}")), ..annotated(&[]).0 };
+        assert_eq!(settings, expected, "{key}");
+    }
+}
+
+#[test]
+fn unsupported_protection_denies_and_the_rest_does_not() {
+    let (settings, findings) =
+        annotated(&[("auth-url", "http://a"), ("enable-cors", "true"), ("proxy-buffering", "on")]);
+    assert_eq!(settings.deny.as_deref(), Some("nginx.ingress.kubernetes.io/auth-url"));
+    let effects: Vec<Effect> = findings.into_iter().map(|(_, _, effect)| effect).collect();
+    assert_eq!(effects, [Effect::Deny, Effect::Warn, Effect::Note]);
+    let off = [
+        ("enable-modsecurity", "false"),
+        ("enable-cors", "0"),
+        ("backend-protocol", "http"),
+        ("satisfy", "all"),
+    ];
+    assert_eq!(annotated(&off).1, []);
+    assert!(annotated(&[("canary", "true")]).0.is_skipped);
+}
+
+#[test]
+fn both_prefixes_are_read_and_ours_wins() {
+    let rows = [("limit-rps", "5"), ("portcullis.dev/limit-rps", "7"), ("example.com/limit-rps", "9")];
+    let (settings, findings) = annotated(&rows);
+    assert_eq!(settings.rate.map(|rate| (rate.requests_per_second, rate.burst)), Some((7, 35)));
+    assert_eq!(findings, []);
+    let (_, findings) = annotated(&[("portcullis.dev/rewrit-target", "/")]);
+    assert_eq!(findings, [("portcullis.dev/rewrit-target".to_owned(), FindingKind::Unknown, Effect::Warn)]);
+}
+
+#[test]
+fn the_first_name_of_the_allow_list_counts() {
+    let (settings, findings) = annotated(&[
+        ("whitelist-source-range", "198.18.0.0/24"),
+        ("allowlist-source-range", "198.18.1.0/24"),
+    ]);
+    assert_eq!(settings.allow_list.unwrap().sources[0].to_string(), "198.18.0.0/24");
+    assert_eq!(findings.len(), 1);
+    let (settings, findings) = annotated(&[("whitelist-source-range", "198.18.0.0/24,oops")]);
+    assert_eq!((settings.allow_list.unwrap().sources.len(), settings.deny), (1, None));
+    assert_eq!(findings.len(), 1);
+}
+
+#[test]
+fn config_map_keys_are_checked() {
+    let data =
+        [("ssl-redirct", "false"), ("proxy-body-size", "20MB"), ("server-snippet", "x"), ("hsts", "false")];
+    let data = data.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let (defaults, findings) = config_map::read(&data);
+    assert_eq!(defaults, Defaults::default());
+    let found: Vec<_> = findings.iter().map(|f| (f.key.as_str(), f.kind)).collect();
+    let expected = [
+        ("proxy-body-size", FindingKind::Invalid),
+        ("server-snippet", FindingKind::Unsupported),
+        ("ssl-redirct", FindingKind::Unknown),
+    ];
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,243 @@
+//! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// A boolean in any of Go's spellings.
+pub fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err("is not a boolean".to_owned()),
+    }
+}
+
+/// A bare integer from 0.
+pub fn integer(text: &str) -> Result<u32, String> {
+    // Rust's own parser would take a sign.
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is not a bare whole number".to_owned());
+    }
+    text.parse().map_err(|_| "is too large".to_owned())
+}
+
+/// A bare integer from 1.
+pub fn positive(text: &str) -> Result<u32, String> {
+    match integer(text)? {
+        0 => Err("must be at least 1".to_owned()),
+        value => Ok(value),
+    }
+}
+
+/// Whole seconds, at least 1, without unit.
+pub fn seconds(text: &str) -> Result<Duration, String> {
+    let longest = 10 * 365 * 24 * 3600;
+    match positive(text) {
+        Ok(value) if value <= longest => Ok(Duration::from_secs(value.into())),
+        Ok(_) => Err("is longer than ten years".to_owned()),
+        Err(_) if text.ends_with(['s', 'm', 'h']) => {
+            Err("is not a bare number of seconds (no unit)".to_owned())
+        }
+        Err(reason) => Err(reason),
+    }
+}
+
+/// A size as nginx reads it: digits, then nothing, `b`, `k`, `m` or `g`. Zero means without limit.
+pub fn size(text: &str) -> Result<Option<u64>, String> {
+    let (digits, unit) = match text.char_indices().last() {
+        Some((at, last)) if last.is_ascii_alphabetic() => {
+            (text.get(..at).unwrap_or_default(), last.to_ascii_lowercase())
+        }
+        _ => (text, 'b'),
+    };
+    let shift = match unit {
+        'b' => 0,
+        'k' => 10,
+        'm' => 20,
+        'g' => 30,
+        _ => return Err("has a unit that is none of b, k, m, g".to_owned()),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is not a size".to_owned());
+    }
+    let bytes = digits.parse::<u64>().ok().and_then(|value| value.checked_mul(1 << shift));
+    match bytes {
+        Some(0) => Ok(None),
+        Some(bytes) => Ok(Some(bytes)),
+        None => Err("is too large".to_owned()),
+    }
+}
+
+/// What a list of networks held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Readable entries without host bits, ordered, no duplicates.
+    pub networks: Vec<IpNet>,
+    /// Entries that are no network.
+    pub unreadable: Vec<String>,
+    /// Entries with bits after the prefix, and the network they are read as.
+    pub masked: Vec<(String, IpNet)>,
+}
+
+/// A comma-separated list of networks and addresses. An error when no entry can be read.
+pub fn networks(text: &str) -> Result<Networks, String> {
+    let mut found = Networks::default();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        match entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => {
+                if network.trunc() != network {
+                    found.masked.push((entry.to_owned(), network.trunc()));
+                }
+                found.networks.push(network.trunc());
+            }
+            Err(_) => found.unreadable.push(entry.to_owned()),
+        }
+    }
+    found.networks.sort();
+    found.networks.dedup();
+    match (found.networks.is_empty(), found.unreadable.is_empty()) {
+        (true, true) => Err("names no network".to_owned()),
+        (true, false) => Err("holds no entry that is a network or an address".to_owned()),
+        (false, _) => Ok(found),
+    }
+}
+
+/// A path in which `$1`…`$9` stand for captures.
+pub fn rewrite_target(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/:$%@!&'()*+,;=".contains(c);
+    if !text.starts_with('/') {
+        // ingress-nginx takes a target without the slash; upstream would see an invalid request line.
+        return Err("is not a path, it does not begin with /".to_owned());
+    }
+    if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
+        return Err(format!("holds {bad:?}, which a path may not"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of a Service.
+pub fn service_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if text.contains('/') {
+        return Err("names another namespace; only the Ingress's own is allowed".to_owned());
+    }
+    if text.is_empty()
+        || text.len() > 63
+        || !text.chars().all(is_plain)
+        || text.starts_with('-')
+        || text.ends_with('-')
+    {
+        return Err("is not the name of a Service".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// An HTTP status between two bounds.
+pub fn status<const FIRST: u16, const LAST: u16>(text: &str) -> Result<u16, String> {
+    match integer(text).ok().and_then(|value| u16::try_from(value).ok()) {
+        Some(status) if (FIRST..=LAST).contains(&status) => Ok(status),
+        _ => Err(format!("is not a status between {FIRST} and {LAST}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check<T: PartialEq + std::fmt::Debug>(
+        parse: fn(&str) -> Result<T, String>,
+        rows: &[(&str, Option<T>)],
+    ) {
+        for (text, expected) in rows {
+            assert_eq!(parse(text).ok().as_ref(), expected.as_ref(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn booleans_have_gos_spellings() {
+        check(
+            boolean,
+            &[("true", Some(true)), ("T", Some(true)), ("0", Some(false)), ("False", Some(false))],
+        );
+        check(boolean, &[("yes", None), ("on", None), ("", None), ("tRUE", None), ("true ", None)]);
+    }
+
+    #[test]
+    fn numbers_are_bare() {
+        check(
+            integer,
+            &[
+                ("0", Some(0)),
+                ("42", Some(42)),
+                ("+1", None),
+                ("-1", None),
+                ("1.5", None),
+                ("4294967296", None),
+            ],
+        );
+        check(positive, &[("1", Some(1)), ("0", None)]);
+        let sixty = Some(Duration::from_secs(60));
+        check(
+            seconds,
+            &[("60", sixty), ("60s", None), ("1m", None), ("0", None), ("", None), ("999999999", None)],
+        );
+    }
+
+    #[test]
+    fn sizes_are_nginx_sizes() {
+        check(
+            size,
+            &[
+                ("0", Some(None)),
+                ("8m", Some(Some(8 << 20))),
+                ("1G", Some(Some(1 << 30))),
+                ("10", Some(Some(10))),
+            ],
+        );
+        check(size, &[("5k", Some(Some(5120))), ("7b", Some(Some(7))), ("0m", Some(None))]);
+        check(
+            size,
+            &[
+                ("20MB", None),
+                ("m", None),
+                ("1.5m", None),
+                ("-1", None),
+                ("1 m", None),
+                ("99999999999999g", None),
+            ],
+        );
+        check(size, &[("8mi", None), ("é", None)]);
+    }
+
+    #[test]
+    fn lists_of_networks_keep_what_is_readable() {
+        let found = networks("198.18.0.0/15, 2001:db8::1,198.18.5.6/16 , bogus,").unwrap();
+        let shown: Vec<String> = found.networks.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["198.18.0.0/15", "198.18.0.0/16", "2001:db8::1/128"]);
+        assert_eq!(found.unreadable, ["bogus"]);
+        assert_eq!(found.masked.len(), 1);
+        for bad in ["", " , ", "bogus", "300.1.1.1", "10.0.0.0/33", "10.0.0.0/8/8"] {
+            assert!(networks(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rewrite_targets_are_paths() {
+        for good in ["/", "/$2", "/a/$1/b", "/a-b_c.d~e"] {
+            assert_eq!(rewrite_target(good).as_deref(), Ok(good));
+        }
+        for bad in ["", "a", "https://example.com/", "/a b", "/a\r\nX: y", "/a?b=c", "/a;{}\"", "/\u{e9}"] {
+            assert!(rewrite_target(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn services_are_named_without_namespace() {
+        check(
+            service_name,
+            &[("a-1", Some("a-1".to_owned())), ("ns/a", None), ("A", None), ("", None), ("-a", None)],
+        );
+    }
+}

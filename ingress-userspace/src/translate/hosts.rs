@@ -1,0 +1,218 @@
+//! Drafts of hosts → finished hosts: the mode of their paths, precedence, policies.
+
+use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
+use super::policies::{Owner, route_policies};
+use super::problem::{Code, Severity};
+use super::{Build, policies};
+use crate::annotation::config_map::Defaults;
+use crate::model::certificate::CertificateId;
+use crate::model::host::{Host, HostPattern};
+use crate::model::listener::ListenerName;
+use crate::model::policy::{Deny, Rewrite};
+use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
+
+/// A host while its Ingresses are read.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) paths: Vec<DraftPath>,
+    /// Serves what no path takes: the Ingress and where it sends.
+    pub(super) default: Option<(usize, RouteAction)>,
+    /// Its certificate: outer `None` without TLS, inner `None` for the default one.
+    pub(super) tls: Option<Option<CertificateId>>,
+    /// The host as the first rule wrote it.
+    pub(super) written: String,
+}
+
+/// A path that a host has, and whose it is.
+pub(super) struct DraftPath {
+    /// Index of the Ingress.
+    pub(super) owner: usize,
+    pub(super) kind: PathKind,
+    pub(super) path: String,
+    /// Path of the field.
+    pub(super) field: String,
+    pub(super) action: RouteAction,
+}
+
+/// What all hosts share.
+pub(super) struct Shared<'a> {
+    pub(super) owners: &'a [Owner<'a>],
+    pub(super) defaults: &'a Defaults,
+    /// Where requests go that no rule takes.
+    pub(super) controller_default: Option<RouteAction>,
+}
+
+impl Shared<'_> {
+    fn owner(&self, path: &DraftPath) -> Option<&Owner<'_>> {
+        self.owners.get(path.owner)
+    }
+}
+
+/// Makes the host of a draft.
+pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPattern, draft: Draft) -> Host {
+    let is_regex = draft.paths.iter().any(|path| {
+        shared.owner(path).is_some_and(|owner| {
+            let target = owner.settings.rewrite_target.as_ref();
+            owner.settings.use_regex || target.is_some_and(|target| *target != path.path)
+        })
+    });
+    let mut routes = Vec::with_capacity(draft.paths.len() + 1);
+    for path in &draft.paths {
+        let Some(owner) = shared.owner(path) else { continue };
+        if is_regex {
+            routes.extend(regex_route(build, shared, &draft, owner, path));
+        } else {
+            warn_of_literals(build, owner, path);
+            routes.push(route(shared, &draft, owner, path, plain(path.kind, &path.path), None));
+            routes.extend(slash_redirect(shared, &draft, owner, path));
+        }
+    }
+    routes.sort_by_cached_key(|route| rank(&route.matches.path, &route.source.path));
+    let everything = || RouteMatch { path: PathMatch::Prefix(String::new()) };
+    let default = draft.default.as_ref();
+    let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
+    if let Some((owner, action)) = default {
+        let policies = route_policies(owner, shared.defaults, "/", draft.tls.is_some());
+        let source = source(owner, &draft, "/");
+        routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
+    } else if let Some(action) = &shared.controller_default {
+        let source = RouteSource {
+            namespace: String::new(),
+            name: String::new(),
+            host: draft.written.clone(),
+            path: "/".into(),
+        };
+        let policies = policies::unconfigured(shared.defaults);
+        routes.push(Route { source, matches: everything(), policies, action: action.clone() });
+    }
+    let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
+    Host { pattern, listeners, certificate: draft.tls.flatten(), routes }
+}
+
+fn source(owner: &Owner<'_>, draft: &Draft, path: &str) -> RouteSource {
+    RouteSource {
+        namespace: owner.object.namespace.clone(),
+        name: owner.object.name.clone(),
+        host: draft.written.clone(),
+        path: path.to_owned(),
+    }
+}
+
+fn with_fallback(owner: &Owner<'_>, action: &RouteAction) -> RouteAction {
+    match action {
+        RouteAction::Forward { backends, fallback: None } => {
+            RouteAction::Forward { backends: backends.clone(), fallback: owner.fallback.clone() }
+        }
+        other => other.clone(),
+    }
+}
+
+fn route(
+    shared: &Shared<'_>,
+    draft: &Draft,
+    owner: &Owner<'_>,
+    path: &DraftPath,
+    matched: PathMatch,
+    rewrite: Option<Rewrite>,
+) -> Route {
+    let mut policies = route_policies(owner, shared.defaults, &path.path, draft.tls.is_some());
+    policies.rewrite = rewrite;
+    Route {
+        source: source(owner, draft, &path.path),
+        matches: RouteMatch { path: matched },
+        policies,
+        action: with_fallback(owner, &path.action),
+    }
+}
+
+/// A path of a host in regex mode. One that is no expression answers 503 on the literal text that it begins with, so that
+/// requests meant for it do not fall to a broader path with other policies.
+fn regex_route(
+    build: &mut Build<'_>,
+    shared: &Shared<'_>,
+    draft: &Draft,
+    owner: &Owner<'_>,
+    path: &DraftPath,
+) -> Option<Route> {
+    let text = path.path.as_str();
+    let groups = match check_regex(text) {
+        Ok(groups) => groups,
+        Err(reason) => {
+            let start = literal_start(text);
+            let consequence = match start.len() {
+                0 | 1 => "the path is not served".to_owned(),
+                _ => format!("everything under {start} answers 503"),
+            };
+            let message =
+                format!("not a regular expression that can be used ({reason}); {consequence}; correct it");
+            build.problem(
+                &owner.object,
+                (Code::FieldInvalid, Severity::Error),
+                (path.field.as_str(), text),
+                message,
+            );
+            if start.len() < 2 {
+                return None;
+            }
+            let mut route = route(shared, draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
+            route.policies.deny = Some(Deny { reason: format!("path {text} is not a regular expression") });
+            return Some(route);
+        }
+    };
+    if path.kind != PathKind::Literal && has_regex_characters(text) {
+        let message = "read as a regular expression, since the host is in regex mode; ingress-nginx refuses it with this \
+                       path type; write ImplementationSpecific";
+        build.problem(
+            &owner.object,
+            (Code::FieldInvalid, Severity::Warning),
+            (path.field.as_str(), text),
+            message,
+        );
+    }
+    let target = owner.settings.rewrite_target.as_ref().filter(|target| *target != text);
+    if let Some(missing) = target.and_then(|target| highest_group(target)).filter(|group| *group > groups) {
+        let message =
+            format!("the rewrite target uses ${missing}, but this path has {groups} groups; it stays empty");
+        build.problem(
+            &owner.object,
+            (Code::FieldInvalid, Severity::Warning),
+            (path.field.as_str(), text),
+            message,
+        );
+    }
+    let rewrite = target.map(|target| Rewrite { pattern: text.to_owned(), replacement: target.clone() });
+    Some(route(shared, draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
+}
+
+/// The highest `$1`…`$9` of a rewrite target.
+fn highest_group(target: &str) -> Option<usize> {
+    let digits =
+        target.split('$').skip(1).filter_map(|rest| rest.chars().next().and_then(|c| c.to_digit(10)));
+    digits.max().and_then(|digit| usize::try_from(digit).ok())
+}
+
+fn warn_of_literals(build: &mut Build<'_>, owner: &Owner<'_>, path: &DraftPath) {
+    let message = if has_regex_characters(&path.path) {
+        "compared as literal text, since no Ingress of the host asks for regular expressions; set use-regex to true if one \
+         is meant"
+    } else if is_unmatchable(&path.path) {
+        "can match no request: paths are compared after // was merged, dots resolved and the query cut off; correct it"
+    } else {
+        return;
+    };
+    let at = (path.field.as_str(), path.path.as_str());
+    build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), at, message);
+}
+
+/// nginx answers `/p` by a redirect to `/p/` where only a literal `/p/` exists.
+fn slash_redirect(shared: &Shared<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
+    let is_asked = path.kind == PathKind::Literal
+        || (path.kind == PathKind::Prefix && shared.defaults.is_slash_redirected);
+    let bare = path.path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
+    if !is_asked || draft.paths.iter().any(|other| other.path == bare) {
+        return None;
+    }
+    let mut route = route(shared, draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
+    route.action = RouteAction::Redirect { status: 301, path: path.path.clone() };
+    Some(route)
+}
