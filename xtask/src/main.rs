@@ -6,6 +6,7 @@ mod build_ebpf;
 mod demo;
 mod generate;
 mod lint;
+mod registry_tools;
 mod setup;
 mod shell;
 mod test;

@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::{build_ebpf, shell};
+use crate::{build_ebpf, registry_tools, shell};
 
 /// Something that a task needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,14 @@ pub(crate) enum Part {
     Network,
     /// For `cargo xtask lint`.
     Lint,
-    /// For the cluster tier: a Go toolchain for the control plane, helm and kubectl.
+    /// For the chart tier: helm and the schemas of Kubernetes.
+    Chart,
+    /// For the cluster tier: a Go toolchain for the control plane, and helm.
     Cluster,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 4] = [Self::Kernel, Self::Network, Self::Lint, Self::Cluster];
+    pub(crate) const ALL: [Self; 5] = [Self::Kernel, Self::Network, Self::Lint, Self::Chart, Self::Cluster];
 }
 
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -42,7 +44,8 @@ const PROGRAMS: &[(Part, &str, &str)] = &[
     (Part::Cluster, "curl", "curl"),
     (Part::Cluster, "openssl", "openssl"),
     (Part::Cluster, "ip", "iproute2"),
-    (Part::Cluster, "nft", "nftables"),
+    (Part::Cluster, "python3", "python3"),
+    (Part::Chart, "python3", "python3"),
 ];
 
 /// What bpf-linker is built from: a file of each package.
@@ -80,10 +83,12 @@ pub(crate) fn setup(parts: &[Part]) -> anyhow::Result<()> {
         // Unoptimised: it is built in a third of the time and runs for seconds.
         shell::run(cargo_install("cargo-deny", "0.20.2").arg("--debug"))?;
     }
-    if parts.contains(&Part::Cluster) && find("go").is_none() {
-        bail!(
-            "the cluster tier needs Go 1.25 or newer: install it from https://go.dev/dl/ and put its bin in PATH"
-        );
+    if parts.contains(&Part::Cluster) {
+        registry_tools::go()?;
+    }
+    if parts.contains(&Part::Cluster) || parts.contains(&Part::Chart) {
+        registry_tools::helm()?;
+        registry_tools::schemas()?;
     }
     warn_about_shadowed_cargo();
     Ok(())
@@ -102,6 +107,11 @@ fn missing_packages(parts: &[Part], has_linker: bool, has_compiler: bool) -> Vec
     }
     if !has_compiler {
         packages.extend(BPF_COMPILER);
+    }
+    let needs_venv = parts.contains(&Part::Chart) || parts.contains(&Part::Cluster);
+    // Debian's python3 comes without the module that makes virtual environments.
+    if needs_venv && !registry_tools::has_venv() && !works("python3", "-cimport ensurepip") {
+        packages.push("python3-venv");
     }
     packages.sort_unstable();
     packages.dedup();

@@ -63,7 +63,7 @@ impl Tier {
             Self::Unit | Self::Translate | Self::Proxy => &[],
             Self::Packet => &[Part::Kernel],
             Self::Datapath => &[Part::Kernel, Part::Network],
-            Self::Chart => &[Part::Cluster],
+            Self::Chart => &[Part::Chart],
             Self::Cluster => &[Part::Kernel, Part::Network, Part::Cluster],
         }
     }
