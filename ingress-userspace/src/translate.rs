@@ -10,7 +10,6 @@ mod hosts;
 mod ingress;
 mod paths;
 mod policies;
-pub mod problem;
 mod tls;
 
 use std::cmp::Reverse;
@@ -25,8 +24,8 @@ use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Certificate, CertificateId};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
-use problem::{Code, ObjectRef, Problem, Severity};
 
 /// What the flags say; everything else comes from objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,7 +109,7 @@ impl Build<'_> {
             code,
             severity,
             field: field.into(),
-            value: problem::shorten(value),
+            value: crate::problem::shorten(value),
             message: message.into(),
         });
     }

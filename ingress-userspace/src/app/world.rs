@@ -21,7 +21,7 @@ use crate::k8s::folder::watch::Watch;
 use crate::k8s::reflect::{Reflectors, Wanted};
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
-use crate::translate::problem::{Problem, Severity};
+use crate::problem::{Problem, Severity};
 use crate::translate::{OurIngress, Reuse, Settings, translate_with};
 
 /// A change is acted on when this long nothing more came.

@@ -17,7 +17,7 @@ use kube::api::{Api, PostParams};
 use tracing::{debug, warn};
 
 use super::{call, refusal};
-use crate::translate::problem::{ObjectRef, Problem, Severity};
+use crate::problem::{ObjectRef, Problem, Severity};
 
 /// The same Event is not tried again before.
 const QUIET: Duration = Duration::from_secs(600);
@@ -153,7 +153,7 @@ mod tests {
 
     use super::super::testing;
     use super::*;
-    use crate::translate::problem::Code;
+    use crate::problem::Code;
 
     fn problem(message: &str) -> Problem {
         Problem {

@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 
 use super::{call, refusal};
 use crate::model::edge::Edge;
+use crate::problem::ObjectRef;
 use crate::translate::OurIngress;
-use crate::translate::problem::ObjectRef;
 
 /// One object is not written more often, unless it has just become ours.
 const PAUSE: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::Resource;
 
 use super::crd::{AddressPool, EdgePolicy};
-use crate::translate::problem::{ObjectRef, Problem};
+use crate::problem::{ObjectRef, Problem};
 
 /// Identity of an object within its kind; the namespace is empty for cluster-scoped kinds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 
 use self::parse::{Located, Object, Parsed, file_reference, parse};
 use super::cluster::{Cluster, ObjectKey, Objects, Origin};
-use crate::translate::problem::{Code, Problem, Severity};
+use crate::problem::{Code, Problem, Severity};
 
 /// Larger files are not manifests.
 const LARGEST_FILE: u64 = 32 << 20;

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 
 use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
 use super::crd::{AddressPool, EdgePolicy};
-use crate::translate::problem::{Code, ObjectRef, Problem, Severity};
+use crate::problem::{Code, ObjectRef, Problem, Severity};
 
 /// What is watched of a cluster.
 #[derive(Clone, Debug, Default)]

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Build;
-use super::problem::{Code, ObjectRef, Severity, suggest};
 use crate::k8s::cluster::{created_at, reference};
 use crate::k8s::crd;
 use crate::model::edge::{AddressRange, Edge, EdgeLimit, EdgePolicy, EdgeScope, Pool};
+use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// Addresses of all pools together: each takes several rows of the kernel's table of 4096.
 const MOST_ADDRESSES: u128 = 768;

@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 
 use super::Build;
-use super::problem::{Code, ObjectRef, Severity, suggest};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, reference};
 use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
+use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// Names the endpoints of a Service in a folder: `127.0.0.1:8081,[::1]:8081`.
 const ENDPOINTS_ANNOTATION: &str = "portcullis.dev/endpoints";

@@ -2,7 +2,6 @@
 
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, route_policies};
-use super::problem::{Code, Severity};
 use super::{Build, policies};
 use crate::annotation::config_map::Defaults;
 use crate::model::certificate::CertificateId;
@@ -10,6 +9,7 @@ use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
 use crate::model::policy::{Deny, Rewrite};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
+use crate::problem::{Code, Severity};
 
 /// A host while its Ingresses are read.
 #[derive(Default)]

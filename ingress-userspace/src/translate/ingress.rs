@@ -14,13 +14,13 @@ use super::endpoints::{PortRef, backend};
 use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
-use super::problem::{Code, Severity};
 use super::tls::Entries;
 use super::{Build, policies};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::route::{RouteAction, WeightedBackend};
+use crate::problem::{Code, Severity};
 
 /// All hosts of all our Ingresses.
 pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> {

@@ -7,13 +7,13 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::Build;
 use super::endpoints::{PortRef, backend};
-use super::problem::{Code, ObjectRef, Severity, suggest};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
 use crate::k8s::cluster::reference;
 use crate::model::backend::BackendId;
 use crate::model::policy::{Deny, HttpsRedirect, Policies, RateLimit};
+use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
 pub(super) struct Owner<'a> {

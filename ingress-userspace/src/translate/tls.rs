@@ -20,10 +20,10 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Build;
-use super::problem::{Code, ObjectRef, Severity};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
+use crate::problem::{Code, ObjectRef, Severity};
 
 /// Certificates read before, by Secret. A Secret that is the same object is not read again.
 pub(super) type Known = HashMap<ObjectKey, (Arc<Secret>, Result<Certificate, String>)>;

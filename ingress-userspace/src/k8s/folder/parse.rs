@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::shape;
 use crate::k8s::crd::{AddressPool, EdgePolicy};
-use crate::translate::problem::{Code, ObjectRef, Problem, Severity, suggest};
+use crate::problem::{Code, ObjectRef, Problem, Severity, suggest};
 
 /// An object of a kind that we read.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::parse::file_reference;
-use crate::translate::problem::{Code, ObjectRef, Problem, Severity, shorten};
+use crate::problem::{Code, ObjectRef, Problem, Severity, shorten};
 
 /// Kinds of ours that live outside of namespaces.
 const CLUSTER_SCOPED: [&str; 3] = ["IngressClass", "EdgePolicy", "AddressPool"];
@@ -188,7 +188,7 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::parse::parse;
-    use crate::translate::problem::Severity;
+    use crate::problem::Severity;
 
     fn check(text: &str, field: &str, value: &str, severity: Severity, message: &str) {
         let parsed = parse("a.yaml", text);

@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use super::Folder;
-use crate::translate::problem::Code;
+use crate::problem::Code;
 
 struct Dir(PathBuf);
 
