@@ -1,1 +1,306 @@
 //! Health, metrics and read-only dumps, on the control runtime.
+//!
+//! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model` and `/version`, which only
+//! those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! before the old one is gone.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::args::AdminArgs;
+use crate::model::{Model, render};
+use crate::telemetry::metrics::Registry;
+
+/// Whether the process should get traffic: conditions by name, each with a reason while it does not hold.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<BTreeMap<&'static str, Option<String>>>);
+
+impl Readiness {
+    /// The condition holds.
+    pub fn holds(&self, condition: &'static str) {
+        self.put(condition, None);
+    }
+
+    /// The condition does not hold, and why.
+    pub fn fails(&self, condition: &'static str, why: impl Into<String>) {
+        self.put(condition, Some(why.into()));
+    }
+
+    fn put(&self, condition: &'static str, state: Option<String>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(condition, state);
+    }
+
+    /// `Ok` when all conditions hold, else the reasons, one per line.
+    pub fn check(&self) -> Result<(), String> {
+        let conditions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reasons = String::new();
+        for (condition, state) in conditions.iter() {
+            if let Some(why) = state {
+                // Writing into a String cannot fail.
+                let _ = writeln!(reasons, "{condition}: {why}");
+            }
+        }
+        if conditions.is_empty() {
+            reasons.push_str("starting\n");
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+}
+
+/// What the admin endpoints show. One per process, shared by its roles.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// Metrics.
+    pub registry: Arc<Registry>,
+    /// Whether traffic should come.
+    pub readiness: Arc<Readiness>,
+    /// The model that is served, for the dump.
+    pub model: Shown,
+}
+
+/// The model that a role serves now.
+#[derive(Clone, Debug)]
+pub struct Shown(Arc<watch::Sender<Option<(u64, Arc<Model>)>>>);
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(None)))
+    }
+}
+
+impl Shown {
+    /// Shows this one from now on.
+    pub fn set(&self, version: u64, model: Arc<Model>) {
+        self.0.send_replace(Some((version, model)));
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Debug)]
+pub struct Endpoints {
+    /// Addresses for the port; empty: all of the host.
+    pub addresses: Vec<IpAddr>,
+    /// The port; 0: any free one.
+    pub port: u16,
+    /// Unix socket.
+    pub socket: Option<PathBuf>,
+}
+
+impl Endpoints {
+    /// From the flags.
+    pub fn from_args(args: &AdminArgs, addresses: &[IpAddr]) -> Self {
+        Self { addresses: addresses.to_vec(), port: args.healthz_port, socket: args.admin_socket.clone() }
+    }
+}
+
+/// Bound and ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    tcp: Vec<TcpListener>,
+    unix: Option<(UnixListener, PathBuf)>,
+}
+
+/// Why an admin endpoint could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The port.
+    #[error("cannot listen on {address} for health and metrics: {source}; choose another --healthz-port")]
+    Port {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The unix socket.
+    #[error(
+        "cannot listen on the unix socket {path}: {source}; its folder must exist and be writable (--admin-socket)"
+    )]
+    Socket {
+        /// Of the file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Binds the endpoints and says where they are.
+pub fn bind(endpoints: &Endpoints) -> Result<Server, AdminError> {
+    let mut tcp = Vec::new();
+    let mut port = endpoints.port;
+    let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    let is_everywhere = endpoints.addresses.is_empty();
+    let addresses = if is_everywhere { &everywhere[..] } else { &endpoints.addresses };
+    for address in addresses {
+        let address = SocketAddr::new(*address, port);
+        match bind_port(address) {
+            Ok(listener) => {
+                let address = listener.local_addr().unwrap_or(address);
+                port = address.port();
+                info!(%address, "admin endpoint listening");
+                tcp.push(listener);
+            }
+            Err(source)
+                if is_everywhere
+                    && address.is_ipv6()
+                    && matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
+            Err(source) => return Err(AdminError::Port { address, source }),
+        }
+    }
+    let unix = match &endpoints.socket {
+        None => None,
+        Some(path) => {
+            let error = |source| AdminError::Socket { path: path.clone(), source };
+            // A file of an earlier process that was killed; a living one loses its name, not its connections.
+            match std::fs::remove_file(path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(error(source)),
+                _ => {}
+            }
+            let listener = UnixListener::bind(path).map_err(error)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(error)?;
+            info!(path = %path.display(), "admin socket listening");
+            Some((listener, path.clone()))
+        }
+    };
+    Ok(Server { tcp, unix })
+}
+
+fn bind_port(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Server {
+    /// The port that was bound.
+    pub fn port(&self) -> Option<u16> {
+        self.tcp.first().and_then(|listener| listener.local_addr().ok()).map(|address| address.port())
+    }
+
+    /// Serves until `shutdown`; run it as a task of its own. It should outlive the drain.
+    pub async fn run(self, state: State, shutdown: CancellationToken) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for listener in self.tcp {
+            let state = state.clone();
+            tasks.spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => serve(stream, state.clone(), Access::Port),
+                        Err(error) => pause(&error).await,
+                    }
+                }
+            });
+        }
+        let path = self.unix.as_ref().map(|(_, path)| path.clone());
+        if let Some((listener, _)) = self.unix {
+            tasks.spawn(async move {
+                loop {
+                    match listener.accept().await {
+                        Ok((stream, _)) => serve(stream, state.clone(), Access::Socket),
+                        Err(error) => pause(&error).await,
+                    }
+                }
+            });
+        }
+        shutdown.cancelled().await;
+        tasks.shutdown().await;
+        if let Some(path) = path {
+            // Another process may have put its own there.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+async fn pause(error: &io::Error) {
+    warn!(%error, "admin endpoint cannot accept, pausing");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// How the caller came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Port,
+    Socket,
+}
+
+fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, state: State, access: Access) {
+    tokio::spawn(async move {
+        let service = service_fn(move |request| {
+            let state = state.clone();
+            async move { Ok::<_, Infallible>(answer(&state, access, &request).await) }
+        });
+        // A caller that goes away early is no event.
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+    });
+}
+
+async fn answer(state: &State, access: Access, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, text) = if request.method() == Method::GET || request.method() == Method::HEAD {
+        page(state, access, request.uri().path()).await
+    } else {
+        (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned())
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = match request.uri().path() {
+        "/metrics" => "text/plain; version=0.0.4; charset=utf-8",
+        _ => "text/plain; charset=utf-8",
+    };
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+async fn page(state: &State, access: Access, path: &str) -> (StatusCode, String) {
+    match (path, access) {
+        ("/healthz", _) => (StatusCode::OK, "ok\n".to_owned()),
+        ("/readyz", _) => match state.readiness.check() {
+            Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+            Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+        },
+        ("/metrics", _) => (StatusCode::OK, state.registry.render().await),
+        ("/model", Access::Socket) => {
+            let shown = state.model.0.borrow().clone();
+            match shown {
+                Some((version, model)) => {
+                    (StatusCode::OK, format!("# version {version}\n{}", render::render(&model)))
+                }
+                None => (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned()),
+            }
+        }
+        ("/version", Access::Socket) => (StatusCode::OK, format!("{}\n", env!("CARGO_PKG_VERSION"))),
+        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    }
+}

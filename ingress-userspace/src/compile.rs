@@ -1,3 +1,74 @@
-//! Stage 4: the model → what workers read and what the kernel maps hold. Pure.
+//! Stage 4: the model → what workers read, and what the kernel maps hold. Pure: no IO, no clock.
+//!
+//! A part that cannot be compiled degrades to a refusal of its own route and is named in the report. What did not
+//! change since the model before is taken over as it is: routes, certificates, the endpoint cells and the limits.
 
+pub mod chain;
+pub mod edge;
 pub mod maps;
+pub mod pools;
+pub mod routes;
+
+use std::sync::Arc;
+
+use crate::model::Model;
+use crate::snapshot::Snapshot;
+use crate::snapshot::buckets::Buckets;
+use crate::tls::resolver::Certificates;
+
+/// Compiles one model after the other; holds what the next one may take over.
+#[derive(Debug)]
+pub struct Compiler {
+    model: Arc<Model>,
+    snapshot: Arc<Snapshot>,
+    routes: routes::Cache,
+    pools: pools::Pools,
+    certificates: Certificates,
+    limits: Arc<Buckets>,
+}
+
+/// What came of a model.
+#[derive(Debug)]
+pub struct Compiled {
+    /// To be published.
+    pub snapshot: Arc<Snapshot>,
+    /// Parts that could not be compiled, each already degraded; text for the log.
+    pub refused: Vec<String>,
+}
+
+impl Compiler {
+    /// A compiler that has seen no model yet. `certificates` holds the default that it answers with.
+    pub fn new(certificates: Certificates) -> Self {
+        Self {
+            model: Arc::new(Model::default()),
+            snapshot: Arc::new(Snapshot::empty()),
+            routes: routes::Cache::default(),
+            pools: pools::Pools::default(),
+            certificates,
+            limits: Arc::new(Buckets::new()),
+        }
+    }
+
+    /// Compiles a model. Endpoint sets take effect at once, before the snapshot is published: routes that are gone do
+    /// not use them, and routes that are new do not exist yet.
+    pub fn compile(&mut self, version: u64, model: &Arc<Model>) -> Compiled {
+        let mut refused = Vec::new();
+        self.pools.update(&model.backends);
+        self.certificates.update(&model.certificates, &mut refused);
+        let context = routes::Context { pools: &self.pools, limits: &self.limits };
+        let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
+        refused.extend(cache.refused());
+        let listeners = routes::listeners(model, &hosts, &self.certificates);
+        let edge = if self.model.edge == model.edge {
+            Arc::clone(&self.snapshot.edge)
+        } else {
+            Arc::new(edge::compile(&model.edge, &self.snapshot.edge))
+        };
+        let snapshot = Arc::new(Snapshot { version, listeners, edge });
+        self.pools.retain(&model.backends);
+        self.model = Arc::clone(model);
+        self.routes = cache;
+        self.snapshot = Arc::clone(&snapshot);
+        Compiled { snapshot, refused }
+    }
+}

@@ -1,1 +1,72 @@
-//! One file per filter, one shape.
+//! Filters: one file per feature, one shape. Their order is the text of `proxy::request`.
+
+pub mod allow_list;
+pub mod body_limit;
+pub mod deny;
+pub mod rate_limit;
+pub mod redirect;
+pub mod rewrite;
+
+use std::future::Future;
+use std::ops::ControlFlow;
+
+use crate::proxy::context::RequestCtx;
+use crate::proxy::error::ProxyError;
+use crate::proxy::head::{Request, Response};
+
+/// What a filter decided.
+pub type Outcome = ControlFlow<Stop>;
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub enum Stop {
+    /// This is the answer.
+    Respond(Response),
+    /// It failed; `proxy::error` makes the answer.
+    Fail(ProxyError),
+}
+
+/// One feature on the way of a request.
+pub trait Filter {
+    /// Its name, for logs.
+    const NAME: &'static str;
+
+    /// Before the request goes upstream.
+    fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> impl Future<Output = Outcome>;
+
+    /// Before the response goes downstream, our own answers included.
+    fn on_response(&self, _ctx: &mut RequestCtx, _response: &mut Response) {}
+}
+
+/// The filters of a route.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "each field is the filter of its name")]
+pub struct Chain {
+    pub deny: Option<deny::Deny>,
+    pub https_redirect: Option<redirect::HttpsRedirect>,
+    pub rate_limit: Option<rate_limit::RequestRate>,
+    pub allow_list: Option<allow_list::SourceList>,
+    pub body_limit: Option<body_limit::BodySize>,
+    pub rewrite: Option<rewrite::PathRewrite>,
+}
+
+/// Runs a filter if the route has it.
+pub async fn run<F: Filter>(filter: &Option<F>, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+    match filter {
+        Some(filter) => {
+            let outcome = filter.on_request(ctx, request).await;
+            if outcome.is_break() {
+                tracing::debug!(filter = F::NAME, "request stopped");
+            }
+            outcome
+        }
+        None => ControlFlow::Continue(()),
+    }
+}
+
+/// Shows a filter the response if the route has it.
+pub fn run_response<F: Filter>(filter: &Option<F>, ctx: &mut RequestCtx, response: &mut Response) {
+    if let Some(filter) = filter {
+        filter.on_response(ctx, response);
+    }
+}

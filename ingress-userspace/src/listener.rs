@@ -1,1 +1,6 @@
-//! Sockets: bind, hand over, accept.
+//! Sockets: bind them, hand them over, accept from them.
+
+pub mod accept;
+pub mod bind;
+pub mod edge;
+pub mod stream;

@@ -1,1 +1,17 @@
-//! The life of a request.
+//! The life of a request. `request` is the path itself and reads top to bottom; everything else is a step of it.
+//!
+//! Engines (hyper, for both versions of HTTP and both sides) end at `connection` and `upstream`; filters, gate and log see
+//! a request only as the head and body of `head` and `body`.
+
+pub mod body;
+pub mod connection;
+pub mod context;
+pub mod error;
+pub mod forward;
+pub mod gate;
+pub mod head;
+pub mod path;
+pub mod request;
+pub mod retry;
+pub mod upgrade;
+pub mod worker;

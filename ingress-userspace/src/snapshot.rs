@@ -1,1 +1,117 @@
-//! Stage 5: what workers read: immutable, published whole.
+//! Stage 5: what workers read. A snapshot is immutable and published whole; a request pins one and keeps it to its end.
+//!
+//! What changes faster than routes lives in cells that the snapshot only points to: the endpoints of a backend
+//! (`upstream::backend`) and the state of limits (`buckets`). They survive from snapshot to snapshot.
+
+pub mod buckets;
+pub mod cell;
+pub mod router;
+
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::filter::Chain;
+use crate::listener::edge::EdgeTable;
+use crate::model::policy::Timeouts;
+use crate::tls::resolver::CertificateTable;
+use crate::upstream::backend::BackendCell;
+use router::Router;
+
+/// One build of the configuration, ready to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Number of the model that it was compiled from; 0 before the first.
+    pub version: u64,
+    /// What each listener serves. Few, so a list.
+    pub listeners: Vec<ListenerTable>,
+    /// Which connections are refused at accept.
+    pub edge: Arc<EdgeTable>,
+}
+
+impl Snapshot {
+    /// What is served before the first model: nothing.
+    pub fn empty() -> Self {
+        Self { version: 0, listeners: Vec::new(), edge: Arc::new(EdgeTable::default()) }
+    }
+
+    /// The tables of a listener.
+    pub fn listener(&self, name: &str) -> Option<&ListenerTable> {
+        self.listeners.iter().find(|listener| &*listener.name == name)
+    }
+}
+
+/// The hosts and certificates of one listener.
+#[derive(Debug)]
+pub struct ListenerTable {
+    /// Its name in the model.
+    pub name: Box<str>,
+    /// Host and path → route.
+    pub router: Arc<Router>,
+    /// Server name → certificate.
+    pub certificates: Arc<CertificateTable>,
+}
+
+/// What is done with the requests of one match.
+#[derive(Debug)]
+pub struct Route {
+    /// The filters, in their order.
+    pub chain: Chain,
+    /// Where requests go.
+    pub action: Action,
+    /// Deadlines towards the backend.
+    pub timeouts: Timeouts,
+    /// How the access log and metrics name the route before a backend is chosen.
+    pub labels: Arc<RouteLabels>,
+}
+
+/// Where the requests of a route go.
+#[derive(Debug)]
+pub enum Action {
+    /// To a share of these backends.
+    Forward {
+        /// With their weights.
+        targets: Vec<Target>,
+        /// Sum of the weights.
+        total_weight: u32,
+        /// Serves when the chosen backend has no usable endpoint.
+        fallback: Option<Target>,
+    },
+    /// Answered by the proxy: the same scheme and host, another path; the query is kept.
+    Redirect {
+        /// 300 to 308.
+        status: StatusCode,
+        /// The new path, encoded.
+        path: Box<str>,
+    },
+    /// Answered by the proxy.
+    Respond(StatusCode),
+}
+
+/// A backend of a route.
+#[derive(Debug)]
+pub struct Target {
+    /// Which, with its endpoints.
+    pub backend: Arc<BackendCell>,
+    /// Its share.
+    pub weight: u32,
+    /// How the access log and metrics name it.
+    pub labels: Arc<RouteLabels>,
+}
+
+/// The labels of a route's metrics. One allocation per route and backend, kept across snapshots.
+#[derive(Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Clone)]
+pub struct RouteLabels {
+    /// Namespace of the object that asked for the route.
+    pub namespace: String,
+    /// Its name.
+    pub ingress: String,
+    /// Name of the Service.
+    pub service: String,
+    /// The path as written.
+    pub path: String,
+    /// The host as written; empty for all.
+    pub host: String,
+    /// `<namespace>-<service>-<port>`; empty when there is no backend.
+    pub upstream: String,
+}

@@ -1,1 +1,5 @@
-//! Certificates by SNI and the server side of TLS.
+//! Certificates by server name, and the server side of TLS.
+
+pub mod resolver;
+pub mod self_signed;
+pub mod server;

@@ -1,1 +1,6 @@
-//! Endpoints: choice and connections.
+//! Endpoints: which one, and a connection to it. Each worker has pools of its own.
+
+pub mod backend;
+pub mod balance;
+pub mod connect;
+pub mod pool;

@@ -1,0 +1,216 @@
+//! The proxy role: model in, traffic out. Starts the workers, binds what the agent says, publishes each model to the
+//! workers, and drains at the end.
+
+mod listeners;
+mod thread;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::admin::State;
+use crate::args::WorkerArgs;
+use crate::compile::{Compiled, Compiler};
+use crate::link::ProxyEnd;
+use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
+use crate::model::Model;
+use crate::proxy::worker::Phase;
+use crate::snapshot::Snapshot;
+use crate::snapshot::cell::Cell;
+use crate::telemetry::access_log::{Destination, Writer};
+use crate::telemetry::metrics::{self, Registry, Samples};
+use crate::tls::resolver::Certificates;
+use crate::tls::self_signed;
+use listeners::Listeners;
+use thread::Workers;
+
+/// Clients that hold an idle connection get this long to hear `Connection: close` before it is closed on them.
+const LEAST_DRAIN: Duration = Duration::from_millis(500);
+
+/// Process settings of the role.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Worker threads.
+    pub workers: u32,
+    /// Between SIGTERM and the end of accepting.
+    pub grace: Duration,
+    /// For open requests after that.
+    pub drain_timeout: Duration,
+    /// Where access log lines go.
+    pub access_log: Destination,
+}
+
+impl Settings {
+    /// From the flags.
+    pub fn from_args(args: &WorkerArgs) -> Self {
+        let cpus = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let workers = args.workers.unwrap_or_else(cpus).clamp(1, 1024);
+        Self {
+            workers: u32::try_from(workers).unwrap_or(1),
+            grace: Duration::from_secs(args.shutdown_grace_period),
+            drain_timeout: Duration::from_secs(args.drain_timeout),
+            access_log: Destination::from_flag(&args.access_log),
+        }
+    }
+
+    /// How the proxy introduces itself to the agent.
+    pub fn hello(&self) -> Hello {
+        Hello { pid: std::process::id(), workers: self.workers, build: env!("CARGO_PKG_VERSION").to_owned() }
+    }
+}
+
+/// Runs the role until `shutdown`, then drains. Returns early only when traffic cannot be served at all.
+pub async fn run(
+    settings: Settings,
+    mut link: ProxyEnd,
+    state: State,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    state.readiness.fails("proxy", "no configuration yet");
+    let writer = Writer::start(settings.access_log.clone())
+        .context("the access log cannot be opened (--access-log)")?;
+    let cell = Arc::new(Cell::new(Snapshot::empty()));
+    let (phase, phase_seen) = watch::channel(Phase::Serving);
+    let mut workers = Workers::start(settings.workers, &cell, &writer, &phase_seen)?;
+    let (refused, refused_seen) = watch::channel(0_usize);
+    register_metrics(&state.registry, &workers, &cell, &writer, refused_seen);
+    let mut publisher = Publisher {
+        compiler: Compiler::new(Certificates::new(self_signed::generate()?)),
+        cell: Arc::clone(&cell),
+        refused,
+        state: state.clone(),
+    };
+    let mut listeners = Listeners::new(settings.workers, Arc::clone(&cell));
+
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            failed = workers.failed() => return Err(failed),
+            message = link.recv() => message,
+        };
+        match message {
+            Some(ToProxy::Listen(plan)) => {
+                listeners.plan(plan);
+            }
+            Some(ToProxy::Model { version, model }) => {
+                let report = publisher.publish(version, model.clone());
+                listeners.model(&model);
+                link.send(ToAgent::Report(report)).await;
+            }
+            None => {
+                // The agent is part of this process and has ended: so does the proxy.
+                break;
+            }
+        }
+        if let Some(sockets) = listeners.settle(&workers)? {
+            link.send(ToAgent::Sockets(sockets)).await;
+        }
+        if listeners.is_bound() {
+            state.readiness.holds("proxy");
+        }
+    }
+    drain(&settings, &state, &link, &phase, &mut workers, listeners).await;
+    Ok(())
+}
+
+struct Publisher {
+    compiler: Compiler,
+    cell: Arc<Cell<Snapshot>>,
+    refused: watch::Sender<usize>,
+    state: State,
+}
+
+impl Publisher {
+    fn publish(&mut self, version: ModelVersion, model: Arc<Model>) -> ProxyReport {
+        let started = std::time::Instant::now();
+        let Compiled { snapshot, refused } = self.compiler.compile(version, &model);
+        self.cell.publish(snapshot);
+        for part in &refused {
+            warn!(version, part, "part of the configuration refused");
+        }
+        info!(
+            version,
+            hosts = model.hosts.len(),
+            backends = model.backends.len(),
+            certificates = model.certificates.len(),
+            refused = refused.len(),
+            micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "configuration published"
+        );
+        self.refused.send_replace(refused.len());
+        self.state.model.set(version, model);
+        ProxyReport { version, refused }
+    }
+}
+
+fn register_metrics(
+    registry: &Registry,
+    workers: &Workers,
+    cell: &Arc<Cell<Snapshot>>,
+    writer: &Writer,
+    refused: watch::Receiver<usize>,
+) {
+    let ask = workers.asker();
+    registry.register_gatherer(move || {
+        let ask = ask.clone();
+        async move { ask.collect().await }
+    });
+    let (cell, writer) = (Arc::clone(cell), writer.clone());
+    registry.register_collector(move |samples| {
+        samples.add(&metrics::ACCESS_LOG_DROPPED, &[], writer.dropped() as f64);
+        samples.add(&metrics::MODEL_VERSION, &[], cell.with(|snapshot| snapshot.version) as f64);
+        let refused = *refused.borrow();
+        samples.add(&metrics::REFUSED_PARTS, &[], refused as f64);
+        samples.add(&metrics::LAST_RELOAD_SUCCESSFUL, &[], if refused == 0 { 1.0 } else { 0.0 });
+        samples.add(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
+        process_metrics(samples);
+    });
+}
+
+/// Memory and processor time, from `/proc`.
+fn process_metrics(samples: &mut Samples) {
+    let resident = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_whitespace().nth(1).and_then(|pages| pages.parse::<f64>().ok()));
+    if let Some(pages) = resident {
+        samples.add(&metrics::RESIDENT_MEMORY, &[], pages * rustix::param::page_size() as f64);
+    }
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Fields 14 and 15, counted behind the command's closing parenthesis.
+    let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2));
+    let ticks: f64 = fields.into_iter().flatten().filter_map(|field| field.parse::<f64>().ok()).sum();
+    samples.add(&metrics::CPU_SECONDS, &[], ticks / rustix::param::clock_ticks_per_second() as f64);
+}
+
+async fn drain(
+    settings: &Settings,
+    state: &State,
+    link: &ProxyEnd,
+    phase: &watch::Sender<Phase>,
+    workers: &mut Workers,
+    listeners: Listeners,
+) {
+    info!(grace = ?settings.grace, deadline = ?settings.drain_timeout, "draining");
+    state.readiness.fails("proxy", "draining");
+    phase.send_replace(Phase::Draining);
+    link.send(ToAgent::Draining).await;
+    sleep(settings.grace.max(LEAST_DRAIN)).await;
+    // Our copies would keep the sockets open.
+    drop(listeners);
+    phase.send_replace(Phase::Stopped);
+    let deadline = Instant::now() + settings.drain_timeout;
+    if timeout_at(deadline, workers.finished()).await.is_err() {
+        warn!("drain deadline reached, closing what is still open");
+    }
+    phase.send_replace(Phase::Closing);
+    if timeout_at(Instant::now() + Duration::from_secs(5), workers.finished()).await.is_err() {
+        error!("a worker did not end");
+    }
+    info!("drained");
+}

@@ -1,0 +1,149 @@
+//! Which sockets are open: what the agent's plan and the model's listeners ask for, and no more.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tracing::info;
+
+use super::thread::Workers;
+use crate::link::messages::{HandedSocket, ListenPlan, SocketAbout};
+use crate::listener::accept::Listening;
+use crate::listener::bind::{BoundSocket, bind};
+use crate::listener::edge::Enforce;
+use crate::model::Model;
+use crate::model::listener::{Listener, ListenerProtocol};
+use crate::snapshot::Snapshot;
+use crate::snapshot::cell::Cell;
+use crate::tls::resolver::SnapshotResolver;
+use crate::tls::server;
+
+/// The open listeners.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    workers: u32,
+    cell: Arc<Cell<Snapshot>>,
+    plan: Option<ListenPlan>,
+    wanted: Option<Vec<Listener>>,
+    open: BTreeMap<String, Open>,
+    is_told: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    listener: Listener,
+    plan: ListenPlan,
+    /// Duplicates, to be handed over again when the agent comes back.
+    sockets: Vec<BoundSocket>,
+}
+
+impl Listeners {
+    pub(super) fn new(workers: u32, cell: Arc<Cell<Snapshot>>) -> Self {
+        Self { workers, cell, plan: None, wanted: None, open: BTreeMap::new(), is_told: false }
+    }
+
+    /// The agent said where to listen; it waits for all sockets.
+    pub(super) fn plan(&mut self, plan: ListenPlan) {
+        self.plan = Some(plan);
+        self.is_told = false;
+    }
+
+    /// The model said on which ports.
+    pub(super) fn model(&mut self, model: &Model) {
+        self.wanted = Some(model.listeners.clone());
+    }
+
+    /// Whether everything that is asked for is open.
+    pub(super) fn is_bound(&self) -> bool {
+        self.plan.is_some() && self.wanted.is_some()
+    }
+
+    /// Opens and closes sockets until they are as asked for; returns those to be handed over.
+    pub(super) fn settle(&mut self, workers: &Workers) -> anyhow::Result<Option<Vec<HandedSocket>>> {
+        let (Some(plan), Some(wanted)) = (self.plan.clone(), self.wanted.clone()) else { return Ok(None) };
+        let is_gone = |open: &Open| {
+            !wanted.iter().any(|listener| {
+                listener.name == open.listener.name
+                    && listener.port == open.listener.port
+                    && is_tls(listener) == is_tls(&open.listener)
+            }) || !is_compatible(&open.plan, &plan)
+        };
+        let gone: Vec<String> =
+            self.open.iter().filter(|(_, open)| is_gone(open)).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.open.remove(&name);
+            workers.unlisten(&name);
+            self.is_told = false;
+            info!(listener = name, "listener closed");
+        }
+        for listener in &wanted {
+            if !self.open.contains_key(&listener.name.0) {
+                let open = self.open(listener, &plan, workers)?;
+                self.open.insert(listener.name.0.clone(), open);
+                self.is_told = false;
+            }
+        }
+        if self.is_told || !matches!(plan, ListenPlan::Handover { .. }) {
+            return Ok(None);
+        }
+        self.is_told = true;
+        self.handed().map(Some)
+    }
+
+    fn open(&self, listener: &Listener, plan: &ListenPlan, workers: &Workers) -> anyhow::Result<Open> {
+        let sockets = bind(listener, plan, self.workers)?;
+        let tls = match is_tls(listener) {
+            true => {
+                let resolver = SnapshotResolver::new(Arc::clone(&self.cell), listener.name.0.clone());
+                Some(server::config(resolver).context("TLS cannot be set up")?)
+            }
+            false => None,
+        };
+        for bound in sockets.iter().filter(|bound| bound.worker == 0) {
+            info!(listener = listener.name.0, address = %bound.address, port = listener.port, "listening");
+        }
+        let enforce = match plan {
+            ListenPlan::Ports { .. } => Enforce::ListsAndLimits,
+            ListenPlan::Handover { .. } => Enforce::Lists,
+        };
+        for bound in &sockets {
+            let listening = Listening {
+                listener: bound.listener.clone(),
+                socket: bound.socket.try_clone().context("a listening socket cannot be duplicated")?,
+                tls: tls.clone(),
+                enforce,
+            };
+            workers.listen(bound.worker, listening);
+        }
+        // In userspace mode nobody asks for the sockets again.
+        let sockets = if matches!(plan, ListenPlan::Handover { .. }) { sockets } else { Vec::new() };
+        Ok(Open { listener: listener.clone(), plan: plan.clone(), sockets })
+    }
+
+    fn handed(&self) -> anyhow::Result<Vec<HandedSocket>> {
+        let mut handed = Vec::new();
+        for bound in self.open.values().flat_map(|open| &open.sockets) {
+            let socket = bound.socket.try_clone().context("a listening socket cannot be duplicated")?;
+            let about =
+                SocketAbout { listener: bound.listener.clone(), worker: bound.worker, bound: bound.address };
+            handed.push(HandedSocket { about, socket: OwnedFd::from(socket) });
+        }
+        Ok(handed)
+    }
+}
+
+fn is_tls(listener: &Listener) -> bool {
+    match listener.protocol {
+        ListenerProtocol::Http => false,
+        ListenerProtocol::Https { .. } => true,
+    }
+}
+
+/// Whether sockets of one plan serve another as well. A group that exists is kept whatever port the agent proposes.
+fn is_compatible(before: &ListenPlan, now: &ListenPlan) -> bool {
+    match (before, now) {
+        (ListenPlan::Handover { .. }, ListenPlan::Handover { .. }) => true,
+        (before, now) => before == now,
+    }
+}

@@ -1,0 +1,52 @@
+//! A route's policies → its filters. A policy that cannot be compiled becomes the deny filter: the route fails closed.
+
+use std::sync::Arc;
+
+use crate::filter::Chain;
+use crate::filter::allow_list::SourceList;
+use crate::filter::body_limit::BodySize;
+use crate::filter::deny::Deny;
+use crate::filter::rate_limit::RequestRate;
+use crate::filter::redirect::HttpsRedirect;
+use crate::filter::rewrite::PathRewrite;
+use crate::model::policy::Policies;
+use crate::snapshot::buckets::Buckets;
+
+/// The filters of a route, and what could not be compiled.
+pub fn chain(policies: &Policies, limits: &Arc<Buckets>) -> (Chain, Vec<String>) {
+    // Taken apart without `..`: a new policy does not compile until it stands here.
+    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts: _ } =
+        policies;
+    let mut refused = Vec::new();
+    let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy) {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            refused.push(error.to_string());
+            None
+        }
+    });
+    let redirect = https_redirect.as_ref().and_then(|policy| match HttpsRedirect::from_policy(policy) {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            refused.push(error.to_string());
+            None
+        }
+    });
+    let limit = rate_limit.as_ref().and_then(|policy| match RequestRate::from_policy(policy, limits) {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            refused.push(error.to_string());
+            None
+        }
+    });
+    let is_denied = deny.is_some() || !refused.is_empty();
+    let chain = Chain {
+        deny: is_denied.then(Deny::new),
+        https_redirect: redirect,
+        rate_limit: limit,
+        allow_list: allow_list.as_ref().map(SourceList::from_policy),
+        body_limit: BodySize::from_policy(body_limit),
+        rewrite,
+    };
+    (chain, refused)
+}

@@ -1,0 +1,257 @@
+//! Hosts and routes → the host tables of each listener.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use http::StatusCode;
+use regex::bytes::RegexBuilder;
+
+use crate::compile::chain::chain;
+use crate::compile::pools::Pools;
+use crate::filter::Chain;
+use crate::filter::deny::Deny;
+use crate::model::Model;
+use crate::model::backend::BackendId;
+use crate::model::host::{Host, HostPattern};
+use crate::model::listener::ListenerProtocol;
+use crate::model::route::{self, PathMatch, RouteAction};
+use crate::snapshot::buckets::Buckets;
+use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
+use crate::snapshot::{Action, ListenerTable, Route, RouteLabels, Target};
+use crate::tls::resolver::{CertificateTable, Certificates};
+
+/// A compiled expression may take this much memory: user text must not exhaust the node.
+const REGEX_SIZE: usize = 1 << 20;
+
+/// What routes point to.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Endpoint cells.
+    pub pools: &'a Pools,
+    /// State of request limits.
+    pub limits: &'a Arc<Buckets>,
+}
+
+/// Compiled hosts of the model before, and the labels in use.
+#[derive(Debug, Default)]
+pub struct Cache {
+    hosts: Vec<CachedHost>,
+    labels: HashSet<Arc<RouteLabels>>,
+}
+
+#[derive(Debug)]
+struct CachedHost {
+    host: Host,
+    routes: Arc<HostRoutes>,
+    refused: Vec<String>,
+}
+
+impl Cache {
+    /// What could not be compiled, of all hosts.
+    pub fn refused(&self) -> impl Iterator<Item = String> + '_ {
+        self.hosts.iter().flat_map(|host| host.refused.iter().cloned())
+    }
+
+    fn label(&mut self, before: &Self, labels: RouteLabels) -> Arc<RouteLabels> {
+        if let Some(known) = self.labels.get(&labels) {
+            return Arc::clone(known);
+        }
+        let labels = before.labels.get(&labels).map_or_else(|| Arc::new(labels), Arc::clone);
+        self.labels.insert(Arc::clone(&labels));
+        labels
+    }
+}
+
+/// The routes of each host, in the model's order. A host that is as it was before is taken over; its backends are the
+/// same cells, because cells live as long as their backend.
+pub fn hosts(hosts: &[Host], before: &Cache, context: &Context<'_>) -> (Vec<Arc<HostRoutes>>, Cache) {
+    let known: HashMap<(&HostPattern, &[_]), &CachedHost> = before
+        .hosts
+        .iter()
+        .map(|cached| ((&cached.host.pattern, cached.host.listeners.as_slice()), cached))
+        .collect();
+    let mut cache = Cache::default();
+    let mut compiled = Vec::with_capacity(hosts.len());
+    for host in hosts {
+        let same =
+            known.get(&(&host.pattern, host.listeners.as_slice())).filter(|cached| cached.host == *host);
+        let cached = match same {
+            Some(cached) => {
+                for route in &host.routes {
+                    route_labels(route).into_iter().for_each(|labels| drop(cache.label(before, labels)));
+                }
+                CachedHost {
+                    host: host.clone(),
+                    routes: Arc::clone(&cached.routes),
+                    refused: cached.refused.clone(),
+                }
+            }
+            None => compile_host(host, before, &mut cache, context),
+        };
+        compiled.push(Arc::clone(&cached.routes));
+        cache.hosts.push(cached);
+    }
+    (compiled, cache)
+}
+
+/// The tables of every listener.
+pub fn listeners(
+    model: &Model,
+    hosts: &[Arc<HostRoutes>],
+    certificates: &Certificates,
+) -> Vec<ListenerTable> {
+    let table = |listener: &crate::model::listener::Listener| {
+        let mut router = Router::default();
+        let default = match &listener.protocol {
+            ListenerProtocol::Https { default_certificate } => default_certificate.as_ref(),
+            ListenerProtocol::Http => None,
+        };
+        let mut names = CertificateTable::new(certificates.get_or_default(default));
+        let attached =
+            model.hosts.iter().zip(hosts).filter(|(host, _)| host.listeners.contains(&listener.name));
+        for (host, routes) in attached {
+            let routes = Arc::clone(routes);
+            let certificate = host.certificate.as_ref().map(|id| certificates.get_or_default(Some(id)));
+            match &host.pattern {
+                HostPattern::Exact(name) => {
+                    router.exact.insert(name.as_str().into(), routes);
+                    names.insert_exact(name, certificate);
+                }
+                HostPattern::Wildcard(suffix) => {
+                    router.wildcard.insert(suffix.as_str().into(), routes);
+                    names.insert_wildcard(suffix, certificate);
+                }
+                HostPattern::Any => {
+                    router.any = Some(routes);
+                    names.set_default(certificate);
+                }
+            }
+        }
+        ListenerTable {
+            name: listener.name.0.as_str().into(),
+            router: Arc::new(router),
+            certificates: Arc::new(names),
+        }
+    };
+    model.listeners.iter().map(table).collect()
+}
+
+fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Context<'_>) -> CachedHost {
+    let mut refused = Vec::new();
+    let mut routes = HostRoutes::default();
+    for route in &host.routes {
+        let (mut filters, problems) = chain(&route.policies, context.limits);
+        let mut report = |problem: String| {
+            refused.push(format!(
+                "Ingress {}/{} host {:?} path {:?}: {problem}; the path answers 503",
+                route.source.namespace, route.source.name, route.source.host, route.source.path
+            ));
+        };
+        problems.into_iter().for_each(&mut report);
+        let matcher = path_matcher(&route.matches.path).unwrap_or_else(|problem| {
+            report(problem);
+            filters = Chain { deny: Some(Deny::new()), ..Chain::default() };
+            // What the expression would have taken is unknown; its literal start is the closest that can be refused.
+            PathMatcher::StartsWith(literal_start(&route.matches.path))
+        });
+        let action = action(route, before, cache, context).unwrap_or_else(|problem| {
+            report(problem);
+            Action::Respond(StatusCode::SERVICE_UNAVAILABLE)
+        });
+        let labels = match &action {
+            Action::Forward { targets, .. } => targets.first().map(|target| Arc::clone(&target.labels)),
+            Action::Redirect { .. } | Action::Respond(_) => None,
+        };
+        let labels = labels.unwrap_or_else(|| cache.label(before, labels_of(route, None)));
+        routes.push(
+            matcher,
+            Arc::new(Route { chain: filters, action, timeouts: route.policies.timeouts, labels }),
+        );
+    }
+    CachedHost { host: host.clone(), routes: Arc::new(routes), refused }
+}
+
+fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
+    Ok(match path {
+        PathMatch::Exact(path) => PathMatcher::Exact(path.clone()),
+        PathMatch::Prefix(path) => PathMatcher::Prefix(path.clone()),
+        PathMatch::StartsWith(text) => PathMatcher::StartsWith(text.clone()),
+        PathMatch::Regex(text) => PathMatcher::Regex(
+            RegexBuilder::new(&format!("^(?:{})", text.strip_prefix('^').unwrap_or(text)))
+                .case_insensitive(true)
+                .unicode(false)
+                .dot_matches_new_line(true)
+                .size_limit(REGEX_SIZE)
+                .build()
+                .map_err(|error| format!("the expression {text:?} cannot be used: {error}"))?,
+        ),
+    })
+}
+
+fn literal_start(path: &PathMatch) -> String {
+    let (PathMatch::Exact(text)
+    | PathMatch::Prefix(text)
+    | PathMatch::StartsWith(text)
+    | PathMatch::Regex(text)) = path;
+    let text = text.strip_prefix('^').unwrap_or(text);
+    let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c))).unwrap_or(text.len());
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+fn action(
+    route: &route::Route,
+    before: &Cache,
+    cache: &mut Cache,
+    context: &Context<'_>,
+) -> Result<Action, String> {
+    let mut target = |id: &BackendId, weight| Target {
+        backend: context.pools.cell(id),
+        weight,
+        labels: cache.label(before, labels_of(route, Some(id))),
+    };
+    match &route.action {
+        RouteAction::Forward { backends, fallback } => {
+            let targets: Vec<_> = backends.iter().map(|share| target(&share.backend, share.weight)).collect();
+            let fallback = fallback.as_ref().map(|id| target(id, 1));
+            let total_weight = targets.iter().fold(0_u32, |sum, target| sum.saturating_add(target.weight));
+            Ok(Action::Forward { targets, total_weight, fallback })
+        }
+        RouteAction::Redirect { status, path } => {
+            let status = StatusCode::from_u16(*status)
+                .ok()
+                .filter(|status| status.is_redirection())
+                .ok_or_else(|| format!("{status} is not the status of a redirect"))?;
+            let mut encoded = String::new();
+            crate::proxy::path::encode(path.as_bytes(), &mut encoded);
+            Ok(Action::Redirect { status, path: encoded.into() })
+        }
+        RouteAction::Respond { status } => StatusCode::from_u16(*status)
+            .ok()
+            .filter(|status| !status.is_informational())
+            .map(Action::Respond)
+            .ok_or_else(|| format!("{status} is not a status that can be answered")),
+    }
+}
+
+fn route_labels(route: &route::Route) -> Vec<RouteLabels> {
+    match &route.action {
+        RouteAction::Forward { backends, fallback } => backends
+            .iter()
+            .map(|share| &share.backend)
+            .chain(fallback)
+            .map(|id| labels_of(route, Some(id)))
+            .collect(),
+        RouteAction::Redirect { .. } | RouteAction::Respond { .. } => vec![labels_of(route, None)],
+    }
+}
+
+fn labels_of(route: &route::Route, backend: Option<&BackendId>) -> RouteLabels {
+    RouteLabels {
+        namespace: route.source.namespace.clone(),
+        ingress: route.source.name.clone(),
+        service: backend.map(|id| id.service.clone()).unwrap_or_default(),
+        path: route.source.path.clone(),
+        host: route.source.host.clone(),
+        upstream: backend.map(ToString::to_string).unwrap_or_default(),
+    }
+}

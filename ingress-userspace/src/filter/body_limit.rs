@@ -1,0 +1,37 @@
+//! `proxy-body-size`: a larger request body gets 413, at once when its length is announced, else when it is exceeded.
+//!
+//! ingress-nginx reads the whole body before it contacts the backend; we stream, so a backend may have seen the start of
+//! a body of unknown length whose request is then refused.
+
+use std::ops::ControlFlow;
+
+use super::{Filter, Outcome, Stop};
+use crate::model::policy::BodyLimit;
+use crate::proxy::context::RequestCtx;
+use crate::proxy::error::ProxyError;
+use crate::proxy::head::Request;
+
+/// The largest body that a route takes.
+#[derive(Debug)]
+pub struct BodySize {
+    max_bytes: u64,
+}
+
+impl BodySize {
+    /// From the model; `None`: unlimited.
+    pub fn from_policy(policy: &BodyLimit) -> Option<Self> {
+        policy.max_bytes.map(|max_bytes| Self { max_bytes })
+    }
+}
+
+impl Filter for BodySize {
+    const NAME: &'static str = "body_limit";
+
+    async fn on_request(&self, _ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+        if request.body.announced().is_some_and(|length| length > self.max_bytes) {
+            return ControlFlow::Break(Stop::Fail(ProxyError::BodyTooLarge));
+        }
+        request.body.limit(self.max_bytes);
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,183 @@
+//! `rewrite-target`: what the backend sees as path. The query is kept.
+//!
+//! The expression is matched without case against the normal path, anchored at the start; the path becomes the
+//! replacement, whole: without a capture the tail is lost, as in ingress-nginx. Bytes are compared, not characters, as
+//! nginx does. Unlike nginx, a result with `.` or `..` elements (`/x../admin` with `/x(.*)` → `/app/$1`) is refused
+//! with 400: it would name something that no rule was asked about.
+
+use std::ops::ControlFlow;
+
+use http::uri::PathAndQuery;
+use regex::bytes::{Captures, Regex, RegexBuilder};
+
+use super::{Filter, Outcome, Stop};
+use crate::model::policy::Rewrite;
+use crate::proxy::context::RequestCtx;
+use crate::proxy::error::ProxyError;
+use crate::proxy::head::Request;
+use crate::proxy::path::{self, Target};
+
+/// A compiled expression may take this much memory.
+const REGEX_SIZE: usize = 1 << 20;
+
+/// A path replacement.
+#[derive(Debug)]
+pub struct PathRewrite {
+    pattern: Regex,
+    path: Vec<Piece>,
+    query: Option<Vec<Piece>>,
+}
+
+/// A part of the replacement.
+#[derive(Debug, PartialEq, Eq)]
+enum Piece {
+    Text(Vec<u8>),
+    Capture(usize),
+}
+
+/// Why a rewrite cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+#[error("the expression {pattern:?} of the rewrite cannot be used: {source}")]
+pub struct RewriteError {
+    pattern: String,
+    source: regex::Error,
+}
+
+impl PathRewrite {
+    /// From the model.
+    pub fn from_policy(policy: &Rewrite) -> Result<Self, RewriteError> {
+        let text = policy.pattern.strip_prefix('^').unwrap_or(&policy.pattern);
+        let pattern = RegexBuilder::new(&format!("^(?:{text})"))
+            .case_insensitive(true)
+            .unicode(false)
+            .dot_matches_new_line(true)
+            .size_limit(REGEX_SIZE)
+            .build()
+            .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
+        let (path, query) = match policy.replacement.split_once('?') {
+            Some((path, query)) => (path, Some(pieces(query))),
+            None => (policy.replacement.as_str(), None),
+        };
+        Ok(Self { pattern, path: pieces(path), query })
+    }
+
+    /// The new target; `None` when the expression does not match, which leaves the path as it is.
+    fn apply(&self, target: &Target) -> Option<Result<PathAndQuery, ProxyError>> {
+        let captures = self.pattern.captures(target.path())?;
+        let mut path = Vec::new();
+        expand(&self.path, &captures, &mut path);
+        if path.first() != Some(&b'/') {
+            path.insert(0, b'/');
+        }
+        if path::has_dot_segment(&path) {
+            return Some(Err(ProxyError::RewriteLeavesRoot));
+        }
+        let mut text = String::with_capacity(path.len() + 16);
+        path::encode(&path, &mut text);
+        let mut query = Vec::new();
+        if let Some(pieces) = &self.query {
+            expand(pieces, &captures, &mut query);
+        }
+        let own = String::from_utf8_lossy(&query);
+        // `?` at the end of the replacement drops the query of the request, as nginx does.
+        let kept = target.query().filter(|_| self.query.as_ref().is_none_or(|pieces| !pieces.is_empty()));
+        let mut separator = '?';
+        for part in [Some(&*own), kept].into_iter().flatten().filter(|part| !part.is_empty()) {
+            text.push(separator);
+            text.push_str(part);
+            separator = '&';
+        }
+        Some(PathAndQuery::try_from(text).map_err(|_invalid| ProxyError::RewriteLeavesRoot))
+    }
+}
+
+impl Filter for PathRewrite {
+    const NAME: &'static str = "rewrite";
+
+    async fn on_request(&self, _ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+        match self.apply(&request.head.target) {
+            Some(Ok(target)) => request.head.target.forward_as(target),
+            Some(Err(error)) => return ControlFlow::Break(Stop::Fail(error)),
+            None => {}
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn pieces(text: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut literal = Vec::new();
+    let mut bytes = text.bytes().peekable();
+    while let Some(byte) = bytes.next() {
+        match (byte, bytes.peek()) {
+            (b'$', Some(digit @ b'1'..=b'9')) => {
+                if !literal.is_empty() {
+                    pieces.push(Piece::Text(std::mem::take(&mut literal)));
+                }
+                pieces.push(Piece::Capture(usize::from(digit - b'0')));
+                bytes.next();
+            }
+            _ => literal.push(byte),
+        }
+    }
+    if !literal.is_empty() {
+        pieces.push(Piece::Text(literal));
+    }
+    pieces
+}
+
+fn expand(pieces: &[Piece], captures: &Captures<'_>, into: &mut Vec<u8>) {
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => into.extend_from_slice(text),
+            Piece::Capture(number) => {
+                into.extend_from_slice(captures.get(*number).map_or(&[], |capture| capture.as_bytes()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pattern: &str, replacement: &str, uri: &str, expected: &str) {
+        let rewrite =
+            PathRewrite::from_policy(&Rewrite { pattern: pattern.into(), replacement: replacement.into() })
+                .unwrap();
+        let target = Target::parse(PathAndQuery::try_from(uri).unwrap()).unwrap();
+        let seen = match rewrite.apply(&target) {
+            Some(Ok(path)) => path.to_string(),
+            Some(Err(error)) => format!("error: {}", error.reason()),
+            None => "unchanged".to_owned(),
+        };
+        assert_eq!(seen, expected, "{pattern} → {replacement} on {uri}");
+    }
+
+    #[test]
+    fn captures_fill_the_replacement_and_the_query_stays() {
+        check("/x(/|$)(.*)", "/$2", "/x/a/b?c=d", "/a/b?c=d");
+        check("/x(/|$)(.*)", "/$2", "/x", "/");
+        check("/x(/|$)(.*)", "/$2", "/X/A", "/A");
+        check("/api", "/", "/api/v1/users", "/");
+        check("/x/(.*)", "/y?own=1&rest=$1", "/x/z?q=2", "/y?own=1&rest=z&q=2");
+        check("/x/(.*)", "/y?", "/x/z?q=2", "/y");
+        check("/other", "/", "/x", "unchanged");
+        check("/(a)(b)?", "/$2$1$9", "/a", "/a");
+        check("/x(.*)", "$1", "/xyz", "/yz");
+    }
+
+    #[test]
+    fn what_was_decoded_is_encoded_again() {
+        check("/x/(.*)", "/$1", "/x/a%20b%3Fc%23d", "/a%20b%3Fc%23d");
+        check("/x/(.*)", "/$1", "/x/%E9%0a", "/%E9%0A");
+        check("/x/(.*)", "/$1", "/x/%252e%252e", "/%252e%252e");
+    }
+
+    #[test]
+    fn a_result_with_dot_elements_is_refused() {
+        check("/x(.*)", "/app/$1", "/x../admin", "error: rewrite_leaves_root");
+        check("/x(.*)", "/app/$1", "/x./admin", "error: rewrite_leaves_root");
+    }
+}

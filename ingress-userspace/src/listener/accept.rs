@@ -1,0 +1,147 @@
+//! The accept loop of one socket, and a connection's way to its engine.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use super::edge::Enforce;
+use super::stream::{ClientStream, Protocol, Transport};
+use crate::proxy::connection;
+use crate::proxy::context::{ConnectionInfo, Scheme};
+use crate::proxy::worker::{Phase, Worker};
+
+/// A handshake takes no longer.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// The first bytes of a request come within this time, as nginx's `client_header_timeout`.
+const FIRST_BYTES: Duration = Duration::from_secs(60);
+/// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A socket and how its connections are read.
+#[derive(Debug)]
+pub struct Listening {
+    /// Name of the listener.
+    pub listener: String,
+    /// The socket.
+    pub socket: TcpListener,
+    /// With TLS.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Which part of the EdgePolicies is enforced here.
+    pub enforce: Enforce,
+}
+
+/// Accepts until the worker stops; then the socket is closed.
+pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> {
+    let socket = tokio::net::TcpListener::from_std(listening.socket)?;
+    let listener: Rc<str> = listening.listener.into();
+    let tls = listening.tls.map(TlsAcceptor::from);
+    let mut phase = worker.phase.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => return Ok(()),
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                worker.counters.accept_errors.add(1);
+                if is_of_one_connection(&error) {
+                    debug!(%error, "connection was gone before it was accepted");
+                } else {
+                    warn!(%listener, %error, "accept failed, pausing");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                continue;
+            }
+        };
+        worker.counters.accepted.add(1);
+        let Ok(local) = stream.local_addr() else { continue };
+        let refused = worker.snapshot.with(|snapshot| snapshot.edge.refuses(peer, local, listening.enforce));
+        if let Some(reason) = refused {
+            worker.counters.refused(reason.name());
+            // Reset, not closed: nothing of a refused client stays behind.
+            let _ = stream.set_zero_linger();
+            continue;
+        }
+        let (worker, listener, tls) = (Rc::clone(&worker), Rc::clone(&listener), tls.clone());
+        tokio::task::spawn_local(async move {
+            let _open = Open::count(&worker);
+            serve(&worker, listener, tls, stream, peer, local).await;
+        });
+    }
+}
+
+/// Counts an open connection for as long as it lives.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn count(worker: &Rc<Worker>) -> Self {
+        worker.counters.open.add(1);
+        Self(Rc::clone(worker))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.open.sub(1);
+    }
+}
+
+async fn serve(
+    worker: &Rc<Worker>,
+    listener: Rc<str>,
+    tls: Option<TlsAcceptor>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+) {
+    // Only latency would suffer.
+    let _ = stream.set_nodelay(true);
+    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
+    let connection = Rc::new(ConnectionInfo::new(peer, local, listener, scheme));
+    let lingers = Arc::clone(&connection.lingers);
+    let (stream, protocol) = match tls {
+        Some(acceptor) => {
+            let handshake = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            let Ok(Ok(stream)) = handshake else {
+                worker.counters.handshakes_failed.add(1);
+                debug!(%peer, "TLS handshake failed");
+                return;
+            };
+            worker.counters.handshakes.add(1);
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+            (ClientStream::new(Transport::Tls(Box::new(stream)), lingers), protocol)
+        }
+        None => {
+            let mut stream = ClientStream::new(Transport::Plain(stream), lingers);
+            let mut phase = worker.phase.clone();
+            let detected = tokio::select! {
+                detected = timeout(FIRST_BYTES, stream.detect()) => detected,
+                _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => return,
+            };
+            match detected {
+                Ok(Ok(Some(protocol))) => (stream, protocol),
+                _ => return,
+            }
+        }
+    };
+    connection::serve(worker, connection, stream, protocol).await;
+}
+
+/// Errors that say something about a connection, not about us (accept(2)).
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

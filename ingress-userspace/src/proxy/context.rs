@@ -1,0 +1,118 @@
+//! What belongs to one connection, and to one request.
+
+use std::cell::Cell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderValue;
+use hyper::upgrade::OnUpgrade;
+use tokio::time::Instant;
+
+use super::worker::Worker;
+use crate::snapshot::{Route, Snapshot};
+use crate::telemetry::access_log::Record;
+
+/// How the client spoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In cleartext.
+    Http,
+    /// Over TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// One client connection.
+#[derive(Debug)]
+pub struct ConnectionInfo {
+    /// The client's address, IPv4 when it is IPv4-mapped.
+    pub client: IpAddr,
+    /// Name of the listener.
+    pub listener: Rc<str>,
+    /// How the client speaks.
+    pub scheme: Scheme,
+    /// The client's address as a header value; made once per connection.
+    pub client_value: HeaderValue,
+    /// The port that the client connected to, as a header value.
+    pub port_value: HeaderValue,
+    /// Read by the socket when it is closed: unread request bytes are waited for, so that the answer arrives.
+    pub lingers: Arc<AtomicBool>,
+    /// Requests so far.
+    pub requests: Cell<u64>,
+    /// Requests in flight.
+    pub active: Cell<u32>,
+    /// When the last one began or ended.
+    pub last: Cell<Instant>,
+}
+
+impl ConnectionInfo {
+    /// A connection that was just accepted.
+    pub fn new(peer: SocketAddr, local: SocketAddr, listener: Rc<str>, scheme: Scheme) -> Self {
+        let client = peer.ip().to_canonical();
+        let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+        Self {
+            client,
+            listener,
+            scheme,
+            client_value: value(client.to_string()),
+            port_value: HeaderValue::from(local.port()),
+            lingers: Arc::new(AtomicBool::new(false)),
+            requests: Cell::new(0),
+            active: Cell::new(0),
+            last: Cell::new(Instant::now()),
+        }
+    }
+
+    /// The client may still be sending what nobody reads.
+    pub fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Counts a request of its connection for as long as it lives.
+#[derive(Debug)]
+pub struct ActiveRequest(Rc<ConnectionInfo>);
+
+impl ActiveRequest {
+    /// Begins.
+    pub fn begin(connection: &Rc<ConnectionInfo>) -> Self {
+        connection.requests.set(connection.requests.get() + 1);
+        connection.active.set(connection.active.get() + 1);
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Drop for ActiveRequest {
+    fn drop(&mut self) {
+        self.0.active.set(self.0.active.get().saturating_sub(1));
+        self.0.last.set(Instant::now());
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub struct RequestCtx {
+    /// The worker that serves it.
+    pub worker: Rc<Worker>,
+    /// Its connection.
+    pub connection: Rc<ConnectionInfo>,
+    /// The configuration that it began with and ends with.
+    pub snapshot: Arc<Snapshot>,
+    /// The route that took it.
+    pub route: Option<Arc<Route>>,
+    /// What the log will say.
+    pub record: Box<Record>,
+    /// The client's side of a protocol switch, when it asked for one that we allow.
+    pub upgrade: Option<OnUpgrade>,
+}

@@ -1,0 +1,277 @@
+//! Everything that can go wrong with a request: by whose fault, under which name it is counted, and the one place where
+//! it becomes a response. What a backend said never reaches a client through here.
+
+use http::{HeaderValue, StatusCode, header};
+
+use super::head::Response;
+
+/// Why the gate refused a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "`name` says what each means")]
+pub enum GateReason {
+    Method,
+    MethodNotAllowed,
+    HostMissing,
+    HostRepeated,
+    HostInvalid,
+    UserInfo,
+    Scheme,
+    TargetForm,
+    TargetBytes,
+    TargetEncoding,
+    TargetAboveRoot,
+    TargetAmbiguous,
+    TargetTooLong,
+    HeadersTooLarge,
+    Framing,
+}
+
+impl GateReason {
+    /// All of them, in order.
+    pub const ALL: [Self; 15] = [
+        Self::Method,
+        Self::MethodNotAllowed,
+        Self::HostMissing,
+        Self::HostRepeated,
+        Self::HostInvalid,
+        Self::UserInfo,
+        Self::Scheme,
+        Self::TargetForm,
+        Self::TargetBytes,
+        Self::TargetEncoding,
+        Self::TargetAboveRoot,
+        Self::TargetAmbiguous,
+        Self::TargetTooLong,
+        Self::HeadersTooLarge,
+        Self::Framing,
+    ];
+
+    /// The label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Method => "method_invalid",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::HostMissing => "host_missing",
+            Self::HostRepeated => "host_repeated",
+            Self::HostInvalid => "host_invalid",
+            Self::UserInfo => "user_info",
+            Self::Scheme => "scheme",
+            Self::TargetForm => "target_form",
+            Self::TargetBytes => "target_bytes",
+            Self::TargetEncoding => "target_encoding",
+            Self::TargetAboveRoot => "target_above_root",
+            Self::TargetAmbiguous => "target_ambiguous",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Framing => "framing",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Whose fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The client's.
+    Downstream,
+    /// The backend's.
+    Upstream,
+    /// Ours, or of the configuration.
+    Us,
+}
+
+impl Source {
+    /// The label in metrics and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Downstream => "downstream",
+            Self::Upstream => "upstream",
+            Self::Us => "proxy",
+        }
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// Refused before routing.
+    #[error("request refused: {}", .0.name())]
+    Gate(GateReason),
+    /// No host or no path of it takes the request.
+    #[error("no route")]
+    NoRoute,
+    /// A policy of the route could not be compiled.
+    #[error("route refused by its configuration")]
+    RouteRefused,
+    /// Not on the allow list.
+    #[error("source not allowed")]
+    SourceRefused,
+    /// Over the request rate.
+    #[error("over the request rate")]
+    RateLimited(StatusCode),
+    /// The body is larger than the route takes.
+    #[error("request body too large")]
+    BodyTooLarge,
+    /// A redirect to HTTPS needs a name.
+    #[error("no host to redirect to")]
+    NoHostToRedirect,
+    /// The rewritten path would leave what the rule covers.
+    #[error("rewritten path is not a path below the root")]
+    RewriteLeavesRoot,
+    /// The client stopped sending its body.
+    #[error("client body timed out")]
+    ClientBodyTimeout,
+    /// The client went away, or broke the framing of its body.
+    #[error("client body broken")]
+    ClientBody(#[source] hyper::Error),
+    /// The Service of the route does not exist.
+    #[error("backend missing")]
+    BackendMissing,
+    /// No endpoint is ready.
+    #[error("no endpoint")]
+    NoEndpoint,
+    /// The endpoint could not be reached.
+    #[error("connect failed")]
+    Connect(#[source] std::io::Error),
+    /// The endpoint did not answer the connection in time.
+    #[error("connect timed out")]
+    ConnectTimeout,
+    /// The endpoint did not take the request in time.
+    #[error("send timed out")]
+    SendTimeout,
+    /// The endpoint did not answer in time.
+    #[error("read timed out")]
+    ReadTimeout,
+    /// The endpoint closed the connection or did not speak HTTP.
+    #[error("upstream broken")]
+    Upstream(#[source] hyper::Error),
+    /// The endpoint switched protocols without being asked to.
+    #[error("unexpected upgrade")]
+    UnexpectedUpgrade,
+    /// A defect of the proxy.
+    #[error("request handler panicked")]
+    Panic,
+}
+
+impl ProxyError {
+    /// The label in metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Gate(reason) => reason.name(),
+            Self::NoRoute => "no_route",
+            Self::RouteRefused => "route_refused",
+            Self::SourceRefused => "source_refused",
+            Self::RateLimited(_) => "rate_limited",
+            Self::BodyTooLarge => "body_too_large",
+            Self::NoHostToRedirect => "no_host_to_redirect",
+            Self::RewriteLeavesRoot => "rewrite_leaves_root",
+            Self::ClientBodyTimeout => "client_body_timeout",
+            Self::ClientBody(_) => "client_body",
+            Self::BackendMissing => "backend_missing",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Connect(_) => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::SendTimeout => "send_timeout",
+            Self::ReadTimeout => "read_timeout",
+            Self::Upstream(_) => "upstream_broken",
+            Self::UnexpectedUpgrade => "unexpected_upgrade",
+            Self::Panic => "panic",
+        }
+    }
+
+    /// Whose fault it was.
+    pub fn source_of_error(&self) -> Source {
+        match self {
+            Self::Gate(_)
+            | Self::NoRoute
+            | Self::SourceRefused
+            | Self::RateLimited(_)
+            | Self::BodyTooLarge
+            | Self::NoHostToRedirect
+            | Self::RewriteLeavesRoot
+            | Self::ClientBodyTimeout
+            | Self::ClientBody(_) => Source::Downstream,
+            Self::BackendMissing
+            | Self::NoEndpoint
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::SendTimeout
+            | Self::ReadTimeout
+            | Self::Upstream(_)
+            | Self::UnexpectedUpgrade => Source::Upstream,
+            Self::RouteRefused | Self::Panic => Source::Us,
+        }
+    }
+
+    /// The status of the answer, as ingress-nginx gives it.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Gate(reason) => reason.status(),
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::SourceRefused => StatusCode::FORBIDDEN,
+            Self::RateLimited(status) => *status,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoHostToRedirect | Self::RewriteLeavesRoot | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
+            Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::RouteRefused | Self::BackendMissing | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Whether another endpoint may be asked instead, as `proxy-next-upstream error timeout`.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::SendTimeout
+            | Self::ReadTimeout
+            | Self::Upstream(_) => true,
+            Self::Gate(_)
+            | Self::NoRoute
+            | Self::RouteRefused
+            | Self::SourceRefused
+            | Self::RateLimited(_)
+            | Self::BodyTooLarge
+            | Self::NoHostToRedirect
+            | Self::RewriteLeavesRoot
+            | Self::ClientBodyTimeout
+            | Self::ClientBody(_)
+            | Self::BackendMissing
+            | Self::NoEndpoint
+            | Self::UnexpectedUpgrade
+            | Self::Panic => false,
+        }
+    }
+
+    /// Whether the endpoint saw nothing of the request.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::ConnectTimeout)
+    }
+
+    /// The response. A request that was not understood ends its connection, for what follows it cannot be trusted.
+    pub fn response(&self) -> Response {
+        let mut response = Response::text(self.status());
+        let ends_connection = matches!(
+            self,
+            Self::Gate(_) | Self::BodyTooLarge | Self::ClientBodyTimeout | Self::ClientBody(_) | Self::Panic
+        );
+        if ends_connection {
+            response.head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::Gate(GateReason::MethodNotAllowed)) {
+            let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+            response.head.headers.set(header::ALLOW, allowed);
+        }
+        response
+    }
+}

@@ -1,0 +1,201 @@
+//! Header rules of a proxy: what ends at this hop, and what the backend is told about the client.
+//!
+//! As ingress-nginx with `use-forwarded-headers: false`: what the client claims about itself is replaced (the chain that it
+//! sent survives as `X-Original-Forwarded-*`), so a backend may believe every header in the list below.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Uri, Version};
+
+use super::context::{RequestCtx, Scheme};
+use super::head::{Headers, RequestHead, ResponseHead};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// CGI turns it into HTTP_PROXY ("httpoxy").
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+/// Names the request in the logs of both sides.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
+const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
+const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
+const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
+/// Set on requests to a fallback backend, as ingress-nginx tells its default backend.
+pub const X_CODE: HeaderName = HeaderName::from_static("x-code");
+
+/// Only proxies set these; from a client they are an attempt to be taken for one.
+const UNTRUSTED: [HeaderName; 12] = [
+    header::FORWARDED,
+    X_ORIGINAL_FORWARDED_FOR,
+    X_ORIGINAL_FORWARDED_HOST,
+    X_CODE,
+    HeaderName::from_static("x-format"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-original-uri"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-original-method"),
+    HeaderName::from_static("ssl-client-cert"),
+    HeaderName::from_static("ssl-client-verify"),
+    HeaderName::from_static("ssl-client-subject-dn"),
+];
+
+/// A request as it goes to an endpoint, without its body.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// Upper case.
+    pub method: Method,
+    /// Origin form.
+    pub uri: Uri,
+    /// All of them, `Host` included.
+    pub headers: HeaderMap,
+}
+
+/// The protocol that the client wants to switch to, if it is one that we tunnel. `h2c` never is: a tunnel of HTTP would
+/// carry requests that no rule has seen.
+pub fn wanted_upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    let connection_says_so = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    let token = headers.get(header::UPGRADE).filter(|_| connection_says_so && version == Version::HTTP_11)?;
+    let is_allowed = [&b"websocket"[..], b"spdy/3.1", b"tcp"]
+        .iter()
+        .any(|name| token.as_bytes().eq_ignore_ascii_case(name));
+    is_allowed.then(|| token.clone())
+}
+
+/// The request for an endpoint.
+pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderValue>) -> Outgoing {
+    let RequestHead { method, target, host, headers, .. } = head;
+    let mut headers = headers.into_engine();
+    let accepts_trailers = headers
+        .get_all(header::TE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case("trailers"));
+    remove_hop_by_hop(&mut headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    headers.remove(HTTP2_SETTINGS);
+    headers.remove(PROXY);
+    let original_for = headers.get(X_FORWARDED_FOR).cloned();
+    let original_host = headers.get(X_FORWARDED_HOST).cloned();
+    for name in UNTRUSTED {
+        headers.remove(name);
+    }
+    let connection = &ctx.connection;
+    let scheme = match connection.scheme {
+        Scheme::Http => HeaderValue::from_static("http"),
+        Scheme::Https => HeaderValue::from_static("https"),
+    };
+    headers.insert(header::HOST, host.sent().clone());
+    headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
+    headers.insert(X_REAL_IP, connection.client_value.clone());
+    headers.insert(X_FORWARDED_FOR, connection.client_value.clone());
+    headers.insert(X_FORWARDED_HOST, host.sent().clone());
+    headers.insert(X_FORWARDED_PORT, connection.port_value.clone());
+    headers.insert(X_FORWARDED_PROTO, scheme.clone());
+    headers.insert(X_FORWARDED_SCHEME, scheme.clone());
+    headers.insert(X_SCHEME, scheme);
+    if let Some(value) = original_for {
+        headers.insert(X_ORIGINAL_FORWARDED_FOR, value);
+    }
+    if let Some(value) = original_host {
+        headers.insert(X_ORIGINAL_FORWARDED_HOST, value);
+    }
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    } else if accepts_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
+    let uri = Uri::from(target.upstream().clone());
+    Outgoing { method, uri, headers }
+}
+
+/// The response for the client.
+pub fn from_upstream(status: StatusCode, mut headers: HeaderMap) -> ResponseHead {
+    let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
+    remove_hop_by_hop(&mut headers);
+    // What serves the request is nobody's business (`server-tokens: false`, `allow-backend-server-header: false`).
+    headers.remove(header::SERVER);
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+    ResponseHead { status, headers: Headers::from_engine(headers) }
+}
+
+/// Removes what concerns one connection only: the known fields and those that `Connection` names. It may not name
+/// `Host` and `Content-Length` away, which would change whom the message is for and where it ends.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    while let Some(value) = headers.remove(header::CONNECTION) {
+        let names = value
+            .to_str()
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|name| name.trim().parse::<HeaderName>().ok());
+        for name in names {
+            if name != header::HOST && name != header::CONTENT_LENGTH {
+                headers.remove(&name);
+            }
+        }
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn only_tunnels_that_hide_no_requests_are_upgrades() {
+        let wanted = |protocol, connection| {
+            let headers = map(&[("connection", connection), ("upgrade", protocol)]);
+            wanted_upgrade(&headers, Version::HTTP_11).is_some()
+        };
+        assert!(wanted("websocket", "keep-alive, Upgrade"));
+        assert!(wanted("WebSocket", "upgrade"));
+        assert!(!wanted("websocket", "keep-alive"));
+        assert!(!wanted("h2c", "upgrade, http2-settings"));
+        assert!(!wanted("websocket, h2c", "upgrade"));
+        let headers = map(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert!(wanted_upgrade(&headers, Version::HTTP_10).is_none());
+    }
+
+    #[test]
+    fn connection_names_fields_away_but_not_the_framing() {
+        let mut headers = map(&[
+            ("connection", "close, x-secret, host, content-length"),
+            ("x-secret", "1"),
+            ("host", "a"),
+            ("content-length", "3"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip"),
+            ("x-kept", "1"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["content-length", "host", "x-kept"]);
+    }
+}

@@ -1,0 +1,195 @@
+//! THE path of a request, top to bottom: log record → gate → pinned snapshot → route → request filters → endpoint →
+//! response → response filters. The order of the filters is the text of [`request_filters`].
+
+use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::{HeaderValue, Version, header, request};
+use hyper::body::Incoming;
+use tracing::{debug, error};
+
+use super::body::{Body, Progress};
+use super::context::{ConnectionInfo, RequestCtx};
+use super::error::ProxyError;
+use super::head::{Request, Response};
+use super::worker::{Phase, Worker};
+use super::{forward, gate, retry, upgrade};
+use crate::filter::redirect;
+use crate::filter::{Chain, Outcome, Stop, run, run_response};
+use crate::snapshot::{Action, Route};
+use crate::telemetry::access_log::Record;
+
+/// Requests that one client connection may carry, as nginx's `keepalive_requests`.
+const MOST_REQUESTS: u64 = 1000;
+
+/// Serves one request. Never fails: whatever happens becomes a response and a log line.
+pub async fn serve(
+    worker: Rc<Worker>,
+    connection: Rc<ConnectionInfo>,
+    mut engine: http::Request<Incoming>,
+) -> http::Response<Body> {
+    let wanted = forward::wanted_upgrade(engine.headers(), engine.version());
+    let client_side = wanted.is_some().then(|| hyper::upgrade::on(&mut engine));
+    let (parts, incoming) = engine.into_parts();
+    let version = parts.version;
+    let request_id = match parts.headers.get(forward::X_REQUEST_ID) {
+        Some(id) if !id.is_empty() => id.clone(),
+        _ => worker.request_id(),
+    };
+    let record = Record::open(&worker.reporter, &connection, &parts, request_id);
+    worker.counters.requests.add(1);
+    let mut ctx = RequestCtx {
+        snapshot: worker.snapshot.pin(),
+        connection,
+        worker,
+        route: None,
+        record,
+        upgrade: client_side,
+    };
+    let (body, progress) = Body::client(incoming);
+    // A defect in one request must not end the others of its connection, nor the process.
+    let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
+    let mut response = match answered {
+        Ok(Ok(response)) => response,
+        Ok(Err(failure)) => fail(&ctx, &failure),
+        Err(_panic) => {
+            error!(request_id = ?ctx.record.request_id, "request handler panicked, answered 500");
+            ctx.worker.counters.panics.add(1);
+            fail(&ctx, &ProxyError::Panic)
+        }
+    };
+    if let Some(route) = ctx.route.clone() {
+        response_filters(&route.chain, &mut ctx, &mut response);
+    }
+    finish(ctx, response, version, &progress)
+}
+
+async fn answer(
+    ctx: &mut RequestCtx,
+    parts: request::Parts,
+    body: Body,
+    progress: &Rc<Progress>,
+    wanted: Option<HeaderValue>,
+) -> Result<Response, ProxyError> {
+    let head = gate::admit(parts).map_err(ProxyError::Gate)?;
+    let mut request = Request { head, body };
+    let route = ctx
+        .snapshot
+        .listener(&ctx.connection.listener)
+        .and_then(|listener| listener.router.route(request.head.host.name(), request.head.target.path()))
+        .map(Arc::clone)
+        .ok_or(ProxyError::NoRoute)?;
+    ctx.record.labels = Arc::clone(&route.labels);
+    ctx.route = Some(Arc::clone(&route));
+    match request_filters(&route.chain, ctx, &mut request).await {
+        ControlFlow::Continue(()) => {}
+        ControlFlow::Break(Stop::Respond(response)) => return Ok(response),
+        ControlFlow::Break(Stop::Fail(failure)) => return Err(failure),
+    }
+    match &route.action {
+        Action::Respond(status) => Ok(Response::text(*status)),
+        Action::Redirect { status, path } => redirect::to_path(ctx, &request.head, *status, path),
+        Action::Forward { .. } => send(ctx, &route, request, progress, wanted).await,
+    }
+}
+
+/// Redirects come before limits, and limits before source checks, as in ingress-nginx.
+async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+    let Chain { deny, https_redirect, rate_limit, allow_list, body_limit, rewrite } = chain;
+    run(deny, ctx, request).await?;
+    run(https_redirect, ctx, request).await?;
+    run(rate_limit, ctx, request).await?;
+    run(allow_list, ctx, request).await?;
+    run(body_limit, ctx, request).await?;
+    run(rewrite, ctx, request).await?;
+    ControlFlow::Continue(())
+}
+
+/// In reverse; our own answers pass through them too.
+fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response) {
+    let Chain { deny, https_redirect, rate_limit, allow_list, body_limit, rewrite } = chain;
+    run_response(rewrite, ctx, response);
+    run_response(body_limit, ctx, response);
+    run_response(allow_list, ctx, response);
+    run_response(rate_limit, ctx, response);
+    run_response(https_redirect, ctx, response);
+    run_response(deny, ctx, response);
+}
+
+async fn send(
+    ctx: &mut RequestCtx,
+    route: &Route,
+    request: Request,
+    progress: &Rc<Progress>,
+    wanted: Option<HeaderValue>,
+) -> Result<Response, ProxyError> {
+    let (target, endpoints, is_fallback) = retry::choose(ctx, &route.action)?;
+    ctx.record.labels = Arc::clone(&target.labels);
+    let Request { head, body } = request;
+    let asks_for_upgrade = wanted.is_some();
+    let mut outgoing = forward::to_upstream(ctx, head, wanted);
+    if is_fallback {
+        outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
+    }
+    let (mut answer, lease) =
+        retry::send(ctx, &target.backend, &endpoints, outgoing, body, progress, &route.timeouts).await?;
+    let switched = answer.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+    if switched != (switched && asks_for_upgrade) {
+        return Err(ProxyError::UnexpectedUpgrade);
+    }
+    if switched {
+        let endpoint_side = hyper::upgrade::on(&mut answer);
+        let (parts, _) = answer.into_parts();
+        let Some(client_side) = ctx.upgrade.take() else { return Err(ProxyError::UnexpectedUpgrade) };
+        ctx.record.answered(parts.status);
+        let record = ctx.record.split_for_tunnel();
+        upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record);
+        drop(lease);
+        return Ok(Response {
+            head: forward::from_upstream(parts.status, parts.headers),
+            body: Body::empty(),
+        });
+    }
+    let (parts, incoming) = answer.into_parts();
+    let body = Body::endpoint(incoming, route.timeouts.read, lease);
+    Ok(Response { head: forward::from_upstream(parts.status, parts.headers), body })
+}
+
+fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {
+    ctx.worker.counters.failed(failure);
+    debug!(reason = failure.reason(), source = failure.source_of_error().name(), error = ?failure, "request failed");
+    failure.response()
+}
+
+/// Hands the response to the engine; the log record goes with its body.
+fn finish(
+    ctx: RequestCtx,
+    response: Response,
+    version: Version,
+    progress: &Progress,
+) -> http::Response<Body> {
+    let RequestCtx { connection, mut record, worker, .. } = ctx;
+    let Response { mut head, mut body } = response;
+    let is_http1 = version < Version::HTTP_2;
+    let is_over = connection.requests.get() >= MOST_REQUESTS || worker.phase() >= Phase::Draining;
+    if is_http1 {
+        if is_over && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    } else {
+        head.headers.remove(&header::CONNECTION);
+    }
+    if !progress.is_finished.get() && !progress.is_started.get() {
+        connection.linger();
+    }
+    record.answered(head.status);
+    record.received(progress.bytes.get());
+    body.carry(record);
+    let mut engine = http::Response::new(body);
+    *engine.status_mut() = head.status;
+    *engine.headers_mut() = head.headers.into_engine();
+    engine
+}

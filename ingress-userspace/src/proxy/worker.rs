@@ -1,0 +1,185 @@
+//! What one worker thread owns. Nothing in it is shared but the snapshot cell and atomics.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::error::{GateReason, ProxyError};
+use crate::snapshot::Snapshot;
+use crate::snapshot::cell;
+use crate::telemetry::metrics::{self, Samples};
+use crate::telemetry::shard::Reporter;
+use crate::upstream::pool::Pools;
+
+/// How far the end of the process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Not at all.
+    Serving,
+    /// Clients are told to go (GOAWAY, `Connection: close`); new connections are still served.
+    Draining,
+    /// No new connections; open requests finish.
+    Stopped,
+    /// The deadline: everything is closed.
+    Closing,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// From 0.
+    pub index: u32,
+    /// The configuration.
+    pub snapshot: Arc<cell::Cell<Snapshot>>,
+    /// Idle connections to endpoints.
+    pub pools: Rc<Pools>,
+    /// Log lines and request metrics.
+    pub reporter: Rc<Reporter>,
+    /// Plain counts.
+    pub counters: Counters,
+    /// How far the end has come.
+    pub phase: watch::Receiver<Phase>,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// A worker before its first connection.
+    pub fn new(
+        index: u32,
+        snapshot: Arc<cell::Cell<Snapshot>>,
+        reporter: Rc<Reporter>,
+        phase: watch::Receiver<Phase>,
+    ) -> Self {
+        Self {
+            index,
+            snapshot,
+            pools: Rc::new(Pools::default()),
+            reporter,
+            counters: Counters::default(),
+            phase,
+            // The hasher's keys come from the system's random source.
+            random: Cell::new(RandomState::new().hash_one(index) | 1),
+        }
+    }
+
+    /// The current phase.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// A number for spreading load and naming requests; not a secret. (SplitMix64.)
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A new request id: 32 hexadecimal digits.
+    pub fn request_id(&self) -> HeaderValue {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut id = [0_u8; 32];
+        let bits = u128::from(self.random()) << 64 | u128::from(self.random());
+        for (position, digit) in id.iter_mut().enumerate() {
+            let nibble = usize::try_from((bits >> (4 * position)) & 15).unwrap_or_default();
+            *digit = DIGITS.get(nibble).copied().unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+    }
+}
+
+/// A count that one thread writes.
+#[derive(Debug, Default)]
+pub struct Count(Cell<u64>);
+
+impl Count {
+    /// Adds.
+    pub fn add(&self, amount: u64) {
+        self.0.set(self.0.get().wrapping_add(amount));
+    }
+
+    /// Takes away, for counts of what is open now.
+    pub fn sub(&self, amount: u64) {
+        self.0.set(self.0.get().saturating_sub(amount));
+    }
+
+    /// The value.
+    pub fn value(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Counts of one worker.
+#[derive(Debug, Default)]
+#[expect(missing_docs, reason = "the metric that each fills says what it is")]
+pub struct Counters {
+    pub requests: Count,
+    pub requests_active: Count,
+    pub accepted: Count,
+    pub open: Count,
+    pub accept_errors: Count,
+    pub handshakes: Count,
+    pub handshakes_failed: Count,
+    pub upstream_new: Count,
+    pub upstream_reused: Count,
+    pub upstream_failed: Count,
+    pub upstream_retries: Count,
+    pub rate_limited: Count,
+    pub panics: Count,
+    by_reason: RefCell<HashMap<(&'static str, &'static str), u64>>,
+    refused_at_accept: RefCell<HashMap<&'static str, u64>>,
+}
+
+impl Counters {
+    /// Counts an error.
+    pub fn failed(&self, error: &ProxyError) {
+        let key = match error {
+            ProxyError::Gate(reason) => ("", reason.name()),
+            _ => (error.source_of_error().name(), error.reason()),
+        };
+        *self.by_reason.borrow_mut().entry(key).or_default() += 1;
+    }
+
+    /// Counts a connection closed at accept.
+    pub fn refused(&self, reason: &'static str) {
+        *self.refused_at_accept.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    /// Copies the counts out.
+    pub fn collect(&self, samples: &mut Samples) {
+        let mut add =
+            |metric, labels: &[&str], count: &Count| samples.add(metric, labels, count.value() as f64);
+        add(&metrics::REQUESTS_TOTAL, &[], &self.requests);
+        add(&metrics::CONNECTIONS_TOTAL, &["accepted"], &self.accepted);
+        add(&metrics::CONNECTIONS_TOTAL, &["handled"], &self.accepted);
+        add(&metrics::CONNECTIONS, &["active"], &self.open);
+        add(&metrics::CONNECTIONS, &["writing"], &self.requests_active);
+        add(&metrics::ACCEPT_ERRORS, &[], &self.accept_errors);
+        add(&metrics::TLS_HANDSHAKES, &["ok"], &self.handshakes);
+        add(&metrics::TLS_HANDSHAKES, &["failed"], &self.handshakes_failed);
+        add(&metrics::UPSTREAM_CONNECTIONS, &["new"], &self.upstream_new);
+        add(&metrics::UPSTREAM_CONNECTIONS, &["reused"], &self.upstream_reused);
+        add(&metrics::UPSTREAM_CONNECTIONS, &["failed"], &self.upstream_failed);
+        add(&metrics::UPSTREAM_RETRIES, &[], &self.upstream_retries);
+        add(&metrics::RATE_LIMITED, &[], &self.rate_limited);
+        add(&metrics::PANICS, &[], &self.panics);
+        for reason in GateReason::ALL {
+            samples.add(&metrics::GATE_REFUSED, &[reason.name()], 0.0);
+        }
+        for ((source, reason), count) in self.by_reason.borrow().iter() {
+            match *source {
+                "" => samples.add(&metrics::GATE_REFUSED, &[reason], *count as f64),
+                source => samples.add(&metrics::PROXY_ERRORS, &[source, reason], *count as f64),
+            }
+        }
+        for (reason, count) in self.refused_at_accept.borrow().iter() {
+            samples.add(&metrics::ACCEPT_REFUSED, &[reason], *count as f64);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The state of rate limits: one bucket per limit and client, shared by all workers, kept across snapshots.
+//!
+//! A fixed table of atomics in sets of eight: it cannot grow under attack and takes no lock. A client that finds its set
+//! full of busy buckets takes the place of the one that is nearest to empty, so that overflow forgets the least. Keys
+//! are keyed hashes, which clients cannot aim at each other. The arithmetic is the kernel's (`ingress_common::bucket`).
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use ingress_common::bucket::charge;
+use ingress_common::maps::Limit;
+
+/// Buckets per set.
+const WAYS: usize = 8;
+/// Sets; 64 Ki buckets of 16 bytes. Pages that no client hashed to are never resident.
+const SETS: usize = 8192;
+
+/// All buckets of a process.
+#[derive(Debug)]
+pub struct Buckets {
+    keys: RandomState,
+    slots: Box<[[Slot; WAYS]]>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    /// Hash of limit and client, 0 when free.
+    key: AtomicU64,
+    /// When the bucket is empty again, nanoseconds of [`now`].
+    empty_at: AtomicU64,
+}
+
+/// Nanoseconds on a monotonic clock that began before the process looked at it first.
+pub fn now() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(START.elapsed().as_nanos()).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Buckets {
+    /// An empty table.
+    pub fn new() -> Self {
+        let slots = (0..SETS).map(|_| Default::default()).collect();
+        Self { keys: RandomState::new(), slots }
+    }
+
+    /// Takes one token from the bucket of `client` in the set of buckets `identity`; false when it has none left.
+    pub fn admit(&self, identity: &(impl Hash + ?Sized), client: impl Hash, limit: &Limit, now: u64) -> bool {
+        let hash = self.keys.hash_one((HashRef(identity), client));
+        // The low bits choose the set; 0 means free.
+        let set = usize::try_from(hash % SETS as u64).unwrap_or_default();
+        let Some(set) = self.slots.get(set) else { return true };
+        let slot = find(set, hash.max(1), now);
+        let mut seen = slot.empty_at.load(Ordering::Relaxed);
+        loop {
+            let Some(next) = charge(seen, now, limit) else { return false };
+            match slot.empty_at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(current) => seen = current,
+            }
+        }
+    }
+}
+
+struct HashRef<'a, T: ?Sized>(&'a T);
+
+impl<T: Hash + ?Sized> Hash for HashRef<'_, T> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+fn find(set: &[Slot; WAYS], key: u64, now: u64) -> &Slot {
+    let [first, rest @ ..] = set;
+    loop {
+        if let Some(slot) = set.iter().find(|slot| slot.key.load(Ordering::Relaxed) == key) {
+            return slot;
+        }
+        let mut oldest = (first, first.empty_at.load(Ordering::Relaxed));
+        for slot in rest {
+            let empty_at = slot.empty_at.load(Ordering::Relaxed);
+            if empty_at < oldest.1 {
+                oldest = (slot, empty_at);
+            }
+        }
+        let (slot, empty_at) = oldest;
+        let before = slot.key.load(Ordering::Relaxed);
+        if slot.key.compare_exchange(before, key, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            if empty_at > now {
+                // A busy bucket of another client: its state must not count against this one. A charge of this client
+                // that another worker made in between wins over the reset.
+                let _ = slot.empty_at.compare_exchange(empty_at, 0, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            return slot;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn limit(per_second: u64, burst: u64) -> Limit {
+        Limit { kind: 0, bucket: 0, rate_ns: SECOND / per_second, burst_ns: burst * SECOND / per_second }
+    }
+
+    fn client(last: u8) -> IpAddr {
+        IpAddr::from([198, 18, 0, last])
+    }
+
+    #[test]
+    fn clients_and_limits_have_buckets_of_their_own() {
+        let buckets = Buckets::new();
+        let limit = limit(1, 2);
+        let admitted = |identity: &str, last| {
+            (0..10).filter(|_| buckets.admit(identity, client(last), &limit, SECOND)).count()
+        };
+        assert_eq!(admitted("a/web", 1), 3);
+        assert_eq!(admitted("a/web", 2), 3);
+        assert_eq!(admitted("a/api", 1), 3);
+        assert_eq!(admitted("a/web", 1), 0);
+        assert!(buckets.admit("a/web", client(1), &limit, 2 * SECOND + 1));
+    }
+
+    #[test]
+    fn workers_that_race_spend_no_token_twice() {
+        let buckets = Buckets::new();
+        let limit = limit(1, 99);
+        let admitted = std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..4)
+                .map(|_| {
+                    scope
+                        .spawn(|| (0..1000).filter(|_| buckets.admit("x", client(1), &limit, SECOND)).count())
+                })
+                .collect();
+            workers.into_iter().map(|worker| worker.join().unwrap()).sum::<usize>()
+        });
+        assert_eq!(admitted, 100);
+    }
+
+    #[test]
+    fn a_full_table_forgets_and_never_refuses_a_newcomer() {
+        let buckets = Buckets::new();
+        let limit = limit(1, 0);
+        for number in 0..200_000_u32 {
+            assert!(buckets.admit("x", IpAddr::from(number.to_be_bytes()), &limit, SECOND), "{number}");
+        }
+    }
+}

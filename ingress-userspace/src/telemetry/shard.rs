@@ -1,0 +1,138 @@
+//! Request metrics and log lines of one worker. One writer, no lock: a scrape asks the worker for a copy.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access_log::Writer;
+use super::metrics::{self, DURATION_BUCKETS, Histogram, SIZE_BUCKETS, Samples};
+use crate::snapshot::RouteLabels;
+
+/// Series of one worker; what exceeds it is counted under empty labels. Scanners must not fill the memory.
+const MOST_SERIES: usize = 10_000;
+/// Log bytes that are handed over at once.
+const FULL_BUFFER: usize = 16 * 1024;
+
+/// What was observed of one request.
+#[derive(Clone, Copy, Debug)]
+#[expect(missing_docs, reason = "the histogram that each fills says what it is")]
+pub struct Observation {
+    pub duration: Duration,
+    pub response: Option<Duration>,
+    pub header: Option<Duration>,
+    pub connect: Option<Duration>,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Series {
+    count: u64,
+    duration: Histogram,
+    response: Histogram,
+    header: Histogram,
+    connect: Histogram,
+    request_size: Histogram,
+    response_size: Histogram,
+}
+
+type Key = (Arc<RouteLabels>, &'static str, u16);
+
+/// One worker's shard and log buffer.
+#[derive(Debug)]
+pub struct Reporter {
+    series: RefCell<HashMap<Key, Series>>,
+    overflow: Arc<RouteLabels>,
+    lines: RefCell<Vec<u8>>,
+    writer: Writer,
+}
+
+impl Reporter {
+    /// An empty shard.
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            series: RefCell::default(),
+            overflow: Arc::new(RouteLabels::default()),
+            lines: RefCell::default(),
+            writer,
+        }
+    }
+
+    /// The labels of a request that no route took.
+    pub fn no_labels(&self) -> Arc<RouteLabels> {
+        Arc::clone(&self.overflow)
+    }
+
+    /// Counts a request that was answered.
+    pub fn observe(&self, labels: &Arc<RouteLabels>, method: &str, status: u16, seen: &Observation) {
+        let mut series = self.series.borrow_mut();
+        let labels = if series.len() < MOST_SERIES { labels } else { &self.overflow };
+        let entry =
+            series.entry((Arc::clone(labels), method_label(method), status)).or_insert_with(|| Series {
+                count: 0,
+                duration: Histogram::new(&DURATION_BUCKETS),
+                response: Histogram::new(&DURATION_BUCKETS),
+                header: Histogram::new(&DURATION_BUCKETS),
+                connect: Histogram::new(&DURATION_BUCKETS),
+                request_size: Histogram::new(&SIZE_BUCKETS),
+                response_size: Histogram::new(&SIZE_BUCKETS),
+            });
+        entry.count += 1;
+        entry.duration.observe(seen.duration.as_secs_f64());
+        for (histogram, value) in [
+            (&mut entry.response, seen.response),
+            (&mut entry.header, seen.header),
+            (&mut entry.connect, seen.connect),
+        ] {
+            if let Some(value) = value {
+                histogram.observe(value.as_secs_f64());
+            }
+        }
+        entry.request_size.observe(seen.request_bytes as f64);
+        entry.response_size.observe(seen.response_bytes as f64);
+    }
+
+    /// Appends a log line.
+    pub fn log(&self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.writer.is_off() {
+            return;
+        }
+        let mut lines = self.lines.borrow_mut();
+        write(&mut lines);
+        if lines.len() >= FULL_BUFFER {
+            self.writer.submit(std::mem::take(&mut *lines));
+        }
+    }
+
+    /// Hands the buffered lines to the writer. Called several times a second.
+    pub fn flush(&self) {
+        let mut lines = self.lines.borrow_mut();
+        if !lines.is_empty() {
+            self.writer.submit(std::mem::take(&mut *lines));
+        }
+    }
+
+    /// Copies the shard out. Routes that no snapshot has any more are forgotten afterwards.
+    pub fn collect(&self, samples: &mut Samples) {
+        for ((labels, method, status), series) in self.series.borrow().iter() {
+            let status = status.to_string();
+            let RouteLabels { namespace, ingress, service, path, host, upstream: _ } = &**labels;
+            let values = [&*status, method, path, namespace, ingress, service, "", host];
+            samples.add(&metrics::REQUESTS, &values, series.count as f64);
+            samples.add_histogram(&metrics::REQUEST_DURATION, &values, &series.duration);
+            samples.add_histogram(&metrics::RESPONSE_DURATION, &values, &series.response);
+            samples.add_histogram(&metrics::HEADER_DURATION, &values, &series.header);
+            samples.add_histogram(&metrics::CONNECT_DURATION, &values, &series.connect);
+            samples.add_histogram(&metrics::REQUEST_SIZE, &values, &series.request_size);
+            samples.add_histogram(&metrics::RESPONSE_SIZE, &values, &series.response_size);
+        }
+        self.series.borrow_mut().retain(|(labels, _, _), _| Arc::strong_count(labels) > 1);
+    }
+}
+
+/// A closed set: clients choose methods freely.
+fn method_label(method: &str) -> &'static str {
+    const KNOWN: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"];
+    KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
+}

@@ -1,0 +1,137 @@
+//! Server name → certificate, from the snapshot of the moment: exact, then wildcard (one label), then the default.
+//!
+//! A certificate that was replaced serves its open connections and no new one. Keys are parsed once, when the model
+//! brings them, and taken over while they stay the same.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::model::certificate::{Certificate, CertificateId};
+use crate::snapshot::Snapshot;
+use crate::snapshot::cell::Cell;
+
+/// All certificates of a model, parsed.
+#[derive(Debug)]
+pub struct Certificates {
+    fallback: Arc<CertifiedKey>,
+    known: HashMap<CertificateId, (Certificate, Arc<CertifiedKey>)>,
+}
+
+impl Certificates {
+    /// None yet; `fallback` answers where none is.
+    pub fn new(fallback: Arc<CertifiedKey>) -> Self {
+        Self { fallback, known: HashMap::new() }
+    }
+
+    /// Parses what is new. A certificate that cannot be used is named in `refused`; its hosts get the default.
+    pub fn update(&mut self, certificates: &BTreeMap<CertificateId, Certificate>, refused: &mut Vec<String>) {
+        let mut before = std::mem::take(&mut self.known);
+        for (id, certificate) in certificates {
+            let entry = match before.remove(id) {
+                Some((same, key)) if same == *certificate => Ok((same, key)),
+                _ => certified_key(certificate).map(|key| (certificate.clone(), key)),
+            };
+            match entry {
+                Ok(entry) => {
+                    self.known.insert(id.clone(), entry);
+                }
+                Err(error) => refused.push(format!(
+                    "Secret {}/{}: the certificate cannot be served ({error}); the default certificate is used. Put \
+                     a matching tls.crt and tls.key in the Secret",
+                    id.namespace, id.name
+                )),
+            }
+        }
+    }
+
+    /// A certificate, or the default.
+    pub fn get_or_default(&self, id: Option<&CertificateId>) -> Arc<CertifiedKey> {
+        let known = id.and_then(|id| self.known.get(id)).map(|(_, key)| key);
+        Arc::clone(known.unwrap_or(&self.fallback))
+    }
+}
+
+fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, rustls::Error> {
+    let key = PrivateKeyDer::try_from(certificate.key.0.as_slice())
+        .map_err(|text| rustls::Error::General(text.to_owned()))?;
+    let signer = aws_lc_rs::sign::any_supported_type(&key)?;
+    let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
+    let certified = CertifiedKey::new(chain, signer);
+    certified.keys_match()?;
+    Ok(Arc::new(certified))
+}
+
+/// The certificates of one listener.
+#[derive(Debug)]
+pub struct CertificateTable {
+    exact: HashMap<Box<str>, Arc<CertifiedKey>>,
+    wildcard: HashMap<Box<str>, Arc<CertifiedKey>>,
+    default: Arc<CertifiedKey>,
+}
+
+impl CertificateTable {
+    /// A table that answers everything with `default`.
+    pub fn new(default: Arc<CertifiedKey>) -> Self {
+        Self { exact: HashMap::new(), wildcard: HashMap::new(), default }
+    }
+
+    /// The certificate of a name. A host without one has the default, even when a wildcard would cover it.
+    pub fn insert_exact(&mut self, name: &str, certificate: Option<Arc<CertifiedKey>>) {
+        let certificate = certificate.unwrap_or_else(|| Arc::clone(&self.default));
+        self.exact.insert(name.into(), certificate);
+    }
+
+    /// The certificate of `*.` + suffix.
+    pub fn insert_wildcard(&mut self, suffix: &str, certificate: Option<Arc<CertifiedKey>>) {
+        let certificate = certificate.unwrap_or_else(|| Arc::clone(&self.default));
+        self.wildcard.insert(suffix.into(), certificate);
+    }
+
+    /// The certificate of all other names.
+    pub fn set_default(&mut self, certificate: Option<Arc<CertifiedKey>>) {
+        if let Some(certificate) = certificate {
+            self.default = certificate;
+        }
+    }
+
+    /// The certificate for a server name (lower case, as rustls hands it on).
+    pub fn lookup(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        let Some(name) = name else { return &self.default };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        if let Some(certificate) = self.exact.get(name) {
+            return certificate;
+        }
+        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+        suffix.and_then(|suffix| self.wildcard.get(suffix)).unwrap_or(&self.default)
+    }
+}
+
+/// Asks the current snapshot at each handshake.
+#[derive(Debug)]
+pub struct SnapshotResolver {
+    snapshot: Arc<Cell<Snapshot>>,
+    listener: String,
+}
+
+impl SnapshotResolver {
+    /// For one listener.
+    pub fn new(snapshot: Arc<Cell<Snapshot>>, listener: String) -> Self {
+        Self { snapshot, listener }
+    }
+}
+
+impl ResolvesServerCert for SnapshotResolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.snapshot.with(|snapshot| {
+            let table = &snapshot.listener(&self.listener)?.certificates;
+            // Names are compared without case; rustls hands on what the client sent.
+            let lower = hello.server_name().map(str::to_ascii_lowercase);
+            Some(Arc::clone(table.lookup(lower.as_deref())))
+        })
+    }
+}

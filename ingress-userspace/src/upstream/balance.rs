@@ -1,0 +1,3 @@
+//! Pure choices of an endpoint, one file per algorithm.
+
+pub mod round_robin;
