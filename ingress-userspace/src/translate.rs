@@ -36,6 +36,8 @@ pub struct Settings {
     pub annotations_prefix: String,
     /// Only this namespace.
     pub watch_namespace: Option<String>,
+    /// Only Secrets of these namespaces can be read; empty: all.
+    pub secret_namespaces: Vec<String>,
     /// ConfigMap with cluster-wide settings.
     pub config_map: Option<ObjectKey>,
     /// Service for requests that no rule matches.
@@ -54,6 +56,7 @@ impl Default for Settings {
             classes: ClassRules::default(),
             annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
             watch_namespace: None,
+            secret_namespaces: Vec::new(),
             config_map: None,
             default_backend: None,
             default_certificate: None,

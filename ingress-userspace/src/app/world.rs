@@ -72,6 +72,7 @@ pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, Setti
         },
         annotations_prefix: source.annotations_prefix.clone(),
         watch_namespace: source.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
+        secret_namespaces: source.secret_namespace.clone(),
         config_map: object("configmap", &source.configmap)?,
         default_backend: object("default-backend-service", &source.default_backend_service)?,
         default_certificate: object("default-ssl-certificate", &source.default_ssl_certificate)?,
@@ -103,6 +104,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
     Wanted {
         namespace: settings.watch_namespace.clone(),
         config_map: settings.config_map.clone(),
+        secret_namespaces: settings.secret_namespaces.clone(),
         secrets: settings.default_certificate.iter().cloned().collect(),
         services: settings.default_backend.iter().cloned().collect(),
     }

@@ -1,15 +1,17 @@
 //! `portcullis reference PAGE`: the generated pages, one file each.
 
 pub mod command_line;
+pub mod crds;
 pub mod metrics;
 
 use crate::args::ReferencePage;
 
 /// The text of a page.
-pub fn page(page: ReferencePage) -> String {
-    match page {
+pub fn page(page: ReferencePage) -> anyhow::Result<String> {
+    Ok(match page {
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
+        ReferencePage::Crds => crds::crds_page()?,
         _ => String::new(),
-    }
+    })
 }

@@ -34,6 +34,8 @@ pub struct Wanted {
     pub namespace: Option<String>,
     /// The one ConfigMap that is read.
     pub config_map: Option<ObjectKey>,
+    /// Only Secrets of these namespaces; empty: all that are watched.
+    pub secret_namespaces: Vec<String>,
     /// Secrets that flags name, wherever they are.
     pub secrets: Vec<ObjectKey>,
     /// Services that flags name, wherever they are.
@@ -75,8 +77,17 @@ impl Reflectors {
         let mut start = Start { client, changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
         let namespace = wanted.namespace.as_deref();
         let elsewhere = |key: &&ObjectKey| namespace.is_some_and(|only| only != key.namespace);
-        let mut secrets = vec![start.namespaced(namespace, watcher::Config::default())];
-        for key in wanted.secrets.iter().filter(elsewhere) {
+        // A list of all namespaces would be refused where only some may be read.
+        let readable: Vec<Option<&str>> = if wanted.secret_namespaces.is_empty() {
+            vec![namespace]
+        } else {
+            wanted.secret_namespaces.iter().map(|name| Some(name.as_str())).collect()
+        };
+        let is_not_read =
+            |key: &&ObjectKey| !readable.iter().any(|name| name.is_none_or(|name| name == key.namespace));
+        let mut secrets: Vec<_> =
+            readable.iter().map(|name| start.namespaced(*name, watcher::Config::default())).collect();
+        for key in wanted.secrets.iter().filter(is_not_read) {
             secrets.push(start.namespaced(Some(&key.namespace), named(key)));
         }
         let mut services = vec![start.namespaced(namespace, watcher::Config::default())];
