@@ -37,7 +37,7 @@ pub fn decide(
     charge: impl FnOnce(&VipVal) -> bool,
 ) -> Verdict {
     let (vip, is_served) = match target {
-        Target::Foreign => return Verdict { vip_id: 0, reason: foreign(flow.payload) },
+        Target::Foreign => return Verdict { vip_id: 0, reason: Reason::Foreign },
         Target::Address(vip) => (vip, false),
         Target::Served(vip) => (vip, true),
     };
@@ -47,14 +47,6 @@ pub fn decide(
         None => unserved(flow.payload),
     };
     Verdict { vip_id: vip.vip_id, reason }
-}
-
-#[inline(always)]
-fn foreign(payload: Payload) -> Reason {
-    match payload {
-        Payload::Cut => Reason::Truncated,
-        _ => Reason::Foreign,
-    }
 }
 
 /// The lists' refusal, if they refuse.

@@ -1,4 +1,7 @@
-//! Packet bytes → [`Flow`]. The only file that touches packet memory; every access is behind a bounds check.
+//! Packet bytes → addresses ([`arrive`]) → payload ([`Arrived::payload`]). The only file that touches packet memory; every
+//! access is behind a bounds check.
+//!
+//! In two steps, so that a packet that is not ours costs no more than its addresses.
 //!
 //! Followed: one VLAN tag, IPv4 options, up to [`MAX_EXTENSIONS`] IPv6 extension headers, and first fragments, so that
 //! none of them is a way around lists and limits. Later fragments have no ports; the first one decides for them, since
@@ -9,7 +12,7 @@ use core::arch::asm;
 use core::mem::{offset_of, transmute};
 
 use aya_ebpf::programs::XdpContext;
-use ingress_common::flow::{Addr, Flow, Payload, TCP, UDP};
+use ingress_common::flow::{Addr, Payload, TCP, UDP};
 use ingress_common::verdict::Reason;
 use network_types::eth::{EthHdr, EtherType};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
@@ -28,7 +31,22 @@ const IPV6: u16 = EtherType::Ipv6 as u16;
 /// The upper half of an IPv4-mapped address, as a word in network byte order.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
-/// What is under an IP header, and where.
+/// A packet for a served address, as far as its IP header says.
+pub(crate) struct Arrived {
+    pub(crate) source: Addr,
+    pub(crate) destination: Addr,
+    is_ipv6: bool,
+    /// Of what follows the IP header.
+    protocol: u8,
+    /// Where that begins.
+    offset: usize,
+    /// Where the IP packet ends, by its own account.
+    end: usize,
+    /// IPv4: flags and fragment offset.
+    fragment: u16,
+}
+
+/// What is under the IP headers, and where.
 struct Transport {
     protocol: u8,
     offset: usize,
@@ -67,9 +85,10 @@ impl Packet {
     }
 }
 
-/// Reads the headers; the error is the reason under which a packet without addresses is passed.
+/// Reads the headers up to the addresses and asks `find` about the destination; its answer comes back with the packet.
+/// The error is the reason under which a packet passes that is not for a served address.
 #[inline(always)]
-pub(crate) fn parse(packet: &Packet) -> Result<Flow, Reason> {
+pub(crate) fn arrive<T>(packet: &Packet, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
     let ethernet = packet.at::<EthHdr>(0).ok_or(Reason::Truncated)?;
     // SAFETY: `at` checked that the whole header is there; this holds for every read below.
     let mut ether_type = unsafe { (*ethernet).ether_type };
@@ -80,59 +99,86 @@ pub(crate) fn parse(packet: &Packet) -> Result<Flow, Reason> {
         ether_type = unsafe { (*tag).ether_type };
         offset += VlanHdr::LEN;
     }
+    // The question is asked in each branch: joined, the addresses of both families would be carried through all of it.
     match ether_type {
-        IPV4 => ipv4(packet, offset),
-        IPV6 => ipv6(packet, offset),
+        IPV4 => ipv4(packet, offset, find),
+        IPV6 => ipv6(packet, offset, find),
         _ => Err(Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn ipv4(packet: &Packet, offset: usize) -> Result<Flow, Reason> {
+fn ipv4<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
     let header = packet.at::<Ipv4Hdr>(offset).ok_or(Reason::Truncated)?;
     // SAFETY: checked by `at`.
-    let (vihl, protocol) = unsafe { ((*header).vihl, (*header).proto) };
-    // SAFETY: checked by `at`.
-    let (total, fragment) =
-        unsafe { (u16::from_be_bytes((*header).tot_len), u16::from_be_bytes((*header).frags)) };
-    let mut header_len = usize::from(vihl & 0x0f) * 4;
-    if vihl >> 4 != 4 || header_len < Ipv4Hdr::LEN {
+    let vihl = unsafe { (*header).vihl };
+    if vihl >> 4 != 4 || usize::from(vihl & 0x0f) * 4 < Ipv4Hdr::LEN {
         return Err(Reason::Truncated);
     }
-    // SAFETY: bounds the length by 60, which it is; the verifier forgets it across the branches.
-    unsafe { asm!("{0} &= 60", inout(reg) header_len, options(nomem, nostack, preserves_flags)) };
-    let source = mapped(word(header, offset_of!(Ipv4Hdr, src_addr)));
     let destination = mapped(word(header, offset_of!(Ipv4Hdr, dst_addr)));
-    let payload = if fragment & 0x1fff != 0 {
-        Payload::Fragment
-    } else {
-        transport(
-            packet,
-            &Transport {
-                protocol,
-                offset: offset + header_len,
-                is_first_fragment: fragment & 0x2000 != 0,
-                end: offset + usize::from(total),
-            },
-        )
+    let found = find(&destination).ok_or(Reason::Foreign)?;
+    // SAFETY: checked by `at`.
+    let (protocol, total, frags) = unsafe { ((*header).proto, (*header).tot_len, (*header).frags) };
+    let arrived = Arrived {
+        source: mapped(word(header, offset_of!(Ipv4Hdr, src_addr))),
+        destination,
+        is_ipv6: false,
+        protocol,
+        offset: offset + usize::from(vihl & 0x0f) * 4,
+        end: offset + usize::from(u16::from_be_bytes(total)),
+        fragment: u16::from_be_bytes(frags),
     };
-    Ok(Flow { source, destination, payload })
+    Ok((arrived, found))
 }
 
 #[inline(always)]
-fn ipv6(packet: &Packet, offset: usize) -> Result<Flow, Reason> {
+fn ipv6<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
     let header = packet.at::<Ipv6Hdr>(offset).ok_or(Reason::Truncated)?;
-    // SAFETY: checked by `at`.
-    let (next, len) = unsafe { ((*header).next_hdr, u16::from_be_bytes((*header).payload_len)) };
-    let source = address(header, offset_of!(Ipv6Hdr, src_addr));
     let destination = address(header, offset_of!(Ipv6Hdr, dst_addr));
-    if is_mapped(&source) || is_mapped(&destination) {
+    if is_mapped(&destination) {
         // Not valid on a wire, and it would be taken for an IPv4 address.
         return Err(Reason::Foreign);
     }
-    let payload = extensions(packet, next, offset + Ipv6Hdr::LEN, offset + Ipv6Hdr::LEN + usize::from(len));
-    let (source, destination) = (as_addr(source), as_addr(destination));
-    Ok(Flow { source, destination, payload })
+    let destination = as_addr(destination);
+    let found = find(&destination).ok_or(Reason::Foreign)?;
+    let source = address(header, offset_of!(Ipv6Hdr, src_addr));
+    if is_mapped(&source) {
+        return Err(Reason::Foreign);
+    }
+    // SAFETY: checked by `at`.
+    let (protocol, len) = unsafe { ((*header).next_hdr, (*header).payload_len) };
+    let arrived = Arrived {
+        source: as_addr(source),
+        destination,
+        is_ipv6: true,
+        protocol,
+        offset: offset + Ipv6Hdr::LEN,
+        end: offset + Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(len)),
+        fragment: 0,
+    };
+    Ok((arrived, found))
+}
+
+impl Arrived {
+    /// Reads on to the ports.
+    #[inline(always)]
+    pub(crate) fn payload(&self, packet: &Packet) -> Payload {
+        if self.is_ipv6 {
+            return extensions(packet, self.protocol, self.offset, self.end);
+        }
+        if self.fragment & 0x1fff != 0 {
+            return Payload::Fragment;
+        }
+        transport(
+            packet,
+            &Transport {
+                protocol: self.protocol,
+                offset: self.offset,
+                is_first_fragment: self.fragment & 0x2000 != 0,
+                end: self.end,
+            },
+        )
+    }
 }
 
 /// Follows the extension headers to the transport header (RFC 8200, section 4).

@@ -1,4 +1,4 @@
-//! One packet, read top to bottom: parse, look the destination up, look the source up, decide, count, act.
+//! One packet, read top to bottom: look the destination up, then the port, then the source; decide, count, act.
 //!
 //! Unknown traffic costs one lookup and passes untouched. No packet is ever changed.
 #![expect(unsafe_code, reason = "references into hash maps, and compare-and-swap on a bucket")]
@@ -19,14 +19,14 @@ use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS, SrcKey, li
 use ingress_common::verdict::{Action, Verdict};
 
 use crate::maps::{ACL4, ACL6, BUCKETS_MAP, LIMITS_MAP, VIPS_MAP};
-use crate::packet::{self, Packet};
+use crate::packet::{self, Arrived, Packet};
 use crate::report;
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
     let packet = Packet::of(ctx);
-    let verdict = match packet::parse(&packet) {
-        Ok(flow) => judge(&flow),
+    let verdict = match packet::arrive(&packet, address_entry) {
+        Ok((arrived, address)) => judge(&packet, &arrived, address),
         Err(reason) => Verdict { vip_id: 0, reason },
     };
     report::count(ctx, verdict, packet.len());
@@ -36,25 +36,29 @@ pub(crate) fn run(ctx: &XdpContext) -> u32 {
     }
 }
 
+/// Whether an address is served at all: for most packets of a node the only lookup.
 #[inline(always)]
-fn judge(flow: &Flow) -> Verdict {
-    let target = target(flow);
+fn address_entry(destination: &Addr) -> Option<&'static VipVal> {
+    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
+    unsafe { VIPS_MAP.get(VipKey::address(*destination)) }
+}
+
+#[inline(always)]
+fn judge(packet: &Packet, arrived: &Arrived, address: &'static VipVal) -> Verdict {
+    let payload = arrived.payload(packet);
+    let flow = Flow { source: arrived.source, destination: arrived.destination, payload };
+    let target = target(&flow, address);
     let listed = match target {
         Target::Foreign => Listed::default(),
         Target::Address(vip) | Target::Served(vip) => listed(&flow.source, vip),
     };
-    decide(flow, target, listed, |vip| charge(&flow.source, vip))
+    decide(&flow, target, listed, |vip| charge(&flow.source, vip))
 }
 
-/// The address first: what is not ours costs one lookup.
 #[inline(always)]
-fn target(flow: &Flow) -> Target<'static> {
-    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
-    let Some(address) = (unsafe { VIPS_MAP.get(VipKey::address(flow.destination)) }) else {
-        return Target::Foreign;
-    };
+fn target(flow: &Flow, address: &'static VipVal) -> Target<'static> {
     if let Some((port, proto)) = flow.payload.port() {
-        // SAFETY: as above.
+        // SAFETY: as in `address_entry`.
         if let Some(served) = unsafe { VIPS_MAP.get(VipKey::served(flow.destination, port, proto)) } {
             return Target::Served(served);
         }

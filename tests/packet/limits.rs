@@ -6,11 +6,9 @@ use ingress_common::flow::addr_of;
 use ingress_common::maps::{Limit, VipKey, VipVal};
 use ingress_common::source::{SrcKey, limited_source};
 use ingress_common::verdict::Reason;
+use ingress_tests::kernel::{Rig, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
 use ingress_userspace::model::edge::EdgeLimit;
-
-use crate::rig::Rig;
-use crate::xdp::{model, nets, policy, pool};
 
 const LIMITED: &str = "198.18.100.1";
 const LIMITED6: &str = "2001:db8:100::1";

@@ -6,6 +6,4 @@
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
-mod rig;
-#[cfg(test)]
 mod xdp;

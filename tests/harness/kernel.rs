@@ -1,4 +1,11 @@
-//! The loaded object, with maps filled from a model by the product's own compiler.
+//! The loaded object, with maps filled from a model by the product's own compiler, and single packets through it.
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a rig that cannot be set up fails its test at once, with the reason"
+)]
 
 use std::net::IpAddr;
 
@@ -13,31 +20,36 @@ use ingress_common::verdict::{REASONS, Reason};
 use ingress_userspace::bpf::object::OBJECT;
 use ingress_userspace::compile::maps::{MapContents, compile};
 use ingress_userspace::model::Model;
+use ingress_userspace::model::edge::{AddressRange, Edge, EdgePolicy, EdgeScope, Pool};
+use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
+
+/// The program under test.
+pub const PROGRAM: &str = "portcullis_xdp";
+/// The one that only passes packets.
+pub const EMPTY_PROGRAM: &str = "portcullis_null";
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
 
 /// The XDP program with its own maps: nothing is pinned or attached, and all goes when this is dropped.
-pub(crate) struct Rig {
+pub struct Rig {
     ebpf: Ebpf,
-    pub(crate) contents: MapContents,
+    /// What the maps hold.
+    pub contents: MapContents,
 }
 
 /// What became of a packet.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Whose counter went up; 0: no address's.
-    pub(crate) vip_id: u32,
-    pub(crate) reason: Reason,
+    pub vip_id: u32,
+    /// Which counter of it.
+    pub reason: Reason,
 }
 
 impl Rig {
     /// Loads the programs and fills the maps; `adapt` changes what the compiler made of the model.
-    pub(crate) fn new(
-        model: &Model,
-        node_addresses: &[IpAddr],
-        adapt: impl FnOnce(&mut MapContents),
-    ) -> Self {
+    pub fn new(model: &Model, node_addresses: &[IpAddr], adapt: impl FnOnce(&mut MapContents)) -> Self {
         let object =
             OBJECT.expect("the tests were built without the kernel half: run `cargo xtask build-ebpf`");
         let compiled = compile(model, node_addresses, &MapContents::default());
@@ -46,13 +58,15 @@ impl Rig {
         adapt(&mut contents);
         let mut ebpf = Ebpf::load(object).expect("the object loads; needs root");
         fill(&mut ebpf, &contents);
-        let program: &mut Xdp = ebpf.program_mut("portcullis_xdp").unwrap().try_into().unwrap();
-        program.load().unwrap_or_else(|error| panic!("the verifier accepts the program: {error:?}"));
+        for name in [PROGRAM, EMPTY_PROGRAM] {
+            let program: &mut Xdp = ebpf.program_mut(name).unwrap().try_into().unwrap();
+            program.load().unwrap_or_else(|error| panic!("the verifier accepts {name}: {error:?}"));
+        }
         Self { ebpf, contents }
     }
 
     /// The counters' block of an address; 0 for `None`.
-    pub(crate) fn vip_id(&self, address: Option<&str>) -> u32 {
+    pub fn vip_id(&self, address: Option<&str>) -> u32 {
         let Some(address) = address else { return 0 };
         let key = VipKey::address(addr_of(address.parse().unwrap()));
         self.contents.vips.get(&key).unwrap_or_else(|| panic!("{address} is not served")).vip_id
@@ -60,10 +74,10 @@ impl Rig {
 
     /// Sends one packet through the program. Checks what holds for every packet: exactly one counter goes up, by one
     /// packet and its length; the verdict is the reason's; the bytes are untouched.
-    pub(crate) fn run(&mut self, frame: &[u8]) -> Seen {
+    pub fn run(&mut self, frame: &[u8]) -> Seen {
         let before = self.counts();
         let mut output = vec![0; frame.len() + 64];
-        let program: &Xdp = self.ebpf.program("portcullis_xdp").unwrap().try_into().unwrap();
+        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut output);
@@ -86,20 +100,33 @@ impl Rig {
         Seen { vip_id, reason }
     }
 
-    /// The state of a source's bucket.
-    pub(crate) fn set_bucket(&mut self, key: SrcKey, tat: u64) {
+    /// The time of one of so many runs over the same packet, in ns. The kernel reports whole ones, rounded down; half of
+    /// one is added. (The time of the system call would not do: most of it goes into switching the dispatcher.)
+    pub fn time_ns(&self, program: &str, frame: &[u8], repeat: u32) -> f64 {
+        let program: &Xdp = self.ebpf.program(program).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        let result = program.test_run(options).expect("the program runs");
+        f64::from(u32::try_from(result.duration.as_nanos()).unwrap()) + 0.5
+    }
+
+    /// Sets the state of a source's bucket.
+    pub fn set_bucket(&mut self, key: SrcKey, tat: u64) {
         let mut buckets: HashMap<_, SrcKey, Bucket> =
             HashMap::try_from(self.ebpf.map_mut("buckets").unwrap()).unwrap();
         buckets.insert(key, Bucket { tat }, 0).unwrap();
     }
 
-    pub(crate) fn bucket(&self, key: SrcKey) -> Option<u64> {
+    /// The state of a source's bucket, `None` for a source that was not seen.
+    pub fn bucket(&self, key: SrcKey) -> Option<u64> {
         let buckets: HashMap<_, SrcKey, Bucket> =
             HashMap::try_from(self.ebpf.map("buckets").unwrap()).unwrap();
         buckets.get(&key, 0).ok().map(|bucket| bucket.tat)
     }
 
-    pub(crate) fn set_vip(&mut self, key: VipKey, value: VipVal) {
+    /// Replaces an entry of `vips`.
+    pub fn set_vip(&mut self, key: VipKey, value: VipVal) {
         let mut vips: HashMap<_, VipKey, VipVal> =
             HashMap::try_from(self.ebpf.map_mut("vips").unwrap()).unwrap();
         vips.insert(key, value, 0).unwrap();
@@ -138,5 +165,39 @@ fn fill(ebpf: &mut Ebpf, contents: &MapContents) {
     let mut vips: HashMap<_, VipKey, VipVal> = HashMap::try_from(ebpf.map_mut("vips").unwrap()).unwrap();
     for (key, value) in &contents.vips {
         vips.insert(key, value, 0).unwrap();
+    }
+}
+
+/// A pool of single addresses.
+pub fn pool(name: &str, addresses: &[&str]) -> Pool {
+    let block = |text: &&str| -> AddressRange {
+        let ip: IpAddr = text.parse().unwrap();
+        AddressRange { first: ip, last: ip }
+    };
+    Pool { name: name.to_owned(), blocks: addresses.iter().map(block).collect() }
+}
+
+/// A policy without content, for a pool or for every address.
+pub fn policy(name: &str, pool: Option<&str>) -> EdgePolicy {
+    let scope = pool.map_or(EdgeScope::Cluster, |pool| EdgeScope::Pools(vec![pool.to_owned()]));
+    EdgePolicy { name: name.to_owned(), scope, allow: vec![], deny: vec![], exempt: vec![], limits: vec![] }
+}
+
+/// Prefixes.
+pub fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A model that serves ports 80 and 443.
+pub fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
+    let listener = |name: &str, port| Listener {
+        name: ListenerName(name.to_owned()),
+        port,
+        protocol: ListenerProtocol::Http,
+    };
+    Model {
+        listeners: vec![listener("http", 80), listener("https", 443)],
+        edge: Edge { pools, policies },
+        ..Model::default()
     }
 }
