@@ -31,10 +31,14 @@ const IPV6: u16 = EtherType::Ipv6 as u16;
 /// The upper half of an IPv4-mapped address, as a word in network byte order.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
+/// An address as a map key needs it: bytes as on the wire, in words. Keys are hashed by words, and words that were stored
+/// byte by byte are not yet readable as words (a stall of several nanoseconds each).
+pub(crate) type Words = [u32; 4];
+
 /// A packet for a served address, as far as its IP header says.
 pub(crate) struct Arrived {
-    pub(crate) source: Addr,
-    pub(crate) destination: Addr,
+    pub(crate) source: Words,
+    pub(crate) destination: Words,
     is_ipv6: bool,
     /// Of what follows the IP header.
     protocol: u8,
@@ -88,7 +92,7 @@ impl Packet {
 /// Reads the headers up to the addresses and asks `find` about the destination; its answer comes back with the packet.
 /// The error is the reason under which a packet passes that is not for a served address.
 #[inline(always)]
-pub(crate) fn arrive<T>(packet: &Packet, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
+pub(crate) fn arrive<T>(packet: &Packet, find: impl Fn(&Words) -> Option<T>) -> Result<(Arrived, T), Reason> {
     let ethernet = packet.at::<EthHdr>(0).ok_or(Reason::Truncated)?;
     // SAFETY: `at` checked that the whole header is there; this holds for every read below.
     let mut ether_type = unsafe { (*ethernet).ether_type };
@@ -108,7 +112,11 @@ pub(crate) fn arrive<T>(packet: &Packet, find: impl Fn(&Addr) -> Option<T>) -> R
 }
 
 #[inline(always)]
-fn ipv4<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
+fn ipv4<T>(
+    packet: &Packet,
+    offset: usize,
+    find: impl Fn(&Words) -> Option<T>,
+) -> Result<(Arrived, T), Reason> {
     let header = packet.at::<Ipv4Hdr>(offset).ok_or(Reason::Truncated)?;
     // SAFETY: checked by `at`.
     let vihl = unsafe { (*header).vihl };
@@ -132,14 +140,17 @@ fn ipv4<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) ->
 }
 
 #[inline(always)]
-fn ipv6<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) -> Result<(Arrived, T), Reason> {
+fn ipv6<T>(
+    packet: &Packet,
+    offset: usize,
+    find: impl Fn(&Words) -> Option<T>,
+) -> Result<(Arrived, T), Reason> {
     let header = packet.at::<Ipv6Hdr>(offset).ok_or(Reason::Truncated)?;
     let destination = address(header, offset_of!(Ipv6Hdr, dst_addr));
     if is_mapped(&destination) {
         // Not valid on a wire, and it would be taken for an IPv4 address.
         return Err(Reason::Foreign);
     }
-    let destination = as_addr(destination);
     let found = find(&destination).ok_or(Reason::Foreign)?;
     let source = address(header, offset_of!(Ipv6Hdr, src_addr));
     if is_mapped(&source) {
@@ -148,7 +159,7 @@ fn ipv6<T>(packet: &Packet, offset: usize, find: impl Fn(&Addr) -> Option<T>) ->
     // SAFETY: checked by `at`.
     let (protocol, len) = unsafe { ((*header).next_hdr, (*header).payload_len) };
     let arrived = Arrived {
-        source: as_addr(source),
+        source,
         destination,
         is_ipv6: true,
         protocol,
@@ -273,22 +284,24 @@ fn word<T>(header: *const T, offset: usize) -> u32 {
 }
 
 #[inline(always)]
-fn mapped(v4: u32) -> Addr {
-    as_addr([0, 0, MAPPED, v4])
+fn mapped(v4: u32) -> Words {
+    [0, 0, MAPPED, v4]
 }
 
 #[inline(always)]
-fn address(header: *const Ipv6Hdr, offset: usize) -> [u32; 4] {
+fn address(header: *const Ipv6Hdr, offset: usize) -> Words {
     [word(header, offset), word(header, offset + 4), word(header, offset + 8), word(header, offset + 12)]
 }
 
+/// Whether the words are those of an IPv4 address.
 #[inline(always)]
-fn is_mapped(words: &[u32; 4]) -> bool {
+pub(crate) fn is_mapped(words: &Words) -> bool {
     words[0] | words[1] == 0 && words[2] == MAPPED
 }
 
+/// The same 16 bytes, as the shared types have them.
 #[inline(always)]
-fn as_addr(words: [u32; 4]) -> Addr {
-    // SAFETY: 16 bytes without padding on both sides; byte by byte it would spill out of the registers.
-    unsafe { transmute::<[u32; 4], Addr>(words) }
+pub(crate) fn addr(words: Words) -> Addr {
+    // SAFETY: 16 bytes without padding on both sides.
+    unsafe { transmute::<Words, Addr>(words) }
 }

@@ -13,13 +13,13 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use aya_ebpf::programs::XdpContext;
 use ingress_common::bucket;
 use ingress_common::decide::{Listed, Target, decide};
-use ingress_common::flow::{Addr, Flow, v4_of};
+use ingress_common::flow::{Flow, Payload};
 use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS, SrcKey, limited_source};
 use ingress_common::verdict::{Action, Verdict};
 
 use crate::maps::{ACL4, ACL6, BUCKETS_MAP, LIMITS_MAP, VIPS_MAP};
-use crate::packet::{self, Arrived, Packet};
+use crate::packet::{self, Arrived, Packet, Words, addr, is_mapped};
 use crate::report;
 
 #[inline(always)]
@@ -38,65 +38,86 @@ pub(crate) fn run(ctx: &XdpContext) -> u32 {
 
 /// Whether an address is served at all: for most packets of a node the only lookup.
 #[inline(always)]
-fn address_entry(destination: &Addr) -> Option<&'static VipVal> {
-    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
-    unsafe { VIPS_MAP.get(VipKey::address(*destination)) }
+fn address_entry(destination: &Words) -> Option<&'static VipVal> {
+    entry(destination, 0, 0)
 }
 
 #[inline(always)]
 fn judge(packet: &Packet, arrived: &Arrived, address: &'static VipVal) -> Verdict {
     let payload = arrived.payload(packet);
-    let flow = Flow { source: arrived.source, destination: arrived.destination, payload };
-    let target = target(&flow, address);
+    let target = target(&arrived.destination, payload, address);
     let listed = match target {
         Target::Foreign => Listed::default(),
-        Target::Address(vip) | Target::Served(vip) => listed(&flow.source, vip),
+        Target::Address(vip) | Target::Served(vip) => listed(&arrived.source, vip),
     };
-    decide(&flow, target, listed, |vip| charge(&flow.source, vip))
+    let flow = Flow { source: addr(arrived.source), destination: addr(arrived.destination), payload };
+    decide(&flow, target, listed, |vip| charge(&arrived.source, vip))
 }
 
 #[inline(always)]
-fn target(flow: &Flow, address: &'static VipVal) -> Target<'static> {
-    if let Some((port, proto)) = flow.payload.port() {
-        // SAFETY: as in `address_entry`.
-        if let Some(served) = unsafe { VIPS_MAP.get(VipKey::served(flow.destination, port, proto)) } {
-            return Target::Served(served);
-        }
+fn target(destination: &Words, payload: Payload, address: &'static VipVal) -> Target<'static> {
+    if let Some((port, proto)) = payload.port()
+        && let Some(served) = entry(destination, port, proto)
+    {
+        return Target::Served(served);
     }
     if address.flags & VipVal::PORTS_ONLY != 0 { Target::Foreign } else { Target::Address(address) }
 }
 
 #[inline(always)]
-fn listed(source: &Addr, vip: &VipVal) -> Listed {
+fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
+    let [a, b, c, d] = *addr;
+    let words = [a, b, c, d, u32::from(port) | u32::from(proto) << 16];
+    // SAFETY: the bytes of a `VipKey`, see the assertions below; the alignment is higher than needed.
+    let key = unsafe { &*(&raw const words).cast::<VipKey>() };
+    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
+    unsafe { VIPS_MAP.get(key) }
+}
+
+#[inline(always)]
+fn listed(source: &Words, vip: &VipVal) -> Listed {
     let all = if vip.flags & VipVal::LISTS_ALL != 0 { flags_of(source, SCOPE_ALL) } else { 0 };
     let scope = if vip.flags & VipVal::LISTS_SCOPE != 0 { flags_of(source, vip.scope) } else { 0 };
     Listed { all, scope }
 }
 
 #[inline(always)]
-fn flags_of(source: &Addr, scope: u32) -> u32 {
-    let scope = scope.to_be_bytes();
-    let found = match v4_of(source) {
-        Some(addr) => ACL4.get(&Key::new(SCOPE_BITS + 32, Acl4Key { scope, addr })),
-        None => ACL6.get(&Key::new(SCOPE_BITS + 128, Acl6Key { scope, addr: *source })),
+fn flags_of(source: &Words, scope: u32) -> u32 {
+    let [a, b, c, d] = *source;
+    let found = if is_mapped(source) {
+        let words = [SCOPE_BITS + 32, scope.to_be(), d];
+        // SAFETY: the bytes of a key, see the assertions below.
+        ACL4.get(unsafe { &*(&raw const words).cast::<Key<Acl4Key>>() })
+    } else {
+        let words = [SCOPE_BITS + 128, scope.to_be(), a, b, c, d];
+        // SAFETY: the bytes of a key, see the assertions below.
+        ACL6.get(unsafe { &*(&raw const words).cast::<Key<Acl6Key>>() })
     };
     found.map_or(0, |value| value.flags)
 }
 
+/// Map keys are put together from words, not from fields; this is what that relies on.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<VipKey>() == 20 && offset_of!(VipKey, port) == 16 && offset_of!(VipKey, proto) == 18);
+    assert!(size_of::<Key<Acl4Key>>() == 12 && offset_of!(Acl4Key, addr) == 4);
+    assert!(size_of::<Key<Acl6Key>>() == 24 && offset_of!(Acl6Key, addr) == 4);
+    assert!(cfg!(target_endian = "little"));
+};
+
 /// Charges every limit of the address; the first without room refuses.
 #[inline(always)]
-fn charge(source: &Addr, vip: &VipVal) -> bool {
-    let addr = limited_source(source);
+fn charge(source: &Words, vip: &VipVal) -> bool {
+    let addr = limited_source(&addr(*source));
     // SAFETY: a helper without arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let mut nth = 0;
     while nth < LIMITS_PER_VIP && nth < vip.limits {
-        if let Some(limit) = LIMITS_MAP.get(u32::from(vip.first_limit) + u32::from(nth)) {
-            if limit.kind == Limit::CONNECTIONS
-                && !charge_one(&SrcKey { addr, bucket: limit.bucket }, limit, now)
-            {
-                return false;
-            }
+        if let Some(limit) = LIMITS_MAP.get(u32::from(vip.first_limit) + u32::from(nth))
+            && limit.kind == Limit::CONNECTIONS
+            && !charge_one(&SrcKey { addr, bucket: limit.bucket }, limit, now)
+        {
+            return false;
         }
         nth += 1;
     }

@@ -100,7 +100,12 @@ fn rows() -> Vec<Row> {
             Reason::Foreign,
             true,
         ),
-        row("foreign: another port of the node", Packet::tcp(client, NODE, 22, ACK), Reason::Foreign, false),
+        row(
+            "own address: a port that is not served",
+            Packet::tcp(client, NODE, 22, ACK),
+            Reason::Foreign,
+            false,
+        ),
         row(
             "served: segment, no lists",
             Packet::tcp(client, PLAIN, 80, ACK).data(500),

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
 
+mod bench;
 mod build_ebpf;
 mod demo;
 mod generate;
@@ -27,6 +28,9 @@ enum Task {
     Setup,
     /// Builds the kernel half; says with which toolchain, prints the object's path and size.
     BuildEbpf,
+    /// Measures.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Shows both halves at work: namespaces, kernel programs, a manifest folder, requests. Does its own set-up.
     Demo(demo::DemoArgs),
     /// Runs the test tiers (default: all), least powerful first. Does its own set-up.
@@ -47,6 +51,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Setup => setup::run(),
         Task::BuildEbpf => build_ebpf::run(),
+        Task::Bench(what) => bench::run(&what),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Lint => lint::run(),
