@@ -1,7 +1,7 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
-//! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model` and `/version`, which only
-//! those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/listeners` and
+//! `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 use std::collections::BTreeMap;
@@ -77,6 +77,30 @@ pub struct State {
     pub readiness: Arc<Readiness>,
     /// The model that is served, for the dump.
     pub model: Shown,
+    /// Where the proxy listens, by listener name.
+    pub listening: Listening,
+}
+
+/// The addresses on which the proxy of this process listens; ports that were 0 are resolved.
+#[derive(Clone, Debug)]
+pub struct Listening(Arc<watch::Sender<Vec<(String, SocketAddr)>>>);
+
+impl Default for Listening {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(Vec::new())))
+    }
+}
+
+impl Listening {
+    /// From now on these.
+    pub fn set(&self, addresses: Vec<(String, SocketAddr)>) {
+        self.0.send_replace(addresses);
+    }
+
+    /// For those who wait for the sockets.
+    pub fn subscribe(&self) -> watch::Receiver<Vec<(String, SocketAddr)>> {
+        self.0.subscribe()
+    }
 }
 
 /// The model that a role serves now.
@@ -299,6 +323,14 @@ async fn page(state: &State, access: Access, path: &str) -> (StatusCode, String)
                 }
                 None => (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned()),
             }
+        }
+        ("/listeners", Access::Socket) => {
+            let mut text = String::new();
+            for (listener, address) in state.listening.0.borrow().iter() {
+                // Writing into a String cannot fail.
+                let _ = writeln!(text, "{listener} {address}");
+            }
+            (StatusCode::OK, text)
         }
         ("/version", Access::Socket) => (StatusCode::OK, format!("{}\n", env!("CARGO_PKG_VERSION"))),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),

@@ -112,6 +112,7 @@ pub async fn run(
             link.send(ToAgent::Sockets(sockets)).await;
         }
         if listeners.is_bound() {
+            state.listening.set(listeners.addresses());
             state.readiness.holds("proxy");
         }
     }

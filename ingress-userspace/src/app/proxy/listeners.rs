@@ -1,6 +1,7 @@
 //! Which sockets are open: what the agent's plan and the model's listeners ask for, and no more.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub(super) struct Listeners {
 struct Open {
     listener: Listener,
     plan: ListenPlan,
+    addresses: Vec<SocketAddr>,
     /// Duplicates, to be handed over again when the agent comes back.
     sockets: Vec<BoundSocket>,
 }
@@ -57,6 +59,12 @@ impl Listeners {
     /// Whether everything that is asked for is open.
     pub(super) fn is_bound(&self) -> bool {
         self.plan.is_some() && self.wanted.is_some()
+    }
+
+    /// Where each listener listens.
+    pub(super) fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let all = self.open.iter();
+        all.flat_map(|(name, open)| open.addresses.iter().map(|address| (name.clone(), *address))).collect()
     }
 
     /// Opens and closes sockets until they are as asked for; returns those to be handed over.
@@ -103,6 +111,7 @@ impl Listeners {
         for bound in sockets.iter().filter(|bound| bound.worker == 0) {
             info!(listener = listener.name.0, address = %bound.address, port = listener.port, "listening");
         }
+        let addresses = sockets.iter().filter(|bound| bound.worker == 0).map(|bound| bound.address).collect();
         let enforce = match plan {
             ListenPlan::Ports { .. } => Enforce::ListsAndLimits,
             ListenPlan::Handover { .. } => Enforce::Lists,
@@ -118,7 +127,7 @@ impl Listeners {
         }
         // In userspace mode nobody asks for the sockets again.
         let sockets = if matches!(plan, ListenPlan::Handover { .. }) { sockets } else { Vec::new() };
-        Ok(Open { listener: listener.clone(), plan: plan.clone(), sockets })
+        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets })
     }
 
     fn handed(&self) -> anyhow::Result<Vec<HandedSocket>> {

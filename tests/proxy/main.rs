@@ -1,0 +1,3 @@
+//! Tier `proxy`: a proxy in this process, scripted backends, real sockets on loopback. No root.
+
+mod routing;
