@@ -186,7 +186,13 @@ pub fn read(
     for finding in &mut findings {
         let is_ignored = finding.kind == FindingKind::Unsupported && defaults.is_refused_ignored;
         match finding.effect {
-            Effect::Deny if is_ignored => finding.effect = Effect::Warn,
+            Effect::Deny if is_ignored => {
+                finding.effect = Effect::Warn;
+                finding.message =
+                    "not supported by this version; the paths of this Ingress are served without it, since \
+                                   refused-annotations is Ignore"
+                        .to_owned();
+            }
             Effect::Deny => {
                 settings.deny.get_or_insert_with(|| finding.key.clone());
             }

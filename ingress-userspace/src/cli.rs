@@ -1,6 +1,7 @@
 //! Commands that are not roles, one file each.
 
 pub mod cleanup;
+pub mod lint;
 pub mod maps;
 pub mod reference;
 pub mod status;

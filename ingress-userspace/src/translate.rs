@@ -44,6 +44,8 @@ pub struct Settings {
     pub default_backend: Option<ObjectKey>,
     /// Secret with the certificate for names that no other covers.
     pub default_certificate: Option<ObjectKey>,
+    /// A Service with a selector and without EndpointSlice is a Problem. Not for `lint`: a cluster will fill it in.
+    pub is_serving: bool,
     /// Port of the implicit listener `http`.
     pub http_port: u16,
     /// Port of the implicit listener `https`.
@@ -60,6 +62,7 @@ impl Default for Settings {
             config_map: None,
             default_backend: None,
             default_certificate: None,
+            is_serving: true,
             http_port: 80,
             https_port: 443,
         }
@@ -144,6 +147,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     };
     let ours = ours(&mut build);
     let hosts = ingress::hosts(&mut build, &ours);
+    unsupported_elsewhere(&mut build);
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
@@ -183,6 +187,31 @@ fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
         None => (1, 0, None, Some(*key)),
     });
     ours.into_iter().map(|(_, ingress)| ingress).collect()
+}
+
+/// Fields of classes and Services that ask us for something which this version does not do.
+fn unsupported_elsewhere(build: &mut Build<'_>) {
+    let cluster = build.cluster;
+    for class in cluster.ingress_classes.values() {
+        let spec = class.spec.as_ref();
+        let controller = spec.and_then(|spec| spec.controller.as_ref());
+        let is_ours =
+            controller.is_some_and(|controller| build.settings.classes.controllers.contains(controller));
+        if let (true, Some(parameters)) = (is_ours, spec.and_then(|spec| spec.parameters.as_ref())) {
+            let shown = format!("{} {}", parameters.kind, parameters.name);
+            let message = "parameters are not supported by this version; they are ignored; remove them";
+            let at = ("spec.parameters", shown.as_str());
+            build.problem(&reference(&**class), (Code::FieldUnsupported, Severity::Warning), at, message);
+        }
+    }
+    for service in cluster.services.values() {
+        let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
+        if let Some(class @ "portcullis.dev/l4") = class {
+            let message = "this version assigns no addresses to Services; name the addresses of an AddressPool in Ingresses' DNS";
+            let at = ("spec.loadBalancerClass", class);
+            build.problem(&reference(&**service), (Code::FieldUnsupported, Severity::Warning), at, message);
+        }
+    }
 }
 
 fn our_ingress(ingress: &Ingress) -> OurIngress {

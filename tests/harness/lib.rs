@@ -3,6 +3,7 @@
 pub mod client;
 pub mod cluster;
 pub mod kernel;
+pub mod golden;
 pub mod netns;
 pub mod origin;
 pub mod packet;

@@ -76,6 +76,7 @@ pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, Setti
         config_map: object("configmap", &source.configmap)?,
         default_backend: object("default-backend-service", &source.default_backend_service)?,
         default_certificate: object("default-ssl-certificate", &source.default_ssl_certificate)?,
+        is_serving: true,
         http_port: ports.http_port,
         https_port: ports.https_port,
     })

@@ -1,8 +1,204 @@
 //! A stable text form of the model, secrets redacted: golden files and the admin dump both use it.
+//!
+//! One line per thing, indented by what it belongs to, in the model's own order; what is absent is not printed. Private keys
+//! and chains never are: a certificate shows as its fingerprint.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
 
 use super::Model;
+use super::backend::{Backend, BackendId, BackendState, EndpointCondition};
+use super::certificate::{Certificate, CertificateId};
+use super::edge::{Edge, EdgePolicy, EdgeScope};
+use super::host::{Host, HostPattern};
+use super::listener::ListenerProtocol;
+use super::policy::Policies;
+use super::route::{PathMatch, Route, RouteAction};
 
-/// The model as indented JSON with keys in order; private keys print as `[redacted]`, chains as their fingerprint.
+/// The model as text.
 pub fn render(model: &Model) -> String {
-    format!("{model:#?}\n")
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = write_model(&mut text, model);
+    text
+}
+
+fn write_model(out: &mut String, model: &Model) -> fmt::Result {
+    for listener in &model.listeners {
+        let protocol = match &listener.protocol {
+            ListenerProtocol::Http => "http".to_owned(),
+            ListenerProtocol::Https { default_certificate } => {
+                format!("https, default certificate {}", show_certificate(default_certificate.as_ref()))
+            }
+        };
+        writeln!(out, "listener {}: port {}, {protocol}", listener.name.0, listener.port)?;
+    }
+    for host in &model.hosts {
+        write_host(out, host)?;
+    }
+    for (id, backend) in &model.backends {
+        write_backend(out, id, backend)?;
+    }
+    for (id, certificate) in &model.certificates {
+        write_certificate(out, id, certificate)?;
+    }
+    write_edge(out, &model.edge)
+}
+
+fn show_certificate(id: Option<&CertificateId>) -> String {
+    id.map_or_else(|| "self-signed".to_owned(), |id| format!("{}/{}", id.namespace, id.name))
+}
+
+fn write_host(out: &mut String, host: &Host) -> fmt::Result {
+    let pattern = match &host.pattern {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(suffix) => format!("*.{suffix}"),
+        HostPattern::Any => "(any)".to_owned(),
+    };
+    let listeners: Vec<&str> = host.listeners.iter().map(|name| name.0.as_str()).collect();
+    write!(out, "host {pattern}: {}", listeners.join(", "))?;
+    if let Some(id) = &host.certificate {
+        write!(out, ", certificate {}", show_certificate(Some(id)))?;
+    }
+    out.push('\n');
+    host.routes.iter().try_for_each(|route| write_route(out, route))
+}
+
+fn write_route(out: &mut String, route: &Route) -> fmt::Result {
+    let path = match &route.matches.path {
+        PathMatch::Exact(path) => format!("exact {path}"),
+        PathMatch::Prefix(path) if path.is_empty() => "prefix /".to_owned(),
+        PathMatch::Prefix(path) => format!("prefix {path}"),
+        PathMatch::StartsWith(path) => format!("starts with {path}"),
+        PathMatch::Regex(path) => format!("regex {path}"),
+    };
+    let action = match &route.action {
+        RouteAction::Forward { backends, fallback } => {
+            let one = backends.len() == 1;
+            let shares: Vec<String> = backends
+                .iter()
+                .map(|share| {
+                    if one {
+                        share.backend.to_string()
+                    } else {
+                        format!("{} x{}", share.backend, share.weight)
+                    }
+                })
+                .collect();
+            let fallback = fallback.as_ref().map_or_else(String::new, |id| format!(", else {id}"));
+            format!("-> {}{fallback}", shares.join(", "))
+        }
+        RouteAction::Redirect { status, path } => format!("redirect {status} to {path}"),
+        RouteAction::Respond { status } => format!("respond {status}"),
+    };
+    let source = match (route.source.namespace.as_str(), route.source.name.as_str()) {
+        ("", "") => "the controller".to_owned(),
+        (namespace, name) => format!("{namespace}/{name} {}", route.source.path),
+    };
+    writeln!(out, "  {path} {action}  ({source})")?;
+    write_policies(out, &route.policies)
+}
+
+fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
+    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts } = policies;
+    if let Some(deny) = deny {
+        writeln!(out, "    deny: {}", deny.reason)?;
+    }
+    if let Some(redirect) = https_redirect {
+        writeln!(out, "    https redirect: {}, except {}", redirect.status, redirect.except.join(", "))?;
+    }
+    if let Some(list) = allow_list {
+        writeln!(out, "    allow: {}", join(&list.sources))?;
+    }
+    if let Some(limit) = rate_limit {
+        let (rate, burst, status) = (limit.requests_per_second, limit.burst, limit.status);
+        writeln!(out, "    rate: {rate}/s, burst {burst}, else {status}, bucket {}", limit.bucket)?;
+    }
+    if let Some(rewrite) = rewrite {
+        writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;
+    }
+    let body = body_limit.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
+    let seconds = |time: Duration| time.as_secs();
+    let (connect, send, read) = (seconds(timeouts.connect), seconds(timeouts.send), seconds(timeouts.read));
+    writeln!(out, "    body {body}, connect {connect} s, send {send} s, read {read} s")
+}
+
+fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Result {
+    let state = match backend.state {
+        BackendState::Resolved => "",
+        BackendState::Missing => " missing",
+    };
+    writeln!(out, "backend {id}:{state}")?;
+    for endpoint in &backend.endpoints {
+        let condition = match endpoint.condition {
+            EndpointCondition::Ready => "",
+            EndpointCondition::Terminating => " terminating",
+        };
+        writeln!(out, "  {}{condition}", endpoint.address)?;
+    }
+    Ok(())
+}
+
+fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certificate) -> fmt::Result {
+    let Certificate { chain, key: _, names, not_after, fingerprint } = certificate;
+    writeln!(
+        out,
+        "certificate {}/{}: {}, chain of {}, expires {not_after}, sha256 {fingerprint}, key [redacted]",
+        id.namespace,
+        id.name,
+        names.join(", "),
+        chain.len()
+    )
+}
+
+fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
+    for pool in &edge.pools {
+        let blocks: Vec<String> =
+            pool.blocks.iter().map(|block| format!("{}-{}", block.first, block.last)).collect();
+        writeln!(out, "pool {}: {}", pool.name, blocks.join(", "))?;
+    }
+    for EdgePolicy { name, scope, allow, deny, exempt, limits } in &edge.policies {
+        let scope = match scope {
+            EdgeScope::Cluster => "every served address".to_owned(),
+            EdgeScope::Pools(names) => format!("pools {}", names.join(", ")),
+        };
+        writeln!(out, "edge policy {name}: {scope}")?;
+        for (list, networks) in [("allow", allow), ("deny", deny), ("exempt", exempt)] {
+            if !networks.is_empty() {
+                writeln!(out, "  {list}: {}", join(networks))?;
+            }
+        }
+        for limit in limits {
+            writeln!(out, "  limit: {} connections/s, burst {}", limit.connections_per_second, limit.burst)?;
+        }
+    }
+    Ok(())
+}
+
+fn join(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::certificate::KeyDer;
+
+    #[test]
+    fn keys_and_chains_are_not_shown() {
+        let certificate = Certificate {
+            chain: vec![b"chain-bytes".to_vec()],
+            key: KeyDer(b"key-bytes".to_vec()),
+            names: vec!["a.example.com".into()],
+            not_after: 4_000_000_000,
+            fingerprint: "ab".into(),
+        };
+        let id = CertificateId { namespace: "n".into(), name: "s".into() };
+        let model = Model { certificates: [(id, certificate)].into(), ..Model::default() };
+        let text = render(&model);
+        assert_eq!(
+            text,
+            "certificate n/s: a.example.com, chain of 1, expires 4000000000, sha256 ab, key [redacted]\n"
+        );
+    }
 }

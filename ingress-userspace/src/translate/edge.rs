@@ -319,7 +319,14 @@ fn limits(build: &mut Build<'_>, owner: &ObjectRef, limits: &[crd::Limit]) -> Ve
                 build.problem(owner, (Code::FieldUnsupported, Severity::Warning), (at.0, &at.1), message);
             }
         }
-        let Some(rate) = limit.connections_per_second else { continue };
+        let Some(rate) = limit.connections_per_second else {
+            if limit.packets_per_second.is_none() && limit.bytes_per_second.is_none() {
+                let message = "names no rate, so it limits nothing; give connectionsPerSecond";
+                let field = field("connectionsPerSecond");
+                build.problem(owner, (Code::FieldInvalid, Severity::Error), (field, ""), message);
+            }
+            continue;
+        };
         let in_range =
             |value: i64| u32::try_from(value).ok().filter(|value| (1..=1_000_000_000).contains(value));
         let burst = limit.burst.unwrap_or(rate);

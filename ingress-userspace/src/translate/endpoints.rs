@@ -132,8 +132,8 @@ fn endpoints(
         build.problem(
             &object,
             (Code::FieldUnsupported, Severity::Error),
-            ("spec.type", name),
-            "ExternalName is not supported by this version; requests get 503; use a Service with EndpointSlices",
+            ("spec.type", "ExternalName"),
+            format!("not supported by this version (it names {name}); requests get 503; use a Service with EndpointSlices"),
         );
         return Vec::new();
     }
@@ -159,6 +159,11 @@ fn endpoints(
                     .or_insert(condition);
             }
         }
+    }
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let is_filled_later = !build.settings.is_serving && selector.is_some_and(|selector| !selector.is_empty());
+    if slices.is_empty() && is_filled_later {
+        return Vec::new();
     }
     if !has_port && (is_folder || !slices.is_empty()) {
         let message = match (slices.is_empty(), wanted) {

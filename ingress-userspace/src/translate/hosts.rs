@@ -171,8 +171,9 @@ fn regex_route(
     }
     let target = owner.settings.rewrite_target.as_ref().filter(|target| *target != text);
     if let Some(missing) = target.and_then(|target| highest_group(target)).filter(|group| *group > groups) {
-        let message =
-            format!("the rewrite target uses ${missing}, but this path has {groups} groups; it stays empty");
+        let message = format!(
+            "the rewrite target uses ${missing}, but the groups of this path end at {groups}; it stays empty"
+        );
         build.problem(
             &owner.object,
             (Code::FieldInvalid, Severity::Warning),

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule};
+use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec};
 
 use super::endpoints::{PortRef, backend};
 use super::hosts::{Draft, DraftPath, Shared, finish};
@@ -65,7 +65,8 @@ fn read_ingress(
     owner: &Owner<'_>,
     controller_default: Option<&RouteAction>,
 ) {
-    let Some(spec) = &owner.ingress.spec else { return };
+    let none = IngressSpec::default();
+    let spec = owner.ingress.spec.as_ref().unwrap_or(&none);
     let default = spec.default_backend.as_ref();
     let default =
         default.and_then(|default| action(build, owner, default, "spec.defaultBackend", controller_default));
@@ -107,12 +108,18 @@ fn read_ingress(
                 continue;
             }
         };
+        if written.contains(|c: char| c.is_ascii_uppercase()) {
+            let message = "holds capital letters; read in lower case; write it so";
+            let at = (format!("{field}.host"), written);
+            build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), at, message);
+        }
         let certificate = tls.certificate(build, &pattern);
         let draft = drafts
             .entry(pattern)
             .or_insert_with(|| Draft { written: written.to_owned(), ..Draft::default() });
         draft.tls = draft.tls.take().or(certificate);
-        read_rule(build, draft, owners, index, rule, &field, controller_default);
+        let default_action = default.as_ref().or(controller_default);
+        read_rule(build, draft, owners, index, rule, &field, default_action);
         if let (Some(default), None) = (&default, &draft.default) {
             draft.default = Some((index, default.clone()));
         }
@@ -130,8 +137,9 @@ fn set_default(
     match (&draft.default, owners.get(index)) {
         (Some((first, _)), Some(loser)) => {
             let winner = owners.get(*first).map(|owner| owner.object.to_string()).unwrap_or_default();
-            let message =
-                format!("{winner} is older and serves everything that no rule takes; remove one of them");
+            let message = format!(
+                "{winner} comes first (older, or by name) and serves everything that no rule takes; remove one of them"
+            );
             build.problem(&loser.object, (Code::Conflict, Severity::Error), (field, ""), message);
         }
         _ => draft.default = Some((index, default)),
@@ -163,7 +171,7 @@ fn read_rule(
                 )
             } else {
                 format!(
-                    "{} is older and has this path of {host}; it keeps it; remove one of them",
+                    "{} comes first (older, or by name) and keeps this path of {host}; remove one of them",
                     winner.object
                 )
             };

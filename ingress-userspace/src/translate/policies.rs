@@ -8,9 +8,10 @@ use k8s_openapi::api::networking::v1::Ingress;
 use super::Build;
 use super::endpoints::{PortRef, backend};
 use crate::annotation::config_map::{self, Defaults};
+use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
-use crate::k8s::cluster::reference;
+use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::{Deny, HttpsRedirect, Policies, RateLimit};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
@@ -70,16 +71,20 @@ pub(super) fn owner<'a>(
         return None;
     }
     let fallback = settings.fallback.as_ref().and_then(|service| {
-        let key = crate::k8s::cluster::ObjectKey::new(object.namespace.clone(), service.clone());
+        let prefixes = [OWN_PREFIX, &build.settings.annotations_prefix];
+        let written = prefixes.map(|prefix| format!("{prefix}/{}", DEFAULT_BACKEND.row.key));
+        let [own, configured] = &written;
+        let field =
+            format!("metadata.annotations[{}]", if annotations.contains_key(own) { own } else { configured });
+        let key = ObjectKey::new(object.namespace.clone(), service.clone());
         if !build.cluster.services.contains_key(&key) {
             let message =
                 format!("there is no Service {key}, so there is no fallback; create it or correct the name");
-            let field = "metadata.annotations[default-backend]";
             build.problem(&object, (Code::BackendMissing, Severity::Warning), (field, service), message);
             return None;
         }
-        let field = "metadata.annotations[default-backend]";
-        let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field };
+
+        let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field: &field };
         Some(backend(build, &port))
     });
     Some(Owner { ingress, object, settings, fallback })

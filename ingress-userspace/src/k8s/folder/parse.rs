@@ -124,7 +124,10 @@ pub fn parse(path: &str, text: &str) -> Parsed {
                 let at = error.location().and_then(|at| usize::try_from(at.line()).ok()).unwrap_or(1).max(1);
                 // Error texts of the parser may quote the document, and the document may be a Secret.
                 let text = error.without_snippet().to_string();
-                parsed.break_at(path, line + at - 1, text.lines().next().unwrap_or_default());
+                let text = text.lines().next().unwrap_or_default();
+                // Lines of the document mean nothing in a file of several.
+                let text = text.split(" at line ").next().unwrap_or_default();
+                parsed.break_at(path, line + at - 1, text);
             }
         }
     }

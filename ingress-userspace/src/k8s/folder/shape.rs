@@ -11,13 +11,11 @@ const CLUSTER_SCOPED: [&str; 3] = ["IngressClass", "EdgePolicy", "AddressPool"];
 
 /// Names an untyped object. Namespaced kinds without a namespace live in `default`, as with kubectl.
 pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectRef {
-    let text = |field: &str| {
-        value
-            .get("metadata")
-            .and_then(|m| m.get(field))
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
+    let text = |field: &str| match value.get("metadata").and_then(|meta| meta.get(field)) {
+        Some(Value::String(text)) => text.clone(),
+        // A bare `off` or `1` is no text: reading the object will say so.
+        Some(other) if !other.is_null() => other.to_string(),
+        _ => String::new(),
     };
     let namespace = match text("namespace") {
         _ if CLUSTER_SCOPED.contains(&kind) => String::new(),
