@@ -1,5 +1,6 @@
 //! `portcullis reference PAGE`: the generated pages, one file each.
 
+pub mod bpf_maps;
 pub mod command_line;
 pub mod crds;
 pub mod metrics;
@@ -9,6 +10,7 @@ use crate::args::ReferencePage;
 /// The text of a page.
 pub fn page(page: ReferencePage) -> anyhow::Result<String> {
     Ok(match page {
+        ReferencePage::BpfMaps => bpf_maps::bpf_maps_page(),
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
         ReferencePage::Crds => crds::crds_page()?,
