@@ -3,4 +3,6 @@
 pub mod agent;
 pub mod controller;
 pub mod proxy;
+pub mod roles;
+pub mod shutdown;
 pub mod world;

@@ -1,4 +1,57 @@
 //! The `portcullis` binary: parse arguments, start logging, run the command, report its exit code.
 #![forbid(unsafe_code)]
+#![expect(clippy::print_stderr, reason = "without logging there is no other place for an error")]
 
-fn main() {}
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use ingress_userspace::app::roles;
+use ingress_userspace::args::{Cli, Command, LogArgs};
+use ingress_userspace::{cli, telemetry};
+
+/// Usage errors and failures; clap uses the same.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Run(args) => role(&args.log, roles::run(&args)),
+        Command::Agent(args) => role(&args.log, roles::agent(&args)),
+        Command::Proxy(args) => role(&args.log, roles::proxy(&args)),
+        Command::Controller(args) => role(&args.log, roles::controller(&args)),
+        Command::Lint(_) | Command::Probe(_) => Err(anyhow::anyhow!("lands next")),
+        Command::Maps(args) => done(cli::maps::run(&args, &mut io::stdout().lock())),
+        Command::Status(args) => tool(cli::status::run(&args, &mut io::stdout())),
+        Command::Cleanup(args) => tool(cli::cleanup::run(&args, &mut io::stdout())),
+        Command::Reference(args) => done(cli::reference::run(&args, &mut io::stdout().lock())),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("portcullis: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
+
+/// Runs a role on the control runtime; workers have threads and runtimes of their own.
+fn role(log: &LogArgs, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    telemetry::logging::start(log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .context("cannot start the control runtime")?;
+    runtime.block_on(role)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs a short command.
+fn tool<E: Into<anyhow::Error>>(tool: impl Future<Output = Result<(), E>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    done(runtime.block_on(tool))
+}
+
+fn done<E: Into<anyhow::Error>>(ended: Result<(), E>) -> anyhow::Result<ExitCode> {
+    ended.map_err(Into::into)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -5,7 +5,14 @@ pub mod command_line;
 pub mod crds;
 pub mod metrics;
 
-use crate::args::ReferencePage;
+use std::io;
+
+use crate::args::{ReferenceArgs, ReferencePage};
+
+/// Prints a page.
+pub fn run(args: &ReferenceArgs, out: &mut dyn io::Write) -> anyhow::Result<()> {
+    Ok(out.write_all(page(args.page)?.as_bytes())?)
+}
 
 /// The text of a page.
 pub fn page(page: ReferencePage) -> anyhow::Result<String> {

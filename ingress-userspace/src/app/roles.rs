@@ -1,0 +1,196 @@
+//! What each role starts, and in which order it ends.
+//!
+//! At the end, whoever takes traffic goes first: a proxy drains while the agent still answers it, and an agent leaves
+//! while its world is still there.
+
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::admin::{self, Endpoints, State};
+use crate::app::agent::{self, AgentSettings, AgentState};
+use crate::app::controller::{self, ControllerSettings};
+use crate::app::world::{self, WorldReceiver};
+use crate::app::{proxy, shutdown};
+use crate::args::{
+    AdminArgs, AgentArgs, ControllerArgs, DataplaneArgs, PortArgs, ProxyArgs, PublishArgs, RunArgs,
+    SourceArgs,
+};
+use crate::k8s::client::connect;
+use crate::link::{AgentEnd, channel, socket};
+use crate::telemetry::metrics::Registry;
+
+/// `portcullis run`: agent, proxy and, in a cluster, controller, joined by channels.
+pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    let end = shutdown::on_signal()?;
+    let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
+    let world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    let settings = proxy::Settings::from_args(&args.workers);
+    let (agent_end, proxy_end, carrier) = channel::pair(settings.hello());
+    tasks.spawn(carrier.run());
+    if args.source.manifests.is_none() {
+        start_controller(&args.source, &args.publish, node_name(&args.dataplane), &world, (&tasks, &rest))
+            .await?;
+    }
+    let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
+    let mut agent = tasks.spawn(run_agent(dataplane, world, agent_end, state.clone(), rest.clone()));
+    let stop = end.clone();
+    let proxy = proxy::run(settings, proxy_end, state, stop);
+    tokio::pin!(proxy);
+    let ended = tokio::select! {
+        ended = &mut proxy => ended,
+        // An agent that cannot go on ends the process: its traffic could not follow the world any more.
+        failed = &mut agent => {
+            end.cancel();
+            let drained = proxy.await;
+            failed.context("the agent panicked")?.and(drained)
+        }
+    };
+    finish(tasks, &rest).await;
+    ended
+}
+
+/// `portcullis agent`.
+pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
+    let end = shutdown::on_signal()?;
+    let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
+    let world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    let (agent_end, server) = socket::bind(&args.link_socket)?;
+    tasks.spawn(server.run(rest.clone()));
+    let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
+    let ended = run_agent(dataplane, world, agent_end, state, end).await;
+    finish(tasks, &rest).await;
+    ended
+}
+
+/// `portcullis proxy`.
+pub async fn proxy(args: &ProxyArgs) -> anyhow::Result<()> {
+    let end = shutdown::on_signal()?;
+    let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
+    let settings = proxy::Settings::from_args(&args.workers);
+    let (proxy_end, client) = socket::connect(&args.link_socket, settings.hello());
+    tasks.spawn(client.run(rest.clone()));
+    let ended = proxy::run(settings, proxy_end, state, end).await;
+    finish(tasks, &rest).await;
+    ended
+}
+
+/// `portcullis controller`.
+pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
+    let end = shutdown::on_signal()?;
+    let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
+    anyhow::ensure!(
+        args.source.manifests.is_none(),
+        "--manifests: a folder has no status and no Events to write"
+    );
+    let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
+    state.readiness.fails("world", "not every kind was listed yet");
+    let mut world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    start_controller(&args.source, &args.publish, String::new(), &world, (&tasks, &rest)).await?;
+    tokio::select! {
+        () = end.cancelled() => {}
+        first = world.wait_for(Option::is_some) => {
+            first.context("the watch has ended")?;
+            state.readiness.holds("world");
+            end.cancelled().await;
+        }
+    }
+    finish(tasks, &rest).await;
+    Ok(())
+}
+
+/// Health and metrics, from the first moment.
+fn serve_admin(
+    args: &AdminArgs,
+    addresses: &[IpAddr],
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<State> {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let (namespace, pod) = (variable("POD_NAMESPACE"), variable("POD_NAME"));
+    let constant = [("controller_namespace", namespace.as_str()), ("controller_pod", pod.as_str())];
+    let state = State { registry: Registry::new(&constant).into(), ..State::default() };
+    // Every process that is asked says at first that it is not ready.
+    state.readiness.fails("start", "starting");
+    let server = admin::bind(&Endpoints::from_args(args, addresses))?;
+    tasks.spawn(server.run(state.clone(), shutdown.clone()));
+    state.readiness.holds("start");
+    Ok(state)
+}
+
+async fn follow_world(
+    source: &SourceArgs,
+    ports: &PortArgs,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<WorldReceiver> {
+    let settings = world::settings(source, ports)?;
+    let source = world::source(source, &settings).await?;
+    let (world, task) = world::spawn(source, settings, shutdown.clone());
+    tasks.spawn(task);
+    Ok(world)
+}
+
+async fn start_controller(
+    source: &SourceArgs,
+    publish: &PublishArgs,
+    node_name: String,
+    world: &WorldReceiver,
+    (tasks, shutdown): (&TaskTracker, &CancellationToken),
+) -> anyhow::Result<()> {
+    let settings = ControllerSettings::new(publish, &node_name)?;
+    let client = connect(source.kubeconfig.as_deref()).await?;
+    tasks.spawn(controller::run(settings, client, world.clone(), shutdown.clone()));
+    Ok(())
+}
+
+/// The agent, with its state shown by readiness and metrics.
+async fn run_agent(
+    settings: AgentSettings,
+    world: WorldReceiver,
+    link: AgentEnd,
+    shown: State,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (sender, mut state) = watch::channel(AgentState::default());
+    agent::register_metrics(&shown.registry, &settings.bpffs, state.clone());
+    let show = async {
+        loop {
+            let now = state.borrow_and_update().clone();
+            if now.is_ready() {
+                shown.readiness.holds("agent");
+            } else if now.failing.is_empty() {
+                shown.readiness.fails("agent", "no configuration yet");
+            } else {
+                shown.readiness.fails("agent", now.failing.join("; "));
+            }
+            if state.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    tokio::select! {
+        ended = agent::run(settings, world, link, sender, shutdown) => ended,
+        () = show => Ok(()),
+    }
+}
+
+/// Ends what is left, and waits for it.
+async fn finish(tasks: TaskTracker, rest: &CancellationToken) {
+    rest.cancel();
+    tasks.close();
+    tasks.wait().await;
+    info!("ended");
+}
+
+fn node_name(args: &DataplaneArgs) -> String {
+    let of_host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+    args.node_name.clone().unwrap_or_else(of_host)
+}
