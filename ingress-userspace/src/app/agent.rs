@@ -23,7 +23,7 @@ use crate::bpf::pins::Pins;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
 use crate::bpf::{counters, interfaces, routes};
-use crate::compile::maps::{Compiled, MapContents, compile};
+use crate::compile::maps::{Compiled, MapContents, compile, pause};
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
 use crate::link::{AgentEnd, FromProxy, ProxyId};
 use crate::model::Model;
@@ -292,8 +292,12 @@ impl Agent {
     fn apply(&mut self) {
         let addresses = self.settings.served(&self.addresses);
         let Some(kernel) = &mut self.kernel else { return };
-        let served = if kernel.slots.serving().is_empty() { Vec::new() } else { addresses };
-        let Compiled { contents, refused } = compile(&self.model, &served, kernel.contents());
+        let is_paused = kernel.slots.serving().is_empty();
+        let served = if is_paused { Vec::new() } else { addresses };
+        let Compiled { mut contents, refused } = compile(&self.model, &served, kernel.contents());
+        if is_paused {
+            pause(&mut contents);
+        }
         if kernel.contents() != &contents {
             for part in refused {
                 warn!(part, "not in the kernel");

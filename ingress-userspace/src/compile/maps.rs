@@ -1,8 +1,8 @@
 //! The model → what the kernel maps shall hold, as ordered maps of `ingress_common` types.
 //!
 //! Pure. Ids are stable: an address keeps its `vip_id`, a limit its bucket and its rows, as long as they are in the
-//! previous contents, which after a restart are read back from the pinned maps. The slots of `listen` and the pause of
-//! an address are not here: they follow the proxies, not the model.
+//! previous contents, which after a restart are read back from the pinned maps. The slots of `listen` are not here:
+//! they follow the proxies, not the model.
 //! Write `acl4`, `acl6` and `limits` first, then `vips`, then `listen`; remove in the opposite order.
 
 mod limits;
@@ -102,6 +102,14 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         }
     }
     Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }
+}
+
+/// For while no proxy listens: new connections to VIPs are dropped instead of refused, so that a client tries again and
+/// finds the next proxy. The node's own addresses are not served then at all.
+pub fn pause(contents: &mut MapContents) {
+    for vip in contents.vips.values_mut() {
+        vip.flags |= VipVal::PAUSED;
+    }
 }
 
 /// Every served address once, the node's first. One of them that lies in a pool is under the pool's policies but stays

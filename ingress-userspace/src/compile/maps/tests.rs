@@ -120,6 +120,16 @@ fn a_nodes_address_within_a_pool_keeps_its_other_ports() {
 }
 
 #[test]
+fn a_pause_holds_for_every_entry_and_ends_with_the_next_contents() {
+    let model = model(vec![pool("edge", "198.18.100.1", "198.18.100.2")], vec![]);
+    let serving = compiled(&model, &MapContents::default());
+    let mut paused = serving.clone();
+    pause(&mut paused);
+    assert!(paused.vips.values().all(|vip| vip.flags & VipVal::PAUSED != 0));
+    assert_eq!(compiled(&model, &paused), serving);
+}
+
+#[test]
 fn addresses_keep_their_ids_when_others_come_and_go() {
     let before =
         compiled(&model(vec![pool("a", "198.18.1.1", "198.18.1.4")], vec![]), &MapContents::default());
