@@ -2,9 +2,11 @@
 
 pub mod client;
 pub mod cluster;
-pub mod kernel;
 pub mod golden;
+pub mod http;
+pub mod kernel;
 pub mod netns;
+pub mod node;
 pub mod origin;
 pub mod packet;
 pub mod proxy;

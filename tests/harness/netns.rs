@@ -1,6 +1,7 @@
 //! Network namespaces that vanish: named after this process, deleted on drop, and swept by the next run when this one
 //! was killed.
 
+use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -30,6 +31,22 @@ impl Namespace {
     /// Its name, as `ip netns` knows it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Runs a function on a thread inside; sockets that it opens stay inside.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> anyhow::Result<T> {
+        let file = std::fs::File::open(std::path::Path::new("/run/netns").join(&self.name))?;
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                let kind = Some(rustix::thread::LinkNameSpaceType::Network);
+                rustix::thread::move_into_link_name_space(file.as_fd(), kind)?;
+                Ok(work())
+            });
+            match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 
     /// A command that will run inside. It ends with the thread that starts it, however that one ends.

@@ -1,0 +1,16 @@
+//! Tier "datapath": the real `portcullis` binary on a node in a network namespace, with XDP on its veth. Needs root.
+//!
+//! Each test has its own namespaces, BPF file system and manifests. Asserted is what a client sees, and the counters.
+
+#[cfg(test)]
+mod cleanup;
+#[cfg(test)]
+mod lists;
+#[cfg(test)]
+mod modes;
+#[cfg(test)]
+mod roles;
+#[cfg(test)]
+mod takeover;
+#[cfg(test)]
+mod traffic;

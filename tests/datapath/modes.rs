@@ -1,0 +1,155 @@
+//! What is missing is said once, the next mode is taken, and the service comes up.
+
+use std::process::Command;
+
+use aya::programs::{Xdp, XdpMode};
+use ingress_tests::netns;
+use ingress_tests::node::{CLIENT, NODE, Node, Process, VIP, run};
+
+/// Starts `portcullis run` with these flags under `wrapper`, and waits until the VIP answers.
+fn served(node: &Node, wrapper: &[&str], flags: &[&str]) -> Process {
+    let mut command = match wrapper {
+        [] => node.portcullis("run").unwrap(),
+        [program, rest @ ..] => {
+            let mut command = node.node.command(program);
+            command.args(rest).arg(ingress_tests::node::binary().unwrap()).arg("run");
+            command
+        }
+    };
+    command.arg("--manifests").arg(node.folder.join("manifests"));
+    command.args(["--healthz-port", "0", "--workers", "1"]);
+    if !flags.contains(&"--bpffs") {
+        command.arg("--bpffs").arg(node.bpffs());
+    }
+    let process = node.start("run", command.args(flags)).unwrap();
+    node.wait_served().unwrap();
+    process
+}
+
+fn assert_said(process: &Process, once: &[&str]) {
+    let log = process.log();
+    for part in once {
+        assert_eq!(log.lines().filter(|line| line.contains(part)).count(), 1, "{part:?} once in\n{log}");
+    }
+}
+
+#[test]
+fn auto_takes_xdp_native_where_the_driver_has_it() {
+    let node = Node::new().unwrap();
+    let process = served(&node, &[], &[]);
+    assert_eq!(node.status().unwrap()["mode"], "xdp-native");
+    assert!(!process.log().contains("stepping down"), "{}", process.log());
+}
+
+#[test]
+fn generic_mode_can_be_asked_for_and_left_again() {
+    let node = Node::new().unwrap();
+    let generic = served(&node, &[], &["--mode", "xdp-generic"]);
+    assert_eq!(node.status().unwrap()["interfaces"][0]["mode"], "xdp-generic");
+    generic.kill();
+    let _native = served(&node, &[], &["--mode", "xdp-native"]);
+    assert_eq!(node.status().unwrap()["interfaces"][0]["mode"], "xdp-native");
+}
+
+#[test]
+fn an_interface_without_native_xdp_gets_generic() {
+    let node = Node::new().unwrap();
+    // The driver of a macvlan has no XDP of its own.
+    node.node.run("ip link add link eth0 name nic0 type macvlan mode private").unwrap();
+    node.node.run("ip link set nic0 up").unwrap();
+    node.node.run("ip addr flush dev eth0").unwrap();
+    netns::addresses(&node.node, "nic0", &[&format!("{NODE}/24")]).unwrap();
+    let process = served(&node, &[], &[]);
+    let status = node.status().unwrap();
+    assert_eq!((&status["interfaces"][0]["name"], &status["mode"]), (&"nic0".into(), &"xdp-generic".into()));
+    assert_said(&process, &["stepping down to xdp-generic"]);
+}
+
+#[test]
+fn a_foreign_xdp_program_is_left_alone() {
+    let node = Node::new().unwrap();
+    let _foreign = foreign_program(&node);
+    let before = xdp_program(&node);
+    let process = served(&node, &[], &[]);
+    assert_said(&process, &["stepping down to userspace mode", "foreign XDP program"]);
+    let log = process.log();
+    assert!(log.contains("eth0") && log.contains(&format!("id {before}")), "{log}");
+    assert_eq!(xdp_program(&node), before, "still there");
+    assert_eq!(node.status().unwrap()["mode"], "userspace");
+}
+
+#[test]
+fn a_bpffs_is_mounted_where_only_that_is_missing() {
+    let node = Node::new().unwrap();
+    let plain = node.folder.join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    let process = served(&node, &[], &["--bpffs", plain.to_str().unwrap()]);
+    assert_said(&process, &["no bpffs was mounted, mounted one"]);
+    assert!(process.log().contains("xdp-native"), "{}", process.log());
+}
+
+#[test]
+fn without_a_bpffs_the_node_serves_in_userspace_mode() {
+    let node = Node::new().unwrap();
+    let process = served(&node, &[], &["--bpffs", "/does/not/exist"]);
+    assert_said(&process, &["stepping down to userspace mode", "mount -t bpf bpf /does/not/exist"]);
+}
+
+#[test]
+fn without_btf_the_node_serves_in_userspace_mode() {
+    let node = Node::new().unwrap();
+    let wrapper =
+        ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"", "sh"];
+    let process = served(&node, &wrapper, &[]);
+    assert_said(&process, &["stepping down to userspace mode", "CONFIG_DEBUG_INFO_BTF"]);
+}
+
+#[test]
+fn without_rights_the_node_serves_in_userspace_mode() {
+    let node = Node::new().unwrap();
+    // What the rights for routes and low ports would have done; without them the message names it.
+    node.node.run("ip route add local 198.18.100.10 dev lo").unwrap();
+    node.node.run("sysctl -qw net.ipv4.ip_unprivileged_port_start=0").unwrap();
+    let wrapper = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps", "-all"];
+    for path in [node.folder.clone(), node.folder.join("manifests")] {
+        run(Command::new("chmod").arg("755").arg(path)).unwrap();
+    }
+    let process = served(&node, &wrapper, &[]);
+    assert_said(&process, &["stepping down to userspace mode", "CAP_BPF", "VIPs are not reachable"]);
+}
+
+#[test]
+fn a_forced_mode_that_cannot_be_had_is_an_error_in_the_log_and_no_outage() {
+    let node = Node::new().unwrap();
+    let process = served(&node, &[], &["--mode", "xdp-native", "--interface", "eth7"]);
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains("eth7")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("ERROR") && line.contains("--interface"), "{line}");
+}
+
+#[test]
+fn userspace_mode_removes_the_kernel_half_of_an_earlier_process() {
+    let node = Node::new().unwrap();
+    served(&node, &[], &["--mode", "xdp-native"]).kill();
+    let _process = served(&node, &[], &["--mode", "userspace"]);
+    assert_eq!(node.status().unwrap()["mode"], "userspace");
+    assert_eq!(xdp_program(&node), 0);
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+}
+
+/// Number of the XDP program on the node's interface; 0: none.
+fn xdp_program(node: &Node) -> u64 {
+    let links: serde_json::Value =
+        serde_json::from_str(&node.node.run("ip -json -details link show dev eth0").unwrap()).unwrap();
+    links[0]["xdp"]["prog"]["id"].as_u64().unwrap_or(0)
+}
+
+/// A program that passes everything, attached as someone else might have done it: ours for measurements.
+fn foreign_program(node: &Node) -> aya::Ebpf {
+    let object = ingress_userspace::bpf::object::OBJECT.expect("built with the kernel half");
+    let mut foreign = aya::Ebpf::load(object).unwrap();
+    let program: &mut Xdp = foreign.program_mut("portcullis_null").unwrap().try_into().unwrap();
+    program.load().unwrap();
+    node.node.enter(|| program.attach("eth0", XdpMode::Driver)).unwrap().unwrap();
+    foreign
+}
