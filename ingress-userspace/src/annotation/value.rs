@@ -20,7 +20,7 @@ pub fn integer(text: &str) -> Result<u32, String> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("is not a bare whole number".to_owned());
     }
-    text.parse().map_err(|_| "is too large".to_owned())
+    text.parse().ok().ok_or_else(|| "is too large".to_owned())
 }
 
 /// A bare integer from 1.

@@ -135,7 +135,7 @@ pub fn spawn(
 }
 
 async fn follow_folder(mut folder: Folder, mut builder: Builder) {
-    let watch = Watch::start(folder.root());
+    let mut watch = Watch::start(folder.root());
     if let Some(error) = &watch.fallback {
         warn!(folder = %folder.root().display(), error, "no change events for this folder, it is polled");
     }
@@ -149,6 +149,9 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
         }
         let first = Instant::now();
         while first.elapsed() < LONGEST_HOLD_OFF && watch.changed_within(HOLD_OFF).await {}
+        if watch.is_stale(folder.root()) {
+            watch = Watch::start(folder.root());
+        }
         scan = folder.scan(&watch.being_written());
         if scan.is_changed {
             builder.build(&folder.cluster());
@@ -231,3 +234,6 @@ impl Builder {
         self.known = problems.iter().cloned().collect();
     }
 }
+
+#[cfg(test)]
+mod tests;

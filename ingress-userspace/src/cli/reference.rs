@@ -1,5 +1,6 @@
 //! `portcullis reference PAGE`: the generated pages, one file each.
 
+pub mod annotations;
 pub mod bpf_maps;
 pub mod command_line;
 pub mod crds;
@@ -18,9 +19,9 @@ pub fn run(args: &ReferenceArgs, out: &mut dyn io::Write) -> anyhow::Result<()> 
 pub fn page(page: ReferencePage) -> anyhow::Result<String> {
     Ok(match page {
         ReferencePage::BpfMaps => bpf_maps::bpf_maps_page(),
+        ReferencePage::Annotations => annotations::annotations_page(),
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
         ReferencePage::Crds => crds::crds_page()?,
-        _ => String::new(),
     })
 }

@@ -62,8 +62,9 @@ pub(super) fn is_unmatchable(path: &str) -> bool {
 /// Counts the groups of a regular expression, with the limits that the data plane has.
 pub(super) fn check_regex(path: &str) -> Result<usize, String> {
     const LARGEST: usize = 1 << 20;
+    let mut builder = regex::bytes::RegexBuilder::new(&format!("^(?:{path})"));
     let built =
-        regex::RegexBuilder::new(&format!("^(?:{path})")).case_insensitive(true).size_limit(LARGEST).build();
+        builder.case_insensitive(true).unicode(false).dot_matches_new_line(true).size_limit(LARGEST).build();
     built.map(|built| built.captures_len() - 1).map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => format!("larger than {limit} bytes when compiled"),
         other => {

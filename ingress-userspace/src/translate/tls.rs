@@ -184,10 +184,10 @@ fn parse(secret: &Secret) -> Result<Certificate, String> {
     let chain = chain.map_err(|error| format!("holds a tls.crt that is not PEM ({error})"))?;
     let leaf = chain.first().ok_or("holds a tls.crt without a certificate")?;
     let (_, parsed) =
-        X509Certificate::from_der(leaf).map_err(|_| "holds a tls.crt that is not an X.509 certificate")?;
+        X509Certificate::from_der(leaf).ok().ok_or("holds a tls.crt that is not an X.509 certificate")?;
     let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|_| "holds a tls.key that is not a PEM private key")?;
-    let signing = any_supported_type(&key).map_err(|_| "holds a tls.key of a kind that is not supported")?;
+        PrivateKeyDer::from_pem_slice(key).ok().ok_or("holds a tls.key that is not a PEM private key")?;
+    let signing = any_supported_type(&key).ok().ok_or("holds a tls.key of a kind that is not supported")?;
     let pair = CertifiedKey::new(chain.clone(), signing);
     if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) = pair.keys_match() {
         return Err("holds a tls.key that does not belong to the first certificate of tls.crt".to_owned());
@@ -260,7 +260,8 @@ mod tests {
         let (certificate, key) = pair(&["a.example.com"]);
         let (_, other_key) = pair(&["a.example.com"]);
         let cut = &certificate[..certificate.len() / 2];
-        let rows: [(&str, &[(&str, &str)], &str); 6] = [
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let rows: [Row<'_>; 6] = [
             ("empty", &[], "has no tls.crt"),
             ("no key", &[("tls.crt", &certificate)], "has no tls.key"),
             ("cut", &[("tls.crt", cut), ("tls.key", &key)], "tls.crt"),

@@ -210,11 +210,11 @@ fn read_object(
 ) {
     let reference = shape::reference(api_version, kind, &value);
     if !READ.contains(&(api_version, kind)) {
-        parsed.problems.push(unknown_kind(path, line, &value, reference));
+        parsed.problems.push(unknown_kind(path, line, &value, &reference));
         return;
     }
     let mut problems = Vec::new();
-    if let Err(problem) = shape::check_name(&reference, path, line) {
+    if let Some(problem) = shape::check_name(&reference, path, line) {
         parsed.problems.push(problem);
         return;
     }
@@ -270,7 +270,7 @@ fn merge_string_data(mut secret: Secret) -> Secret {
     secret
 }
 
-fn unknown_kind(path: &str, line: usize, value: &Value, reference: ObjectRef) -> Problem {
+fn unknown_kind(path: &str, line: usize, value: &Value, reference: &ObjectRef) -> Problem {
     let place = format!("{path}, document at line {line}");
     let (api_version, kind) = (reference.api_version.clone(), reference.kind.clone());
     let problem = |field: &str, shown: String, severity, message: String| Problem {

@@ -32,7 +32,7 @@ pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectR
 }
 
 /// A name is a DNS subdomain; without one nothing can refer to the object.
-pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Result<(), Problem> {
+pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Option<Problem> {
     let is_valid = |name: &str| {
         !name.is_empty()
             && name.len() <= 253
@@ -45,11 +45,11 @@ pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Resu
     };
     let (field, value) =
         match (is_valid(&reference.name), reference.namespace.is_empty() || is_valid(&reference.namespace)) {
-            (true, true) => return Ok(()),
+            (true, true) => return None,
             (false, _) => ("metadata.name", &reference.name),
             (true, false) => ("metadata.namespace", &reference.namespace),
         };
-    Err(Problem {
+    Some(Problem {
         object: if reference.name.is_empty() { file_reference(path) } else { reference.clone() },
         code: Code::ObjectInvalid,
         severity: Severity::Error,
@@ -137,7 +137,7 @@ pub(super) fn misshapen(
 pub(super) fn unknown_fields<T: Serialize>(reference: &ObjectRef, value: &Value, object: &T) -> Vec<Problem> {
     let Ok(known) = serde_json::to_value(object) else { return Vec::new() };
     let mut fields = Vec::new();
-    differ(value, &known, String::new(), &mut fields);
+    differ(value, &known, "", &mut fields);
     let problem = |field: String| Problem {
         object: reference.clone(),
         code: Code::ObjectInvalid,
@@ -152,13 +152,13 @@ pub(super) fn unknown_fields<T: Serialize>(reference: &ObjectRef, value: &Value,
     fields.into_iter().map(problem).collect()
 }
 
-fn differ(written: &Value, known: &Value, at: String, fields: &mut Vec<String>) {
+fn differ(written: &Value, known: &Value, at: &str, fields: &mut Vec<String>) {
     match (written, known) {
         (Value::Object(written), Value::Object(known)) => {
             for (key, value) in written {
                 let path = if at.is_empty() { key.clone() } else { format!("{at}.{key}") };
                 match known.get(key) {
-                    Some(known) => differ(value, known, path, fields),
+                    Some(known) => differ(value, known, &path, fields),
                     // Absent and empty are the same to a reader, and `stringData` is folded into `data` by us.
                     None if is_empty(value) => {}
                     None => fields.push(path),
@@ -167,7 +167,7 @@ fn differ(written: &Value, known: &Value, at: String, fields: &mut Vec<String>) 
         }
         (Value::Array(written), Value::Array(known)) => {
             for (index, (written, known)) in written.iter().zip(known).enumerate() {
-                differ(written, known, format!("{at}[{index}]"), fields);
+                differ(written, known, &format!("{at}[{index}]"), fields);
             }
         }
         _ => {}

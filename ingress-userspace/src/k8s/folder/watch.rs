@@ -26,6 +26,8 @@ pub struct Watch {
     /// Dropping it ends the watch.
     _watcher: Option<RecommendedWatcher>,
     interval: Duration,
+    /// The folder that is followed; another one may take its name.
+    root: Option<u64>,
     /// Why events are not available, for the log.
     pub fallback: Option<String>,
 }
@@ -41,9 +43,27 @@ impl Watch {
     pub fn start(root: &Path) -> Self {
         let shared = Arc::new(Shared::default());
         match watcher(root, &shared) {
-            Ok(watcher) => Self { shared, _watcher: Some(watcher), interval: SLOW_LOOK, fallback: None },
-            Err(error) => Self { shared, _watcher: None, interval: POLL, fallback: Some(error.to_string()) },
+            Ok(watcher) => Self {
+                shared,
+                _watcher: Some(watcher),
+                interval: SLOW_LOOK,
+                root: inode(root),
+                fallback: None,
+            },
+            Err(error) => Self {
+                shared,
+                _watcher: None,
+                interval: POLL,
+                root: inode(root),
+                fallback: Some(error.to_string()),
+            },
         }
+    }
+
+    /// Whether the name stands for another folder than the one that is followed.
+    pub fn is_stale(&self, root: &Path) -> bool {
+        let now = inode(root);
+        now.is_some() && now != self.root
     }
 
     /// Resolves when the folder may have changed, or when it is time for a look in any case.
@@ -62,6 +82,11 @@ impl Watch {
         writing.retain(|_, since| since.elapsed() < WRITER_PATIENCE);
         writing.keys().cloned().collect()
     }
+}
+
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(path).ok().map(|meta| meta.ino())
 }
 
 fn watcher(root: &Path, shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
