@@ -3,6 +3,7 @@
 pub mod cleanup;
 pub mod lint;
 pub mod maps;
+pub mod probe;
 pub mod reference;
 pub mod status;
 mod text_table;

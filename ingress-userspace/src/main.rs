@@ -9,10 +9,13 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use ingress_userspace::app::roles;
 use ingress_userspace::args::{Cli, Command, LogArgs};
+use ingress_userspace::cli::lint::Verdict;
 use ingress_userspace::{cli, telemetry};
 
 /// Usage errors and failures; clap uses the same.
 const FAILED: u8 = 2;
+/// The command did its work and found something.
+const FINDINGS: u8 = 1;
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
@@ -20,7 +23,12 @@ fn main() -> ExitCode {
         Command::Agent(args) => role(&args.log, roles::agent(&args)),
         Command::Proxy(args) => role(&args.log, roles::proxy(&args)),
         Command::Controller(args) => role(&args.log, roles::controller(&args)),
-        Command::Lint(_) | Command::Probe(_) => Err(anyhow::anyhow!("lands next")),
+        Command::Lint(args) => match cli::lint::run(&args, &mut io::stdout().lock()) {
+            Ok(Verdict::Clean) => Ok(ExitCode::SUCCESS),
+            Ok(Verdict::Findings) => Ok(ExitCode::from(FINDINGS)),
+            Err(error) => Err(error.into()),
+        },
+        Command::Probe(args) => tool(cli::probe::run(&args, &mut io::stdout())),
         Command::Maps(args) => done(cli::maps::run(&args, &mut io::stdout().lock())),
         Command::Status(args) => tool(cli::status::run(&args, &mut io::stdout())),
         Command::Cleanup(args) => tool(cli::cleanup::run(&args, &mut io::stdout())),
