@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ingress_tests::http::Outcome;
-use ingress_tests::node::{CLIENT, Node, OTHER, VIP, policy};
+use ingress_tests::node::{CLIENT, NODE, Node, OTHER, VIP, policy};
 
 const SILENCE: Duration = Duration::from_millis(1500);
 
@@ -140,8 +140,12 @@ fn a_killed_proxy_hands_over_to_the_one_beside_it() {
     node.wait_for("the older proxy to serve again", || Ok(serving_pids(&node)? == [of_first])).unwrap();
     assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
     first.kill();
-    node.wait_for("the ports to be free", || Ok(serving_pids(&node)?.is_empty())).unwrap();
-    assert_eq!(node.get(CLIENT, VIP, 80).unwrap(), Outcome::Refused);
+    node.wait_for("the sockets to be forgotten", || Ok(serving_pids(&node)?.is_empty())).unwrap();
+    // Clients of the VIP wait instead of being refused; the node's own ports are free for someone else.
+    assert_eq!(node.get_within(CLIENT, VIP, 80, SILENCE).unwrap(), Outcome::TimedOut);
+    assert_eq!(node.get(CLIENT, NODE, 80).unwrap(), Outcome::Refused);
+    let _third = node.proxy("third").unwrap();
+    node.wait_served().unwrap();
 }
 
 /// The processes whose sockets new connections to the VIP's port 80 go to.

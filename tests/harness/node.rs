@@ -149,9 +149,12 @@ impl Node {
     /// Packets of an address that were counted under a reason so far.
     pub fn packets(&self, address: &str, reason: &str) -> anyhow::Result<u64> {
         let status = self.status()?;
-        let rows = status["counters"].as_array().context("counters")?;
-        let mine = |row: &&serde_json::Value| row["address"] == address && row["reason"] == reason;
-        Ok(rows.iter().filter(mine).filter_map(|row| row["packets"].as_u64()).sum())
+        let rows = status.get("counters").and_then(serde_json::Value::as_array).context("counters")?;
+        let mine = |row: &&serde_json::Value| {
+            row.get("address").is_some_and(|own| own == address)
+                && row.get("reason").is_some_and(|own| own == reason)
+        };
+        Ok(rows.iter().filter(mine).filter_map(|row| row.get("packets")?.as_u64()).sum())
     }
 
     /// One request of the client over a connection of its own.

@@ -53,6 +53,11 @@ impl Tier {
         }
     }
 
+    /// Whether its tests start `portcullis` as processes.
+    fn runs_binary(self) -> bool {
+        matches!(self, Self::Datapath | Self::Cluster)
+    }
+
     fn needs_root(self) -> bool {
         matches!(self, Self::Packet | Self::Datapath | Self::Cluster)
     }
@@ -96,6 +101,9 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     setup(&parts)?;
     if parts.contains(&Part::Kernel) {
         build_ebpf::run()?;
+    }
+    if chosen.iter().any(|tier| tier.runs_binary() && !is_skipped(*tier)) {
+        shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]))?;
     }
     let mut failed = Vec::new();
     for tier in chosen {

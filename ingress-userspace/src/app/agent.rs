@@ -3,11 +3,12 @@
 //! It decides once, at the first world, how the node serves: by the kernel half or, where that cannot run, in
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
 
+pub mod settings;
 mod start;
+pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,97 +17,21 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::app::world::{World, WorldReceiver};
-use crate::args::{DataplaneArgs, ModeArg, PortArgs};
 use crate::bpf::kernel::{Kernel, Standing};
-use crate::bpf::maps::Maps;
-use crate::bpf::pins::Pins;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
-use crate::bpf::{counters, interfaces, routes};
-use crate::compile::maps::{Compiled, MapContents, compile, pause};
+use crate::bpf::{interfaces, routes};
+use crate::compile::maps::{Compiled, compile, pause};
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
 use crate::link::{AgentEnd, FromProxy, ProxyId};
 use crate::model::Model;
-use crate::telemetry::metrics::{DATAPLANE_MODE, MAP_ENTRIES, PACKETS, Registry, Samples};
+use settings::AgentSettings;
+use state::{AgentState, entries};
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Heartbeats between two looks at the node's addresses.
 const LOOK_AT_ADDRESSES: u32 = 10;
-
-/// What the role needs of the flags.
-#[derive(Clone, Debug)]
-pub struct AgentSettings {
-    /// `--mode`.
-    pub mode: ModeArg,
-    /// `--interface`; empty: those that carry the node's addresses.
-    pub interfaces: Vec<String>,
-    /// `--bind-address`; empty: all.
-    pub bind_addresses: Vec<IpAddr>,
-    /// `--bpffs`.
-    pub bpffs: PathBuf,
-    /// Whether a port is 0, which only `userspace` mode can serve.
-    pub has_any_port: bool,
-}
-
-impl AgentSettings {
-    /// From the command line.
-    pub fn new(dataplane: &DataplaneArgs, ports: &PortArgs) -> Self {
-        Self {
-            mode: dataplane.mode,
-            interfaces: dataplane.interface.clone(),
-            bind_addresses: dataplane.bind_address.clone(),
-            bpffs: dataplane.bpffs.clone(),
-            has_any_port: ports.http_port == 0 || ports.https_port == 0,
-        }
-    }
-
-    /// Where a proxy binds in `userspace` mode.
-    fn bind_plan(&self) -> Vec<IpAddr> {
-        if self.bind_addresses.is_empty() {
-            vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
-        } else {
-            self.bind_addresses.clone()
-        }
-    }
-
-    /// Which of the node's addresses are served: those of `--bind-address`, where a wildcard stands for its family.
-    fn served(&self, of_node: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
-        let mut served = BTreeSet::new();
-        for address in self.bind_plan() {
-            if address.is_unspecified() {
-                served.extend(of_node.iter().filter(|own| own.is_ipv4() == address.is_ipv4()));
-            } else {
-                served.insert(address);
-            }
-        }
-        served.into_iter().collect()
-    }
-}
-
-/// What the role says of itself, for readiness and the start log line.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentState {
-    /// `xdp-native`, `xdp-generic` or `userspace`; empty before the first world.
-    pub mode: &'static str,
-    /// Interfaces and the mode of each.
-    pub interfaces: Vec<(String, &'static str)>,
-    /// The newest world that was applied and sent to the proxies; 0: none.
-    pub version: ModelVersion,
-    /// Whether a proxy takes new connections (kernel modes) or is connected (`userspace` mode).
-    pub has_proxy: bool,
-    /// What does not work although it should, for `/readyz`; empty when all does.
-    pub failing: Vec<String>,
-    /// Entries per kernel map.
-    pub entries: BTreeMap<&'static str, usize>,
-}
-
-impl AgentState {
-    /// Whether the agent has done its part: the world is applied.
-    pub fn is_ready(&self) -> bool {
-        self.version > 0 && self.failing.is_empty()
-    }
-}
 
 /// Runs the role until `shutdown`. What is in the kernel stays: lists and limits are enforced until the next agent.
 pub async fn run(
@@ -417,16 +342,6 @@ impl Agent {
     }
 }
 
-fn entries(contents: &MapContents) -> BTreeMap<&'static str, usize> {
-    BTreeMap::from([
-        ("vips", contents.vips.len()),
-        ("acl4", contents.acl4.len()),
-        ("acl6", contents.acl6.len()),
-        ("limits", contents.limits.len()),
-        ("listen", contents.listen.len()),
-    ])
-}
-
 fn log_synced(synced: &Synced) {
     if synced.put + synced.removed > 0 {
         debug!(put = synced.put, removed = synced.removed, "kernel maps changed");
@@ -434,35 +349,6 @@ fn log_synced(synced: &Synced) {
     for (map, entries, error) in &synced.refused {
         error!(map, entries, error = %chain(error), "the kernel refused entries, they are not enforced");
     }
-}
-
-/// Makes the agent's figures part of `/metrics`.
-pub fn register_metrics(registry: &Registry, bpffs: &std::path::Path, state: watch::Receiver<AgentState>) {
-    let pins = Pins::new(bpffs);
-    registry.register_collector(move |samples: &mut Samples| {
-        let now = state.borrow().clone();
-        if now.interfaces.is_empty() && !now.mode.is_empty() {
-            samples.add(&DATAPLANE_MODE, &["", now.mode], 1.0);
-        }
-        for (interface, mode) in &now.interfaces {
-            samples.add(&DATAPLANE_MODE, &[interface, mode], 1.0);
-        }
-        if now.interfaces.is_empty() {
-            return;
-        }
-        for (map, count) in now.entries {
-            samples.add(&MAP_ENTRIES, &[map], count as f64);
-        }
-        let counted = Maps::open(&pins).and_then(|maps| counters::packets(&maps));
-        match counted {
-            Ok(counts) => {
-                for count in counts {
-                    samples.add(&PACKETS, &[count.reason], count.packets as f64);
-                }
-            }
-            Err(error) => debug!(error = %chain(&error), "kernel counters cannot be read"),
-        }
-    });
 }
 
 /// An error and its causes in one line.

@@ -12,7 +12,9 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admin::{self, Endpoints, State};
-use crate::app::agent::{self, AgentSettings, AgentState};
+use crate::app::agent;
+use crate::app::agent::settings::AgentSettings;
+use crate::app::agent::state::{AgentState, register_metrics};
 use crate::app::controller::{self, ControllerSettings};
 use crate::app::world::{self, WorldReceiver};
 use crate::app::{proxy, shutdown};
@@ -160,7 +162,7 @@ async fn run_agent(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, mut state) = watch::channel(AgentState::default());
-    agent::register_metrics(&shown.registry, &settings.bpffs, state.clone());
+    register_metrics(&shown.registry, &settings.bpffs, state.clone());
     let show = async {
         loop {
             let now = state.borrow_and_update().clone();

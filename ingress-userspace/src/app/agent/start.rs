@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use tracing::{error, info, warn};
 
-use super::{AgentSettings, chain, log_synced};
+use super::settings::AgentSettings;
+use super::{chain, log_synced};
 use crate::args::ModeArg;
 use crate::bpf::attach::{AttachError, XdpWish};
 use crate::bpf::interfaces::{Interface, XdpMode, interfaces};

@@ -1,6 +1,7 @@
 //! In `userspace` mode, which needs no rights; the datapath tier runs the kernel modes.
 
 use super::*;
+use crate::args::ModeArg;
 use crate::link::messages::{Hello, ProxyReport};
 use crate::link::{ProxyEnd, channel};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
