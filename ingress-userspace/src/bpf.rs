@@ -8,6 +8,8 @@
 pub mod attach;
 pub mod cleanup;
 pub mod counters;
+#[cfg(feature = "debug-log")]
+pub mod debug_log;
 pub mod dump;
 pub mod interfaces;
 pub mod kernel;

@@ -24,7 +24,7 @@ fn kernel() -> anyhow::Result<()> {
         bail!("loading kernel programs needs root: run `cargo xtask bench kernel` as root");
     }
     setup::setup(&[Part::Kernel])?;
-    build_ebpf::run()?;
+    build_ebpf::run(&build_ebpf::BuildArgs::default())?;
     // The kernel runs and times the programs; how the code around them is optimised does not matter.
     let dev = ["bench", "--quiet", "--profile", "dev", "--package", "ingress-tests", "--bench", "kernel"];
     shell::run(shell::cargo().args(dev))

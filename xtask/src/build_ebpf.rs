@@ -7,6 +7,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 
 use crate::shell;
 
@@ -16,13 +17,20 @@ const TARGET: &str = "bpfel-unknown-none";
 /// What `cargo xtask setup` builds bpf-linker against; it cannot read the bitcode of a newer LLVM.
 const LLVM: u32 = 22;
 
+#[derive(Args, Default)]
+pub(crate) struct BuildArgs {
+    /// One log line per dropped packet, read by a binary built with `--features debug-log`. Slow; for debugging.
+    #[arg(long)]
+    debug_log: bool,
+}
+
 /// Builds the object; prints its path and size.
-pub(crate) fn run() -> anyhow::Result<()> {
+pub(crate) fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let toolchain = Toolchain::find()?;
     println!("toolchain: {}", toolchain.describe());
     let target_dir = target_dir();
     let build_dir = target_dir.join("bpf-build");
-    shell::run(&mut toolchain.command(&build_dir)?)?;
+    shell::run(&mut toolchain.command(&build_dir, args)?)?;
     let built = build_dir.join(TARGET).join("release").join("portcullis-bpf");
     let bytes = stripped(&built, &build_dir)?;
     let object = target_dir.join("bpf").join(OBJECT);
@@ -75,7 +83,7 @@ impl Toolchain {
         }
     }
 
-    fn command(&self, build_dir: &Path) -> anyhow::Result<Command> {
+    fn command(&self, build_dir: &Path, args: &BuildArgs) -> anyhow::Result<Command> {
         let mut command = match self {
             Self::Nightly => {
                 let mut command = Command::new("rustup");
@@ -106,7 +114,7 @@ impl Toolchain {
                 "--bin",
                 "portcullis-bpf",
             ])
-            .args(["--features", "programs", "--target", TARGET])
+            .args(["--features", if args.debug_log { "debug-log" } else { "programs" }, "--target", TARGET])
             .env("CARGO_TARGET_DIR", build_dir)
             .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
             // BTF is made from debug information; one unit lets the linker inline everything.

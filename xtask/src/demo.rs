@@ -18,7 +18,7 @@ pub(crate) struct DemoArgs {
 pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     if shell::is_root() {
         setup(&[Part::Kernel, Part::Network])?;
-        build_ebpf::run()?;
+        build_ebpf::run(&build_ebpf::BuildArgs::default())?;
     } else {
         println!("not root: the demo shows the userspace half only, and installs nothing");
     }

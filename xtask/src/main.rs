@@ -27,7 +27,7 @@ enum Task {
     /// Installs what is missing on Debian and Ubuntu; elsewhere, or without root, says what to install.
     Setup,
     /// Builds the kernel half; says with which toolchain, prints the object's path and size.
-    BuildEbpf,
+    BuildEbpf(build_ebpf::BuildArgs),
     /// Measures.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -50,7 +50,7 @@ enum Task {
 fn main() -> anyhow::Result<()> {
     match Cli::parse().task {
         Task::Setup => setup::run(),
-        Task::BuildEbpf => build_ebpf::run(),
+        Task::BuildEbpf(args) => build_ebpf::run(&args),
         Task::Bench(what) => bench::run(&what),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),

@@ -100,7 +100,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     }
     setup(&parts)?;
     if parts.contains(&Part::Kernel) {
-        build_ebpf::run()?;
+        build_ebpf::run(&build_ebpf::BuildArgs::default())?;
     }
     if chosen.iter().any(|tier| tier.runs_binary() && !is_skipped(*tier)) {
         shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]))?;

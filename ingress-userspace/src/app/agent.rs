@@ -65,6 +65,8 @@ pub async fn run(
     agent.look_at_addresses().await;
     agent.take_world(&first, &link).await;
     info!(mode = agent.mode(), interfaces = ?agent.state.borrow().interfaces, "data plane is up");
+    #[cfg(feature = "debug-log")]
+    let _log = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(crate::bpf::debug_log::forward()));
 
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -14,7 +14,7 @@ use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
 use crate::bpf::{cleanup, slots};
-use crate::compile::maps::compile;
+use crate::compile::maps::{compile, pause};
 use crate::model::Model;
 
 /// Why the kernel half does not run.
@@ -76,13 +76,17 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Resu
     let all = interfaces().await?;
     let chosen = choose(settings, &all)?;
     prepared.slots().drop_dead(slots::is_listening);
-    let served = if prepared.slots().serving().is_empty() {
+    let is_paused = prepared.slots().serving().is_empty();
+    let served = if is_paused {
         Vec::new()
     } else {
         // A proxy of an earlier agent serves the node's addresses, and goes on doing so.
         settings.served(&crate::bpf::interfaces::node_addresses(&all))
     };
-    let compiled = compile(model, &served, prepared.contents());
+    let mut compiled = compile(model, &served, prepared.contents());
+    if is_paused {
+        pause(&mut compiled.contents);
+    }
     log_synced(&prepared.fill(compiled.contents)?);
     Ok(prepared.attach(&chosen, wish)?)
 }
