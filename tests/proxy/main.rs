@@ -1,3 +1,6 @@
 //! Tier `proxy`: a proxy in this process, scripted backends, real sockets on loopback. No root.
 
+mod filters;
+mod gate;
+mod headers;
 mod routing;

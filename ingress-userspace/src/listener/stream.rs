@@ -8,16 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::proxy::body::Gap;
 
 /// The longest time that a client may take none of what we write, as nginx's `send_timeout`.
 const WRITE_GAP: Duration = Duration::from_secs(60);
-/// How long and how much is waited for after the answer, as nginx's `lingering_timeout`.
+/// How long is waited for the rest of a request that was answered before it was read, as nginx's `lingering_timeout`.
 const LINGER: Duration = Duration::from_secs(5);
+/// The same when nothing is known to be missing: the engine may have refused a head that it did not read to its end.
+const SHORT_LINGER: Duration = Duration::from_millis(500);
 const LINGER_BYTES: usize = 1 << 20;
 
 /// The first bytes of HTTP/2 without TLS.
@@ -30,12 +33,16 @@ pub enum Transport {
     Plain(TcpStream),
     /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Nothing any more.
+    Gone,
 }
 
 /// A client's byte stream.
 #[derive(Debug)]
 pub struct ClientStream {
     transport: Transport,
+    /// The write side was closed and the rest was waited for.
+    is_closed: bool,
     /// Bytes that were read before, from `read_from` to `read_to`.
     ahead: [u8; PREFACE.len()],
     read_from: usize,
@@ -59,6 +66,7 @@ impl ClientStream {
     pub fn new(transport: Transport, lingers: Arc<AtomicBool>) -> Self {
         Self {
             transport,
+            is_closed: false,
             ahead: [0; PREFACE.len()],
             read_from: 0,
             read_to: 0,
@@ -76,6 +84,7 @@ impl ClientStream {
             let count = match &mut self.transport {
                 Transport::Plain(stream) => stream.read(room).await?,
                 Transport::Tls(stream) => stream.read(room).await?,
+                Transport::Gone => 0,
             };
             self.read_to += count;
             let seen = self.ahead.get(..self.read_to).unwrap_or_default();
@@ -108,6 +117,7 @@ impl AsyncRead for ClientStream {
         match &mut this.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
+            Transport::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -132,6 +142,7 @@ impl AsyncWrite for ClientStream {
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Transport::Tls(stream) => Pin::new(&mut **stream).poll_write(cx, bytes),
+            Transport::Gone => Poll::Ready(Ok(0)),
         };
         self.guard(cx, polled)
     }
@@ -144,6 +155,7 @@ impl AsyncWrite for ClientStream {
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Transport::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, parts),
+            Transport::Gone => Poll::Ready(Ok(0)),
         };
         self.guard(cx, polled)
     }
@@ -152,6 +164,7 @@ impl AsyncWrite for ClientStream {
         match &self.transport {
             Transport::Plain(stream) => stream.is_write_vectored(),
             Transport::Tls(stream) => stream.is_write_vectored(),
+            Transport::Gone => false,
         }
     }
 
@@ -159,6 +172,7 @@ impl AsyncWrite for ClientStream {
         let polled = match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Transport::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Transport::Gone => Poll::Ready(Ok(())),
         };
         self.guard(cx, polled)
     }
@@ -168,14 +182,15 @@ impl AsyncWrite for ClientStream {
             let polled = match &mut self.transport {
                 Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
                 Transport::Tls(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+                Transport::Gone => Poll::Ready(Ok(())),
             };
             ready!(self.guard(cx, polled))?;
-            if !self.lingers.load(Ordering::Relaxed) {
-                return Poll::Ready(Ok(()));
-            }
         }
         // Closing a socket with unread bytes resets the connection, and the answer with it.
-        let (mut gap, mut left) = self.linger.take().unwrap_or_else(|| (Gap::new(LINGER), LINGER_BYTES));
+        let (mut gap, mut left) = self.linger.take().unwrap_or_else(|| {
+            let most = if self.lingers.load(Ordering::Relaxed) { LINGER } else { SHORT_LINGER };
+            (Gap::new(most), LINGER_BYTES)
+        });
         let mut room = [0; 4096];
         loop {
             let mut buffer = ReadBuf::new(&mut room);
@@ -183,13 +198,46 @@ impl AsyncWrite for ClientStream {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() && left > buffer.filled().len() => {
                     left -= buffer.filled().len();
                 }
-                Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending if gap.poll_exceeded(cx).is_ready() => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => break,
+                Poll::Pending if gap.poll_exceeded(cx).is_ready() => break,
                 Poll::Pending => {
                     self.linger = Some((gap, left));
                     return Poll::Pending;
                 }
             }
+        }
+        self.is_closed = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// An engine that refuses a message answers and drops the stream, without closing it in order. What the client still
+/// sends is read for a moment then, too.
+impl Drop for ClientStream {
+    fn drop(&mut self) {
+        if self.is_closed {
+            return;
+        }
+        let Transport::Plain(stream) = std::mem::replace(&mut self.transport, Transport::Gone) else {
+            return;
+        };
+        // At the end of the process nobody lingers.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(linger(stream));
+        }
+    }
+}
+
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let mut room = [0; 4096];
+    let mut left = LINGER_BYTES;
+    while let Ok(Ok(count @ 1..)) = timeout(SHORT_LINGER, stream.read(&mut room)).await {
+        match left.checked_sub(count) {
+            Some(rest) => left = rest,
+            None => break,
         }
     }
 }

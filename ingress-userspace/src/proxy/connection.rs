@@ -60,8 +60,7 @@ pub async fn serve(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HTTP1_BUFFER)
-                .max_headers(MOST_HEADERS)
-                .pipeline_flush(true)
+                .max_headers(MOST_HEADERS + 8)
                 .serve_connection(io, service)
                 .with_upgrades();
             drive(worker, &connection, engine, protocol, |engine| engine.graceful_shutdown()).await

@@ -182,7 +182,7 @@ fn finish(
     } else {
         head.headers.remove(&header::CONNECTION);
     }
-    if !progress.is_finished.get() && !progress.is_started.get() {
+    if !progress.is_finished.get() {
         connection.linger();
     }
     record.answered(head.status);
