@@ -15,7 +15,6 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::context::ConnectionInfo;
-use super::gate::MOST_HEADERS;
 use super::request;
 use super::worker::{Phase, Worker};
 use crate::listener::stream::{ClientStream, Protocol};
@@ -60,7 +59,6 @@ pub async fn serve(
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIME)
                 .max_buf_size(HTTP1_BUFFER)
-                .max_headers(MOST_HEADERS + 8)
                 .serve_connection(io, service)
                 .with_upgrades();
             drive(worker, &connection, engine, protocol, |engine| engine.graceful_shutdown()).await

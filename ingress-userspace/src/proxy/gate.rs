@@ -11,8 +11,8 @@ use super::error::GateReason;
 use super::head::{Headers, HostName, RequestHead};
 use super::path::Target;
 
-/// Header lines of a request.
-pub const MOST_HEADERS: usize = 100;
+/// Header lines of a request; hyper has the same limit for HTTP/1.
+const MOST_HEADERS: usize = 100;
 /// Bytes of one header line.
 const LONGEST_HEADER: usize = 8 * 1024;
 /// Bytes of all header lines.
