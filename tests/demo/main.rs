@@ -57,7 +57,10 @@ async fn main() -> anyhow::Result<std::process::ExitCode> {
         }
         None => {
             let ended = tokio::select! {
-                ended = script::run(cli.keep) => ended?,
+                ended = script::run(cli.keep) => ended.unwrap_or_else(|error| {
+                    println!("FAIL the demo could not go on: {error:#}");
+                    false
+                }),
                 _ = interrupted() => {
                     println!("interrupted: cleaned up");
                     return Ok(std::process::ExitCode::from(130));
