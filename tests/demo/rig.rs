@@ -75,7 +75,12 @@ impl Rig {
     fn command(&self, namespace: Option<&Namespace>, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command: Command = match namespace {
             Some(namespace) => namespace.command(program).into(),
-            None => Command::new(program),
+            None => {
+                // Ends with the demo, however that ends.
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+                command
+            }
         };
         command.kill_on_drop(true).stdin(Stdio::null());
         command
