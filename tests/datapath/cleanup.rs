@@ -87,6 +87,16 @@ fn bpftool_shows_named_fields_and_pinned_links() {
             assert!(text.contains(&format!("\"{field}\"")), "{field} in {map}:\n{text:.600}");
         }
     }
+    for (command, parts) in [
+        (&["maps", "vips"][..], &["ADDRESS", VIP, "lists-scope"][..]),
+        (&["maps", "acl4"], &["203.0.113.0/24", "deny"]),
+        (&["status"], &["mode: xdp-native", "agent: running", "eth0", VIP, "opened"]),
+    ] {
+        let text = node.tool(command).unwrap();
+        for part in parts {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
     let links = run(Command::new("bpftool").args(["--bpffs", "--json", "link", "list"])).unwrap();
     for pin in ["portcullis/links/sk_lookup", "portcullis/links/xdp-"] {
         assert!(links.contains(pin), "{pin} in {links}");

@@ -53,13 +53,19 @@ fn generic_mode_can_be_asked_for_and_left_again() {
 
 #[test]
 fn an_interface_without_native_xdp_gets_generic() {
+    for flags in [&[][..], &["--mode", "xdp-native"]] {
+        steps_down_to_generic(flags);
+    }
+}
+
+fn steps_down_to_generic(flags: &[&str]) {
     let node = Node::new().unwrap();
     // The driver of a macvlan has no XDP of its own.
     node.node.run("ip link add link eth0 name nic0 type macvlan mode private").unwrap();
     node.node.run("ip link set nic0 up").unwrap();
     node.node.run("ip addr flush dev eth0").unwrap();
     netns::addresses(&node.node, "nic0", &[&format!("{NODE}/24")]).unwrap();
-    let process = served(&node, &[], &[]);
+    let process = served(&node, &[], flags);
     let status = node.status().unwrap();
     assert_eq!((&status["interfaces"][0]["name"], &status["mode"]), (&"nic0".into(), &"xdp-generic".into()));
     assert_said(&process, &["stepping down to xdp-generic"]);

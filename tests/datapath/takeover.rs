@@ -148,6 +148,23 @@ fn a_killed_proxy_hands_over_to_the_one_beside_it() {
     node.wait_served().unwrap();
 }
 
+#[test]
+fn an_upgrade_that_dies_is_taken_back_by_the_process_beside_it() {
+    let node = Node::new().unwrap();
+    let old = node.run("old", &["--mode", "xdp-native"]).unwrap();
+    node.wait_served().unwrap();
+    let of_old = u64::from(old.id());
+    let new = node.run("new", &["--mode", "xdp-native"]).unwrap();
+    let of_new = u64::from(new.id());
+    node.wait_for("the new process to serve", || Ok(serving_pids(&node)? == [of_new])).unwrap();
+    node.wait_for("the old one to step back", || Ok(old.log().contains("a newer agent has taken over")))
+        .unwrap();
+    new.kill();
+    node.wait_for("the old one to take over again", || Ok(serving_pids(&node)? == [of_old])).unwrap();
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+    assert_eq!(node.status().unwrap()["agent"]["epoch"], 3);
+}
+
 /// The processes whose sockets new connections to the VIP's port 80 go to.
 fn serving_pids(node: &Node) -> anyhow::Result<Vec<u64>> {
     let read = |map: &str| -> anyhow::Result<Vec<serde_json::Value>> {

@@ -17,21 +17,29 @@ use super::load::{self, Loaded};
 use super::pins::{self, Pins};
 use super::syscall::{self, LinkInfo, LinkPlace, Target};
 
-/// Which XDP modes may be tried, best first.
+/// Which XDP mode is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum XdpWish {
     /// Native, else generic.
     Best,
-    /// This one only.
-    Only(XdpMode),
+    /// This one. Native steps down to generic, too, since the service comes up in any case.
+    Named(XdpMode),
 }
 
 impl XdpWish {
+    /// What is tried, in order.
     fn modes(self) -> &'static [XdpMode] {
         match self {
-            Self::Best => &[XdpMode::Native, XdpMode::Generic],
-            Self::Only(XdpMode::Native) => &[XdpMode::Native],
-            Self::Only(XdpMode::Generic) => &[XdpMode::Generic],
+            Self::Best | Self::Named(XdpMode::Native) => &[XdpMode::Native, XdpMode::Generic],
+            Self::Named(XdpMode::Generic) => &[XdpMode::Generic],
+        }
+    }
+
+    /// Whether a link that an earlier process attached in this mode is good enough.
+    fn keeps(self, running: XdpMode) -> bool {
+        match self {
+            Self::Best => true,
+            Self::Named(mode) => mode == running,
         }
     }
 }
@@ -210,7 +218,7 @@ fn attach_xdp(
         return Err(AttachError::Foreign { interface: interface.name.clone(), program: foreign });
     }
     if let (Some(present), Some(running)) = (present, interface.xdp) {
-        if wish.modes().contains(&running.mode) {
+        if wish.keeps(running.mode) {
             let link = syscall::open_pin(&present.path).map_err(pins_error)?;
             syscall::link_update(link.as_fd(), program).map_err(|source| AttachError::Refused {
                 interface: interface.name.clone(),

@@ -1,7 +1,7 @@
 //! Opens or makes the maps and loads the programs. Nothing is attached here.
 
 use aya::programs::{Program, ProgramError};
-use aya::{Ebpf, EbpfError, EbpfLoader, VerifierLogLevel};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 use ingress_common::maps::LAYOUT_VERSION;
 use ingress_common::maps::table::MAPS;
 use tracing::warn;
@@ -57,8 +57,6 @@ pub enum LoadError {
 pub fn load(pins: &Pins) -> Result<Loaded, LoadError> {
     let object = object::OBJECT.ok_or(LoadError::NoObject)?;
     let mut loader = EbpfLoader::new();
-    // The log is asked for again by the kernel when it refuses a program; on success nobody reads it.
-    loader.verifier_log_level(VerifierLogLevel::DISABLE);
     let paths: Vec<_> = MAPS.iter().map(|spec| (spec, pins.map(spec.name))).collect();
     for (spec, path) in &paths {
         match maps::check(path, spec) {

@@ -40,8 +40,8 @@ enum StepDown {
 pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Kernel> {
     let wish = match settings.mode {
         ModeArg::Auto => XdpWish::Best,
-        ModeArg::XdpNative => XdpWish::Only(XdpMode::Native),
-        ModeArg::XdpGeneric => XdpWish::Only(XdpMode::Generic),
+        ModeArg::XdpNative => XdpWish::Named(XdpMode::Native),
+        ModeArg::XdpGeneric => XdpWish::Named(XdpMode::Generic),
         ModeArg::Userspace => {
             remove_left_overs(settings).await;
             return None;
