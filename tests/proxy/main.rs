@@ -3,4 +3,9 @@
 mod filters;
 mod gate;
 mod headers;
+mod lifecycle;
 mod routing;
+mod telemetry;
+mod tls;
+mod upstream;
+mod websocket;

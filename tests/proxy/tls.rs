@@ -1,0 +1,84 @@
+//! Certificates by server name, and their replacement while connections are open.
+
+use ingress_tests::client::{self, Http1};
+use ingress_tests::origin::Origin;
+use ingress_tests::proxy::{Instance, backend, certificate, model, policies, route, to};
+use ingress_userspace::model::Model;
+use ingress_userspace::model::certificate::KeyDer;
+use ingress_userspace::model::listener::ListenerProtocol;
+use ingress_userspace::model::route::PathMatch;
+
+fn leaf(model: &Model, secret: &str) -> Vec<u8> {
+    let found = model.certificates.iter().find(|(id, _)| id.name == secret).expect("a known secret");
+    found.1.chain[0].clone()
+}
+
+/// Hosts `a.example` (own certificate), `*.wild.example` (own) and `plain.example` (none).
+async fn three_hosts(origin: &Origin) -> Model {
+    let mut model = model();
+    let id = backend(&mut model, "web", &[origin.address]);
+    for (host, secret) in
+        [("a.example", Some("a")), ("*.wild.example", Some("wild")), ("plain.example", None)]
+    {
+        route(&mut model, host, PathMatch::Prefix(String::new()), policies(), to(&id));
+        if let Some(secret) = secret {
+            let certificate = certificate(&mut model, secret, host);
+            model.hosts.last_mut().unwrap().certificate = Some(certificate);
+        }
+    }
+    model
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_server_name_chooses_the_certificate() {
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    let mut proxy = Instance::start(model.clone()).await.unwrap();
+    let own = client::certificate(proxy.https, "unknown.example").await.unwrap();
+    assert!(String::from_utf8_lossy(&own).contains("Portcullis default certificate"));
+    let cases = [
+        ("a.example", leaf(&model, "a")),
+        ("A.EXAMPLE", leaf(&model, "a")),
+        ("x.wild.example", leaf(&model, "wild")),
+        ("y.x.wild.example", own.clone()),
+        ("wild.example", own.clone()),
+        ("plain.example", own.clone()),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(client::certificate(proxy.https, name).await.unwrap(), expected, "{name}");
+    }
+    let default = certificate(&mut model, "default", "default.example");
+    model.listeners[1].protocol = ListenerProtocol::Https { default_certificate: Some(default) };
+    proxy.publish(model.clone()).await.unwrap();
+    assert_eq!(client::certificate(proxy.https, "unknown.example").await.unwrap(), leaf(&model, "default"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_certificate_serves_new_handshakes_and_drops_no_connection() {
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    let mut proxy = Instance::start(model.clone()).await.unwrap();
+    let mut open = Http1::open_tls(proxy.https, "a.example").await.unwrap();
+    assert_eq!(open.send(client::get("a.example", "/")).await.unwrap().status, 200);
+    for _ in 0..5 {
+        certificate(&mut model, "a", "a.example");
+        proxy.publish(model.clone()).await.unwrap();
+        assert_eq!(client::certificate(proxy.https, "a.example").await.unwrap(), leaf(&model, "a"));
+        assert_eq!(open.send(client::get("a.example", "/")).await.unwrap().status, 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_certificate_is_reported_and_the_default_serves() {
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    let mut proxy = Instance::start(model.clone()).await.unwrap();
+    let ids: Vec<_> = model.certificates.keys().cloned().collect();
+    model.certificates.get_mut(&ids[0]).unwrap().key = KeyDer(b"not a key".to_vec());
+    let report = proxy.publish(model.clone()).await.unwrap();
+    assert_eq!(report.refused.len(), 1);
+    assert!(report.refused[0].contains("Secret default/a"), "{report:?}");
+    let served = client::certificate(proxy.https, "a.example").await.unwrap();
+    assert!(String::from_utf8_lossy(&served).contains("Portcullis default certificate"));
+    assert_eq!(client::certificate(proxy.https, "x.wild.example").await.unwrap(), leaf(&model, "wild"));
+}
