@@ -9,7 +9,7 @@ import (
 )
 
 func (p *pod) environment(ctx context.Context, spec *corev1.Pod, c corev1.Container) ([]string, error) {
-	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME=" + spec.Name,
+	env := []string{"PATH=/images:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "HOSTNAME=" + spec.Name,
 		"KUBERNETES_SERVICE_HOST=" + p.apiHost, "KUBERNETES_SERVICE_PORT=6443", "KUBERNETES_SERVICE_PORT_HTTPS=6443"}
 	for _, from := range c.EnvFrom {
 		values := map[string][]byte{}

@@ -93,13 +93,8 @@ func (p *pod) ExecInContainer(ctx context.Context, _ string, _ types.UID, name s
 	if at < 0 || state == nil || state.cmd == nil {
 		return fmt.Errorf("container %q is not running", name)
 	}
-	c := spec.Spec.Containers[at]
-	prefix, err := rights(spec, c)
+	cmd, err := p.inside(ctx, spec.Spec.Containers[at], state.cmd.Process.Pid, argv)
 	if err != nil {
-		return err
-	}
-	cmd := inside(ctx, state.cmd.Process.Pid, prefix, argv)
-	if cmd.Env, err = p.environment(ctx, spec, c); err != nil {
 		return err
 	}
 	if in != nil {

@@ -202,10 +202,9 @@ func (p *pod) end(c corev1.Container, cmd *exec.Cmd, grace time.Duration) {
 	pid := cmd.Process.Pid
 	if c.Lifecycle != nil && c.Lifecycle.PreStop != nil {
 		if hook := c.Lifecycle.PreStop; hook.Exec != nil {
-			spec, _ := p.latest()
-			if prefix, err := rights(spec, c); err == nil {
-				if out, err := inside(ctx, pid, prefix, hook.Exec.Command).CombinedOutput(); err != nil {
-					fmt.Fprintln(os.Stderr, spec.Name, c.Name, "preStop:", err, string(out))
+			if cmd, err := p.inside(ctx, c, pid, hook.Exec.Command); err == nil {
+				if out, err := cmd.CombinedOutput(); err != nil {
+					fmt.Fprintln(os.Stderr, p.spec.Name, c.Name, "preStop:", err, string(out))
 				}
 			}
 		} else if hook.Sleep != nil {

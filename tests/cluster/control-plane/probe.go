@@ -125,12 +125,11 @@ func (p *pod) check(ctx context.Context, c corev1.Container, pid int, probe *cor
 		}
 		conn.Close()
 	case probe.Exec != nil:
-		spec, _ := p.latest()
-		prefix, err := rights(spec, c)
+		cmd, err := p.inside(ctx, c, pid, probe.Exec.Command)
 		if err != nil {
 			return err
 		}
-		return inside(ctx, pid, prefix, probe.Exec.Command).Run()
+		return cmd.Run()
 	}
 	return nil
 }

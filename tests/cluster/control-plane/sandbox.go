@@ -126,12 +126,18 @@ func (s *sandbox) container(r *runner, hostname string, binds []bind, readOnlyRo
 	return cmd
 }
 
-// inside is a further process in a running container: kubectl exec, exec probes, lifecycle hooks.
-func inside(ctx context.Context, pid int, rights, argv []string) *exec.Cmd {
-	args := []string{"-t", fmt.Sprint(pid), "-n", "-m", "-r", "--wd=/", "--"}
-	cmd := exec.CommandContext(ctx, "nsenter", append(append(args, rights...), argv...)...)
+// inside is a further process in a running container, with its rights and environment: kubectl exec, exec probes, lifecycle hooks.
+func (p *pod) inside(ctx context.Context, c corev1.Container, pid int, argv []string) (*exec.Cmd, error) {
+	spec, _ := p.latest()
+	prefix, err := rights(spec, c)
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"-t", fmt.Sprint(pid), "-n", "-m", "-r", "-w", "--"}
+	cmd := exec.CommandContext(ctx, "nsenter", append(append(args, prefix...), argv...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return cmd
+	cmd.Env, err = p.environment(ctx, spec, c)
+	return cmd, err
 }
 
 func (s *sandbox) close() {

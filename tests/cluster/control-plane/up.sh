@@ -67,6 +67,9 @@ node() { # number
 	until_true test -e "$RIG/$name.ready"
 	ip link add "$name" type veth peer name eth0 netns $pid
 	ip link set "$name" master br0 up
+	# Packets that an XDP program passes or sends on must carry whole checksums, as on a wire.
+	ethtool -K "$name" tx off
+	nsenter -t $pid -n ethtool -K eth0 tx off
 	nsenter -t $pid -n ip -batch - <<-END
 		link set lo up
 		addr add $address/24 dev eth0

@@ -1,0 +1,83 @@
+//! The chart on a real API server with two nodes: each scenario goes on where the one before ended.
+//!
+//! Started by `cargo xtask test cluster`. This program starts itself again inside of a rig
+//! (`control-plane/rig.sh`), which ends with it; it needs root.
+
+mod edit;
+mod faults;
+mod install;
+mod rights;
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ingress_tests::cluster::Rig;
+
+/// What a scenario works with.
+pub(crate) struct Context {
+    pub(crate) rig: Rig,
+}
+
+/// The first VIP is routed to node 0, the second to node 1: so a test knows which node answered.
+pub(crate) const VIPS: [&str; 2] = ["198.18.100.1", "198.18.100.2"];
+pub(crate) const VIPS_V6: [&str; 2] = ["2001:db8:100::1", "2001:db8:100::2"];
+pub(crate) const NODES: [&str; 2] = ["198.18.0.10", "198.18.0.11"];
+/// A second client address on the switch.
+pub(crate) const OTHER_CLIENT: &str = "198.18.0.200";
+pub(crate) const HOST: &str = "shop.example.test";
+
+/// A VIP or node address with the HTTP port.
+pub(crate) fn http(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("a constant of this file"), 80)
+}
+
+type Scenario = fn(&Context) -> anyhow::Result<()>;
+
+const SCENARIOS: &[(&str, Scenario)] = &[
+    ("helm installs the chart and every pod becomes ready", install::chart),
+    ("an Ingress answers on every VIP and node address", install::first_ingress),
+    ("TLS is terminated with the certificate of the Secret", install::tls),
+    ("ADDRESS is filled in with the VIPs", install::address),
+    ("the kernel half is native XDP with its links pinned on each node", install::kernel_half),
+    ("the proxy has no capability, no token and a read-only root", rights::proxy),
+    ("the agent keeps three capabilities and may read only", rights::agent),
+    ("the controller may write status and Events and nothing else", rights::controller),
+    ("an edited Ingress takes effect on both nodes", edit::path),
+    ("a scaled Deployment gets traffic on all pods", edit::scale),
+    ("an Ingress of another class gets no traffic and no status", edit::wrong_class),
+    ("an Ingress that leaves the class loses traffic and status", edit::leaves_class),
+    ("Events on bad objects name field, value and fix", edit::events),
+    ("an EdgePolicy drops a source in the kernel", edit::edge_policy),
+    ("requests succeed while the API server is down, then changes apply", faults::api_server),
+    ("a killed agent is started again without a failed request", faults::agent_killed),
+    ("a killed leader is followed by the other replica", faults::leader_killed),
+    ("a rolling update of the DaemonSet fails no request", faults::rolling_update),
+    ("a deleted Ingress answers 404", edit::delete),
+];
+
+fn main() -> anyhow::Result<()> {
+    let Some(rig) = Rig::here() else { return Rig::enter() };
+    let context = Context { rig };
+    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let last = filter.and_then(|filter| SCENARIOS.iter().rposition(|(name, _)| name.contains(&filter)));
+    let chosen = SCENARIOS.iter().take(last.map_or(usize::MAX, |last| last + 1));
+    println!("\nrunning {} scenarios", chosen.len());
+    let begun = Instant::now();
+    for (name, scenario) in chosen {
+        let started = Instant::now();
+        let outcome = scenario(&context);
+        println!(
+            "{} {name} ({:.1} s)",
+            if outcome.is_ok() { "ok    " } else { "FAILED" },
+            started.elapsed().as_secs_f64()
+        );
+        if let Err(error) = outcome {
+            // Later scenarios build on this one.
+            println!("{error:#}\n\n{}", context.rig.logs());
+            std::process::exit(1);
+        }
+    }
+    println!("all scenarios passed in {:.0} s\n", begun.elapsed().as_secs_f64());
+    Ok(())
+}
