@@ -307,3 +307,6 @@ impl Kept for Secret {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
