@@ -28,7 +28,8 @@ fn difference(expected: &str, found: &str) -> String {
     let rest = expected.len().min(found.len()) - start;
     let end = expected.iter().rev().zip(found.iter().rev()).take(rest).take_while(|(a, b)| a == b).count();
     let part = |lines: &[&str], sign: char| -> String {
-        lines[start..lines.len() - end].iter().map(|line| format!("{sign} {line}\n")).collect()
+        let only = lines.get(start..lines.len() - end).unwrap_or_default();
+        only.iter().map(|line| format!("{sign} {line}\n")).collect()
     };
     format!("from line {}:\n{}{}", start + 1, part(&expected, '-'), part(&found, '+'))
 }

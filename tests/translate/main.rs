@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ingress_tests::golden;
-use ingress_userspace::k8s::cluster::{ObjectKey, Origin};
-use ingress_userspace::k8s::folder::Folder;
+use ingress_userspace::k8s::cluster::{Cluster, ObjectKey, Origin};
+use ingress_userspace::k8s::folder::parse::parse;
+use ingress_userspace::k8s::folder::{Folder, insert};
 use ingress_userspace::model::render::render;
 use ingress_userspace::problem::Problem;
 use ingress_userspace::translate::{Reuse, Settings, translate_with};
@@ -62,6 +63,32 @@ fn the_order_of_documents_changes_nothing() {
     std::fs::remove_dir_all(&dir).unwrap();
     let model = |text: &str| text.split("problems").next().unwrap().to_owned();
     assert_eq!(model(&first), model(&second));
+}
+
+/// Half-written files: every case cut at many places, and with a byte replaced there. Only panics fail.
+#[test]
+fn no_damaged_case_panics() {
+    for entry in std::fs::read_dir(cases()).unwrap() {
+        let path = entry.unwrap().path();
+        let Some(name) =
+            path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".in.yaml"))
+        else {
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (settings, _) = settings(&text).unwrap();
+        for part in 1..16 {
+            let at = text.floor_char_boundary(text.len() * part / 16);
+            for damaged in [text[..at].to_owned(), format!("{}\t{}", &text[..at], &text[at..])] {
+                let mut cluster = Cluster::default();
+                for located in parse(name, &damaged).objects {
+                    let key = ObjectKey::new(located.reference.namespace, located.reference.name);
+                    insert(&mut cluster, key, &located.object);
+                }
+                translate_with(&mut Reuse::default(), &cluster, &settings, NOW);
+            }
+        }
+    }
 }
 
 fn outcome(input: &Path) -> anyhow::Result<String> {

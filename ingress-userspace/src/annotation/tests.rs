@@ -118,3 +118,76 @@ fn config_map_keys_are_checked() {
     ];
     assert_eq!(found, expected);
 }
+
+/// What hostile and careless authors write: any text, and text made of the pieces that parsers care about.
+fn any_value() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let pieces = prop::sample::select(vec![
+        "0",
+        "1",
+        "9",
+        "-",
+        "+",
+        ".",
+        "k",
+        "m",
+        "G",
+        "MB",
+        "s",
+        "/",
+        "$1",
+        "$",
+        "(",
+        ")",
+        ",",
+        " ",
+        "198.18.0.0",
+        "/15",
+        "/33",
+        "2001:db8::",
+        ":",
+        "true",
+        "\u{0}",
+        "\r\n",
+        "{",
+        "}",
+        ";",
+        "\"",
+        "#",
+        "\u{e9}",
+        "\u{202e}",
+        "%2f",
+        "..",
+        "//",
+    ]);
+    prop_oneof![any::<String>(), prop::collection::vec(pieces, 0..12).prop_map(|pieces| pieces.concat())]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_value_of_any_key_is_read_or_reported(key in 0..known::all().count(), value in any_value()) {
+        let key = known::all().nth(key).unwrap_or_default();
+        let (settings, findings) = annotated(&[(key, &value)]);
+        // Nothing is silent: what differs from the defaults was asked for by a served key, or is reported.
+        let is_served = super::registry::served().any(|served| served == key);
+        proptest::prop_assert!(settings == annotated(&[]).0 || is_served || !findings.is_empty());
+        if let Some(target) = settings.rewrite_target {
+            proptest::prop_assert!(target.starts_with('/') && !target.contains(['\r', '\n', '\0', ' ']));
+        }
+        if let Some(list) = settings.allow_list {
+            proptest::prop_assert!(!list.sources.is_empty());
+            proptest::prop_assert!(list.sources.iter().all(|network| network.trunc() == *network));
+        }
+    }
+
+    #[test]
+    fn any_config_map_is_read(key in 0..config_map::all().count(), value in any_value()) {
+        let key = config_map::all().nth(key).unwrap_or_default();
+        let (defaults, findings) = config_map::read(&[(key.to_owned(), value)].into());
+        let is_served = config_map::KEYS.iter().any(|(served, ..)| *served == key);
+        proptest::prop_assert!(defaults == Defaults::default() || is_served);
+        proptest::prop_assert!(findings.len() <= 64);
+    }
+}

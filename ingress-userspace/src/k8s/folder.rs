@@ -187,7 +187,8 @@ impl Folder {
     }
 }
 
-fn insert(cluster: &mut Cluster, key: ObjectKey, object: &Object) {
+/// Puts an object into a view.
+pub fn insert(cluster: &mut Cluster, key: ObjectKey, object: &Object) {
     fn put<T>(objects: &mut Objects<T>, key: ObjectKey, object: &Arc<T>) {
         objects.insert(key, Arc::clone(object));
     }
