@@ -48,6 +48,13 @@ fn a_denied_source_hears_nothing_and_is_counted() {
     assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
     assert!(node.get(OTHER, NODE, 80).unwrap().is_ok(), "the policy is for the pool alone");
 
+    let metrics = node.admin("run", "/metrics").unwrap();
+    assert!(metrics.contains("portcullis_packets_total{reason=\"denied\"}"), "{metrics}");
+    assert!(
+        metrics.contains("portcullis_dataplane_mode{interface=\"eth0\",mode=\"xdp-native\"} 1"),
+        "{metrics}"
+    );
+
     // The list follows the folder.
     node.write("policy.yaml", &policy("deny: []")).unwrap();
     node.wait_for("the source to be admitted again", || Ok(node.get(OTHER, VIP, 80)?.is_ok())).unwrap();
@@ -74,4 +81,40 @@ fn a_connection_limit_bites_except_for_exempt_sources() {
     assert!((10..40).contains(&of_other), "10 at once and 1 per second, not {of_other}");
     assert!(node.packets(VIP, "over-limit").unwrap() > 0);
     assert_eq!(burst(CLIENT), 40, "exempt");
+}
+
+#[test]
+fn pools_and_addresses_of_the_node_come_and_go_while_it_runs() {
+    let (node, _process) = served("");
+    let later = "198.18.100.11";
+    node.client.run(&format!("ip route add {later} via {NODE}")).unwrap();
+    node.write("later.yaml", &pool("later", &format!("{later}/32"))).unwrap();
+    node.wait_for("the new VIP to answer", || Ok(node.get(CLIENT, later, 80)?.is_ok())).unwrap();
+    std::fs::remove_file(node.folder.join("manifests/later.yaml")).unwrap();
+    node.wait_for("the route of the VIP to go", || {
+        Ok(!node.node.run("ip route show table local")?.contains(later))
+    })
+    .unwrap();
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+
+    let own = "198.18.0.2";
+    node.node.run(&format!("ip addr add {own}/24 dev eth0")).unwrap();
+    node.wait_for("the node's new address to be served", || Ok(node.get(CLIENT, own, 80)?.is_ok())).unwrap();
+}
+
+#[test]
+fn a_pool_that_is_far_too_large_takes_no_other_address_away() {
+    let (node, process) = served("");
+    node.write("large.yaml", &pool("large", "198.19.0.0/16")).unwrap();
+    node.wait_for("the message about it", || Ok(process.log().contains("AddressPool large"))).unwrap();
+    let routes = node.node.run("ip route get 198.19.255.1 from 198.18.0.10 iif eth0");
+    assert!(!routes.unwrap_or_default().contains("local"), "an address that is not served is not local");
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+}
+
+fn pool(name: &str, cidr: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: AddressPool\nmetadata: {{name: {name}}}\n\
+         spec: {{blocks: [{{cidr: {cidr}}}]}}\n"
+    )
 }

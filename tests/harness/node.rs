@@ -2,6 +2,7 @@
 //! `portcullis` binary in any role. Everything ends with it; what a killed run left is removed by the next.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -155,6 +156,17 @@ impl Node {
                 && row.get("reason").is_some_and(|own| own == reason)
         };
         Ok(rows.iter().filter(mine).filter_map(|row| row.get("packets")?.as_u64()).sum())
+    }
+
+    /// What the admin socket of `portcullis run` (started under this name) answers for a path.
+    pub fn admin(&self, name: &str, path: &str) -> anyhow::Result<String> {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.folder.join(format!("{name}.sock")))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// One request of the client over a connection of its own.

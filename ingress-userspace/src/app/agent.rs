@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -21,7 +22,7 @@ use crate::bpf::kernel::{Kernel, Standing};
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
 use crate::bpf::{interfaces, routes};
-use crate::compile::maps::{Compiled, compile, pause};
+use crate::compile::maps::{Compiled, MapContents, compile, pause};
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
 use crate::link::{AgentEnd, FromProxy, ProxyId};
 use crate::model::Model;
@@ -59,8 +60,7 @@ pub async fn run(
         version: 0,
         state,
         failing_maps: None,
-        failing_routes: None,
-        routes_refused: false,
+        refused_routes: BTreeSet::new(),
     };
     agent.look_at_addresses().await;
     agent.take_world(&first, &link).await;
@@ -114,9 +114,8 @@ struct Agent {
     version: ModelVersion,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
-    failing_routes: Option<String>,
-    /// Said once: the rights for routes are missing.
-    routes_refused: bool,
+    /// Said already.
+    refused_routes: BTreeSet<IpNet>,
 }
 
 impl Agent {
@@ -244,34 +243,33 @@ impl Agent {
 
     /// VIPs are local addresses, whichever half takes their connections.
     async fn apply_routes(&mut self) {
-        let is_owner = self.kernel.as_ref().is_none_or(|kernel| kernel.standing() == Standing::Owner);
-        let desired = routes::desired(&self.model.edge);
-        if !is_owner || (desired.is_empty() && self.routes_refused) {
-            return;
-        }
-        self.failing_routes = match routes::apply(&desired).await {
-            Ok(changes) => {
-                if changes != routes::RouteChanges::default() {
-                    info!(added = ?changes.added, removed = ?changes.removed, "local routes of VIPs changed");
-                }
-                None
-            }
-            Err(error) if error.is_denied() => {
-                if !self.routes_refused && !desired.is_empty() {
-                    warn!(
-                        error = %chain(&error),
-                        "VIPs are not reachable: no right to add their local routes; run with CAP_NET_ADMIN, or run \
-                         `ip route add local VIP dev lo` yourself"
-                    );
-                }
-                self.routes_refused = true;
-                None
-            }
+        let desired = match &self.kernel {
+            Some(kernel) if kernel.standing() != Standing::Owner => return,
+            Some(kernel) => routes::desired(kernel.contents()),
+            None => routes::desired(&compile(&self.model, &[], &MapContents::default()).contents),
+        };
+        let changes = match routes::apply(&desired).await {
+            Ok(changes) => changes,
             Err(error) => {
-                error!(error = %chain(&error), "local routes of VIPs could not be brought up to date");
-                Some(format!("routes of VIPs: {}", chain(&error)))
+                error!(error = %chain(&error), "local routes of VIPs could not be read");
+                return;
             }
         };
+        if !changes.added.is_empty() || !changes.removed.is_empty() {
+            info!(added = ?changes.added, removed = ?changes.removed, "local routes of VIPs changed");
+        }
+        let refused: BTreeSet<IpNet> = changes.refused.iter().map(|(prefix, _)| *prefix).collect();
+        if let Some((_, error)) = changes.refused.first()
+            && refused != self.refused_routes
+        {
+            let fix = if error.is_denied() {
+                "run with CAP_NET_ADMIN, or run `ip route add local VIP dev lo` yourself"
+            } else {
+                "correct the block of the AddressPool"
+            };
+            warn!(routes = ?refused, error = %chain(error), fix, "VIPs are not reachable on this node");
+        }
+        self.refused_routes = refused;
     }
 
     async fn beat(&mut self, with_addresses: bool) {
@@ -320,7 +318,7 @@ impl Agent {
             interfaces: interfaces.iter().map(|i| (i.name.clone(), i.mode.name())).collect(),
             version: self.version,
             has_proxy,
-            failing: self.failing_maps.iter().chain(&self.failing_routes).cloned().collect(),
+            failing: self.failing_maps.iter().cloned().collect(),
             entries,
         };
         self.state.send_if_modified(|state| {

@@ -92,5 +92,8 @@ pub fn remove_pins(bpffs: &Path, removed: &mut Vec<Removed>) -> Result<(), Clean
 pub async fn remove_routes(removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
     let changes = routes::apply(&BTreeSet::new()).await.map_err(CleanupError::Routes)?;
     removed.extend(changes.removed.into_iter().map(Removed::Route));
-    Ok(())
+    match changes.refused.into_iter().next() {
+        Some((_, error)) => Err(CleanupError::Routes(error)),
+        None => Ok(()),
+    }
 }

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
+use ingress_common::flow::ip_of;
+use ingress_common::maps::{VipKey, VipVal};
 use ipnet::IpNet;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -14,7 +16,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::netlink::{NetlinkError, converse};
-use crate::model::edge::{AddressRange, Edge};
+use crate::compile::maps::MapContents;
 
 /// The number of our routes in `ip route show table local proto 74`; nobody has registered it.
 pub const PROTOCOL: u8 = 74;
@@ -22,31 +24,25 @@ pub const PROTOCOL: u8 = 74;
 /// Table `local`.
 const LOCAL: u8 = 255;
 
-/// The prefixes that cover the pools' addresses and no other.
-pub fn desired(edge: &Edge) -> BTreeSet<IpNet> {
-    edge.pools.iter().flat_map(|pool| &pool.blocks).flat_map(|range| prefixes(*range)).collect()
+/// The prefixes that cover the VIPs in these map contents and no other address. Only what is served becomes local: a
+/// pool that is far too large must not take half of the network away from the node.
+pub fn desired(contents: &MapContents) -> BTreeSet<IpNet> {
+    // A node's own address (`PORTS_ONLY`) is local anyway.
+    let is_vip = |key: &VipKey, value: &VipVal| key.port == 0 && value.flags & VipVal::PORTS_ONLY == 0;
+    let vips = contents.vips.iter().filter(|(key, value)| is_vip(key, value));
+    let single: Vec<IpNet> = vips.map(|(key, _)| IpNet::from(ip_of(&key.addr))).collect();
+    IpNet::aggregate(&single).into_iter().collect()
 }
 
-fn prefixes(range: AddressRange) -> Vec<IpNet> {
-    match (range.first, range.last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => {
-            ipnet::Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect()
-        }
-        (IpAddr::V6(first), IpAddr::V6(last)) => {
-            ipnet::Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()
-        }
-        // A range of two families does not leave translation.
-        _ => Vec::new(),
-    }
-}
-
-/// What [`apply`] changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What [`apply`] did.
+#[derive(Debug, Default)]
 pub struct RouteChanges {
     /// Prefixes that became local.
     pub added: Vec<IpNet>,
     /// Prefixes that no longer are.
     pub removed: Vec<IpNet>,
+    /// Prefixes that the kernel refused, each with its reason; they do not keep others back.
+    pub refused: Vec<(IpNet, NetlinkError)>,
 }
 
 /// Makes our routes those that are desired: adds first, then removes.
@@ -57,14 +53,18 @@ pub async fn apply(desired: &BTreeSet<IpNet>) -> Result<RouteChanges, NetlinkErr
         for prefix in desired.difference(&present) {
             let message = message(&handle, *prefix).await?;
             let what = format!("add the local route of {prefix}");
-            handle.route().add(message).execute().await.map_err(NetlinkError::refused(what))?;
-            changes.added.push(*prefix);
+            match handle.route().add(message).execute().await {
+                Ok(()) => changes.added.push(*prefix),
+                Err(error) => changes.refused.push((*prefix, NetlinkError::refused(what)(error))),
+            }
         }
         for prefix in present.difference(desired) {
             let message = message(&handle, *prefix).await?;
             let what = format!("remove the local route of {prefix}");
-            handle.route().del(message).execute().await.map_err(NetlinkError::refused(what))?;
-            changes.removed.push(*prefix);
+            match handle.route().del(message).execute().await {
+                Ok(()) => changes.removed.push(*prefix),
+                Err(error) => changes.refused.push((*prefix, NetlinkError::refused(what)(error))),
+            }
         }
         Ok(changes)
     })
@@ -124,20 +124,31 @@ async fn message(handle: &Handle, prefix: IpNet) -> Result<RouteMessage, Netlink
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::model::edge::Pool;
+    use ingress_common::flow::{TCP, addr_of};
 
-    fn routes(first: &str, last: &str) -> Vec<String> {
-        let blocks = vec![AddressRange { first: first.parse().unwrap(), last: last.parse().unwrap() }];
-        let edge = Edge { pools: vec![Pool { name: "p".into(), blocks }], policies: vec![] };
-        desired(&edge).iter().map(ToString::to_string).collect()
+    use super::*;
+
+    fn routes(addresses: &[(&str, u32)]) -> Vec<String> {
+        let mut contents = MapContents::default();
+        for (address, flags) in addresses {
+            let addr = addr_of(address.parse().unwrap());
+            let value = VipVal { vip_id: 1, flags: *flags, scope: 0, first_limit: 0, limits: 0 };
+            contents.vips.insert(VipKey::address(addr), value);
+            contents.vips.insert(VipKey::served(addr, 80, TCP), value);
+        }
+        desired(&contents).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_range_becomes_the_fewest_prefixes_and_no_address_beside_it() {
-        assert_eq!(routes("198.18.100.0", "198.18.100.15"), ["198.18.100.0/28"]);
-        assert_eq!(routes("198.18.100.1", "198.18.100.3"), ["198.18.100.1/32", "198.18.100.2/31"]);
-        assert_eq!(routes("198.18.100.7", "198.18.100.7"), ["198.18.100.7/32"]);
-        assert_eq!(routes("2001:db8::10", "2001:db8::1f"), ["2001:db8::10/124"]);
+    fn vips_become_the_fewest_prefixes_and_no_address_beside_them() {
+        assert_eq!(routes(&[("198.18.100.7", 0)]), ["198.18.100.7/32"]);
+        let three = [("198.18.100.1", 0), ("198.18.100.2", 0), ("198.18.100.3", 0)];
+        assert_eq!(routes(&three), ["198.18.100.1/32", "198.18.100.2/31"]);
+        assert_eq!(routes(&[("2001:db8::10", 0), ("2001:db8::11", 0)]), ["2001:db8::10/127"]);
+    }
+
+    #[test]
+    fn an_address_of_the_node_needs_no_route() {
+        assert_eq!(routes(&[("198.18.0.1", VipVal::PORTS_ONLY)]), Vec::<String>::new());
     }
 }
