@@ -21,7 +21,10 @@ const LLVM: u32 = 22;
 pub(crate) struct BuildArgs {
     /// One log line per dropped packet, read by a binary built with `--features debug-log`. Slow; for debugging.
     #[arg(long)]
-    debug_log: bool,
+    pub(crate) debug_log: bool,
+    /// Fail on a warning of the kernel half.
+    #[arg(long)]
+    pub(crate) deny_warnings: bool,
 }
 
 /// Builds the object; prints its path and size.
@@ -87,13 +90,13 @@ impl Toolchain {
         let mut command = match self {
             Self::Nightly => {
                 let mut command = Command::new("rustup");
-                command.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]);
+                command.args(["run", "nightly", "cargo", "rustc", "-Z", "build-std=core"]);
                 command
             }
             Self::Distribution { rustc, cargo } => {
                 let mut command = Command::new(cargo);
                 // RUSTC_BOOTSTRAP: inline assembly for BPF and compare-and-swap are unstable features.
-                command.arg("build").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+                command.arg("rustc").env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
                 command
             }
         };
@@ -122,6 +125,9 @@ impl Toolchain {
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
             .env("PATH", path_with_linker()?);
+        if args.deny_warnings {
+            command.args(["--", "-Dwarnings"]);
+        }
         Ok(command)
     }
 }

@@ -6,8 +6,7 @@ use crate::{build_ebpf, generate, shell, tidy};
 /// Runs every check; the first that fails ends it.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup(&[Part::Lint, Part::Kernel])?;
-    // Warnings of the kernel half are errors there, too.
-    build_ebpf::run(&build_ebpf::BuildArgs::default())?;
+    build_ebpf::run(&build_ebpf::BuildArgs { deny_warnings: true, ..Default::default() })?;
     shell::run(shell::cargo().args(["fmt", "--all", "--check"]))?;
     let host = ["clippy", "--quiet", "--workspace", "--exclude", "ingress-ebpf", "--all-targets", "--locked"];
     shell::run(shell::cargo().args(host).args(["--", "-D", "warnings"]))?;

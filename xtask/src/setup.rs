@@ -75,6 +75,7 @@ pub(crate) fn setup(parts: &[Part]) -> anyhow::Result<()> {
         install_packages(&packages, has_compiler)?;
     }
     if !has_linker {
+        println!("building bpf-linker from source, once: takes about two minutes");
         let mut cargo = cargo_install("bpf-linker", "0.13.0");
         cargo.args(["--no-default-features", "--features", "llvm-22"]).env("LLVM_PREFIX", LLVM_PREFIX);
         shell::run(&mut cargo)?;

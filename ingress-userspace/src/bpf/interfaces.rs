@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached,
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::packet_route::route::RouteAttribute;
 
@@ -67,14 +67,16 @@ pub struct Nature {
     pub has_default_route: bool,
     /// Made in software to join containers or hosts (bridge, tunnel, dummy, …).
     pub is_overlay: bool,
+    /// Its packets come without an Ethernet header (WireGuard, tun): the XDP program could not read them.
+    pub is_bare: bool,
 }
 
 impl Interface {
     /// Whether it carries the node's addresses, as far as can be told: it has one, and it either leads to the default
     /// gateway or is no software overlay as container networks make them.
     pub fn is_of_node(&self) -> bool {
-        let Nature { is_up, is_loopback, has_default_route, is_overlay } = self.nature;
-        is_up && !is_loopback && !self.addresses.is_empty() && (has_default_route || !is_overlay)
+        let Nature { is_up, is_loopback, has_default_route, is_overlay, is_bare } = self.nature;
+        is_up && !is_loopback && !is_bare && !self.addresses.is_empty() && (has_default_route || !is_overlay)
     }
 }
 
@@ -159,6 +161,7 @@ fn interface(link: &LinkMessage) -> Interface {
             is_loopback: flags.contains(LinkFlags::Loopback),
             has_default_route: false,
             is_overlay,
+            is_bare: link.header.link_layer_type != LinkLayerType::Ether,
         },
     }
 }
@@ -211,6 +214,7 @@ mod tests {
             ("a NIC with an address", with(nic, "198.18.0.2"), true),
             ("a NIC without one", with(nic, ""), false),
             ("a NIC that is down", with(Nature { is_up: false, ..nic }, "198.18.0.2"), false),
+            ("a tunnel without Ethernet", with(Nature { is_bare: true, ..nic }, "198.18.0.2"), false),
             ("loopback", with(Nature { is_loopback: true, ..nic }, "127.0.0.1"), false),
             ("the bridge of containers", with(Nature { is_overlay: true, ..nic }, "198.18.0.2"), false),
             (
