@@ -13,7 +13,7 @@ mod policies;
 mod tls;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
@@ -153,9 +153,17 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
     let listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
-        listener("https", settings.https_port, ListenerProtocol::Https { default_certificate }),
+        listener(
+            "https",
+            settings.https_port,
+            ListenerProtocol::Https { default_certificate: default_certificate.clone() },
+        ),
     ];
-    let Build { backends, certificates, mut problems, .. } = build;
+    let Build { backends, mut certificates, mut problems, .. } = build;
+    // Keys that nothing uses do not travel.
+    let used: BTreeSet<_> =
+        hosts.iter().filter_map(|host| host.certificate.as_ref()).chain(&default_certificate).collect();
+    certificates.retain(|id, _| used.contains(id));
     problems.sort();
     problems.dedup();
     let model = Model { listeners, hosts, backends, certificates, edge };

@@ -199,19 +199,27 @@ impl Builder {
             return;
         }
         // Receivers compare models by address: an equal one keeps it, so that only Problems or status change.
-        let model = match before {
+        let model = match &before {
             Some(before) if *before.model == translation.model => Arc::clone(&before.model),
             _ => Arc::new(translation.model),
         };
         self.version += 1;
-        info!(
-            version = self.version,
-            ingresses = translation.ingresses.len(),
-            hosts = model.hosts.len(),
-            problems = translation.problems.len(),
-            took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "model published"
-        );
+        if before.is_some_and(|before| Arc::ptr_eq(&before.model, &model)) {
+            debug!(
+                version = self.version,
+                problems = translation.problems.len(),
+                "problems or status changed"
+            );
+        } else {
+            info!(
+                version = self.version,
+                ingresses = translation.ingresses.len(),
+                hosts = model.hosts.len(),
+                problems = translation.problems.len(),
+                took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                "model published"
+            );
+        }
         let world = World {
             version: self.version,
             model,

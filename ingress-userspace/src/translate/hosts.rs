@@ -17,10 +17,17 @@ pub(super) struct Draft {
     pub(super) paths: Vec<DraftPath>,
     /// Serves what no path takes: the Ingress and where it sends.
     pub(super) default: Option<(usize, RouteAction)>,
-    /// Its certificate: outer `None` without TLS, inner `None` for the default one.
-    pub(super) tls: Option<Option<CertificateId>>,
+    /// The Ingress that gives it TLS and the certificate, `None` for the default one.
+    pub(super) tls: Option<(usize, Option<CertificateId>)>,
     /// The host as the first rule wrote it.
     pub(super) written: String,
+}
+
+impl Draft {
+    /// The host in messages.
+    pub(super) fn shown(&self) -> &str {
+        if self.written.is_empty() { "every host" } else { &self.written }
+    }
 }
 
 /// A path that a host has, and whose it is.
@@ -86,7 +93,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
-    Host { pattern, listeners, certificate: draft.tls.flatten(), routes }
+    Host { pattern, listeners, certificate: draft.tls.and_then(|(_, certificate)| certificate), routes }
 }
 
 fn source(owner: &Owner<'_>, draft: &Draft, path: &str) -> RouteSource {

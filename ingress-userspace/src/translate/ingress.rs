@@ -18,6 +18,7 @@ use super::tls::Entries;
 use super::{Build, policies};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
+use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::route::{RouteAction, WeightedBackend};
 use crate::problem::{Code, Severity};
@@ -86,7 +87,7 @@ fn read_ingress(
         };
         let certificate = tls.certificate(build, &HostPattern::Any);
         let any = drafts.entry(HostPattern::Any).or_default();
-        any.tls = any.tls.take().or(certificate);
+        set_tls(build, any, owners, index, certificate);
         set_default(build, any, owners, index, default, "spec.defaultBackend");
         return;
     }
@@ -117,12 +118,39 @@ fn read_ingress(
         let draft = drafts
             .entry(pattern)
             .or_insert_with(|| Draft { written: written.to_owned(), ..Draft::default() });
-        draft.tls = draft.tls.take().or(certificate);
+        set_tls(build, draft, owners, index, certificate);
         let default_action = default.as_ref().or(controller_default);
         read_rule(build, draft, owners, index, rule, &field, default_action);
-        if let (Some(default), None) = (&default, &draft.default) {
-            draft.default = Some((index, default.clone()));
+        if let Some(default) = &default {
+            set_default(build, draft, owners, index, default.clone(), "spec.defaultBackend");
         }
+    }
+}
+
+/// The first Ingress that gives a host TLS chooses its certificate.
+fn set_tls(
+    build: &mut Build<'_>,
+    draft: &mut Draft,
+    owners: &[Owner<'_>],
+    index: usize,
+    certificate: Option<Option<CertificateId>>,
+) {
+    let Some(certificate) = certificate else { return };
+    let Some((first, served)) = &draft.tls else {
+        draft.tls = Some((index, certificate));
+        return;
+    };
+    if *served == certificate || *first == index {
+        return;
+    }
+    if let (Some(winner), Some(loser)) = (owners.get(*first), owners.get(index)) {
+        let shown = certificate.map(|id| id.name).unwrap_or_default();
+        let message = format!(
+            "{} comes first (older, or by name) and its certificate is served for {}; name the same Secret in both",
+            winner.object,
+            draft.shown()
+        );
+        build.problem(&loser.object, (Code::Conflict, Severity::Warning), ("spec.tls", &shown), message);
     }
 }
 
@@ -135,10 +163,13 @@ fn set_default(
     field: &str,
 ) {
     match (&draft.default, owners.get(index)) {
+        // The same host in two rules of one Ingress.
+        (Some((first, _)), _) if *first == index => {}
         (Some((first, _)), Some(loser)) => {
             let winner = owners.get(*first).map(|owner| owner.object.to_string()).unwrap_or_default();
             let message = format!(
-                "{winner} comes first (older, or by name) and serves everything that no rule takes; remove one of them"
+                "{winner} comes first (older, or by name) and serves what no rule of {} takes; remove one of them",
+                draft.shown()
             );
             build.problem(&loser.object, (Code::Conflict, Severity::Error), (field, ""), message);
         }
@@ -164,7 +195,7 @@ fn read_rule(
         let taken =
             draft.paths.iter().find(|other| identity(other.kind, &other.path) == identity(kind, &text));
         if let Some(winner) = taken.and_then(|other| owners.get(other.owner)) {
-            let host = if draft.written.is_empty() { "every host" } else { &draft.written };
+            let host = draft.shown();
             let message = if winner.object == owner.object {
                 format!(
                     "the same path of {host} stands twice in this Ingress; the first is served; remove one"
