@@ -3,6 +3,9 @@
 //! Started by `cargo xtask test cluster`. This program starts itself again inside of a rig
 //! (`control-plane/rig.sh`), which ends with it; it needs root.
 
+#![expect(clippy::indexing_slicing, reason = "JSON without the key is null, not a panic")]
+#![expect(clippy::print_stdout, reason = "a test runner of its own talks to its user")]
+
 mod edit;
 mod faults;
 mod install;
@@ -27,8 +30,9 @@ pub(crate) const OTHER_CLIENT: &str = "198.18.0.200";
 pub(crate) const HOST: &str = "shop.example.test";
 
 /// A VIP or node address with the HTTP port.
+#[expect(clippy::expect_used, reason = "only constants of this file come here")]
 pub(crate) fn http(address: &str) -> SocketAddr {
-    SocketAddr::new(address.parse().expect("a constant of this file"), 80)
+    SocketAddr::new(address.parse().expect("an address"), 80)
 }
 
 type Scenario = fn(&Context) -> anyhow::Result<()>;
