@@ -83,7 +83,10 @@ pub struct State {
 
 /// The addresses on which the proxy of this process listens; ports that were 0 are resolved.
 #[derive(Clone, Debug)]
-pub struct Listening(Arc<watch::Sender<Vec<(String, SocketAddr)>>>);
+pub struct Listening(Arc<watch::Sender<Addresses>>);
+
+/// Listener names and addresses.
+pub type Addresses = Vec<(String, SocketAddr)>;
 
 impl Default for Listening {
     fn default() -> Self {
@@ -93,19 +96,21 @@ impl Default for Listening {
 
 impl Listening {
     /// From now on these.
-    pub fn set(&self, addresses: Vec<(String, SocketAddr)>) {
+    pub fn set(&self, addresses: Addresses) {
         self.0.send_replace(addresses);
     }
 
     /// For those who wait for the sockets.
-    pub fn subscribe(&self) -> watch::Receiver<Vec<(String, SocketAddr)>> {
+    pub fn subscribe(&self) -> watch::Receiver<Addresses> {
         self.0.subscribe()
     }
 }
 
 /// The model that a role serves now.
 #[derive(Clone, Debug)]
-pub struct Shown(Arc<watch::Sender<Option<(u64, Arc<Model>)>>>);
+pub struct Shown(Arc<watch::Sender<Numbered>>);
+
+type Numbered = Option<(u64, Arc<Model>)>;
 
 impl Default for Shown {
     fn default() -> Self {

@@ -2,5 +2,3 @@
 
 pub mod accept;
 pub mod bind;
-pub mod edge;
-pub mod stream;

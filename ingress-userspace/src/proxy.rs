@@ -13,5 +13,6 @@ pub mod head;
 pub mod path;
 pub mod request;
 pub mod retry;
+pub mod stream;
 pub mod upgrade;
 pub mod worker;

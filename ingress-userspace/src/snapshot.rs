@@ -5,6 +5,8 @@
 
 pub mod buckets;
 pub mod cell;
+pub mod edge;
+pub mod networks;
 pub mod router;
 
 use std::sync::Arc;
@@ -12,10 +14,11 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::filter::Chain;
-use crate::listener::edge::EdgeTable;
 use crate::model::policy::Timeouts;
+use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::CertificateTable;
 use crate::upstream::backend::BackendCell;
+use edge::EdgeTable;
 use router::Router;
 
 /// One build of the configuration, ready to serve.
@@ -97,21 +100,4 @@ pub struct Target {
     pub weight: u32,
     /// How the access log and metrics name it.
     pub labels: Arc<RouteLabels>,
-}
-
-/// The labels of a route's metrics. One allocation per route and backend, kept across snapshots.
-#[derive(Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Clone)]
-pub struct RouteLabels {
-    /// Namespace of the object that asked for the route.
-    pub namespace: String,
-    /// Its name.
-    pub ingress: String,
-    /// Name of the Service.
-    pub service: String,
-    /// The path as written.
-    pub path: String,
-    /// The host as written; empty for all.
-    pub host: String,
-    /// `<namespace>-<service>-<port>`; empty when there is no backend.
-    pub upstream: String,
 }

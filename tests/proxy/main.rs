@@ -1,9 +1,22 @@
 //! Tier `proxy`: a proxy in this process, scripted backends, real sockets on loopback. No root.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking, also in its helpers"
+)]
 
-mod filters;
+mod allow_list;
+mod body_limit;
+mod deny;
 mod gate;
 mod headers;
 mod lifecycle;
+mod order;
+mod rate_limit;
+mod redirect;
+mod rewrite;
 mod routing;
 mod telemetry;
 mod tls;

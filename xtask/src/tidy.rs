@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upstream", &["model", "proxy", "telemetry", "snapshot"]),
     ("listener", &["model", "link", "snapshot", "tls", "proxy", "telemetry", "compile"]),
     ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),
-    ("admin", &["model", "telemetry", "proxy", "snapshot"]),
+    ("admin", &["args", "model", "telemetry", "proxy", "snapshot"]),
 ];
 
 /// External crate → the only modules that may name it.

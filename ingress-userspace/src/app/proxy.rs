@@ -99,7 +99,7 @@ pub async fn run(
                 listeners.plan(plan);
             }
             Some(ToProxy::Model { version, model }) => {
-                let report = publisher.publish(version, model.clone());
+                let report = publisher.publish(version, Arc::clone(&model));
                 listeners.model(&model);
                 link.send(ToAgent::Report(report)).await;
             }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use ingress_common::bucket::limit;
 
-use crate::filter::allow_list::Networks;
-use crate::listener::edge::{EdgeRules, EdgeTable};
 use crate::model::edge::{Edge, EdgeScope};
+use crate::snapshot::edge::{EdgeRules, EdgeTable};
+use crate::snapshot::networks::Networks;
 
 /// The table; the state of limits is that of the table before.
 pub fn compile(edge: &Edge, before: &EdgeTable) -> EdgeTable {

@@ -10,6 +10,7 @@ use crate::compile::chain::chain;
 use crate::compile::pools::Pools;
 use crate::filter::Chain;
 use crate::filter::deny::Deny;
+use crate::filter::redirect;
 use crate::model::Model;
 use crate::model::backend::BackendId;
 use crate::model::host::{Host, HostPattern};
@@ -17,7 +18,8 @@ use crate::model::listener::ListenerProtocol;
 use crate::model::route::{self, PathMatch, RouteAction};
 use crate::snapshot::buckets::Buckets;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
-use crate::snapshot::{Action, ListenerTable, Route, RouteLabels, Target};
+use crate::snapshot::{Action, ListenerTable, Route, Target};
+use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
 
 /// A compiled expression may take this much memory: user text must not exhaust the node.
@@ -221,9 +223,7 @@ fn action(
                 .ok()
                 .filter(|status| status.is_redirection())
                 .ok_or_else(|| format!("{status} is not the status of a redirect"))?;
-            let mut encoded = String::new();
-            crate::proxy::path::encode(path.as_bytes(), &mut encoded);
-            Ok(Action::Redirect { status, path: encoded.into() })
+            Ok(Action::Redirect { status, path: redirect::location_path(path) })
         }
         RouteAction::Respond { status } => StatusCode::from_u16(*status)
             .ok()

@@ -12,6 +12,7 @@ use crate::model::policy;
 use crate::proxy::context::{RequestCtx, Scheme};
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::{Request, RequestHead, Response};
+use crate::proxy::path;
 
 /// The redirect.
 #[derive(Debug)]
@@ -58,6 +59,13 @@ impl Filter for HttpsRedirect {
         response.head.headers.set(header::LOCATION, location);
         ControlFlow::Break(Stop::Respond(response))
     }
+}
+
+/// A path as it stands in `Location`.
+pub fn location_path(path: &str) -> Box<str> {
+    let mut encoded = String::with_capacity(path.len());
+    path::encode(path.as_bytes(), &mut encoded);
+    encoded.into()
 }
 
 /// The answer of a route that redirects to another path of the same scheme and host, as the client named it.

@@ -12,11 +12,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use super::edge::Enforce;
-use super::stream::{ClientStream, Protocol, Transport};
 use crate::proxy::connection;
 use crate::proxy::context::{ConnectionInfo, Scheme};
+use crate::proxy::stream::{ClientStream, Protocol, Transport};
 use crate::proxy::worker::{Phase, Worker};
+use crate::snapshot::edge::Enforce;
 
 /// A handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(10);

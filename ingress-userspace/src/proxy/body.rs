@@ -13,6 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::context::ActiveRequest;
 use crate::telemetry::access_log::Record;
 use crate::upstream::pool::Lease;
 
@@ -23,7 +24,7 @@ const CLIENT_BODY_GAP: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Body {
     kind: Kind,
-    record: Option<Box<Record>>,
+    carried: Option<(Box<Record>, ActiveRequest)>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +138,7 @@ impl Body {
 
     /// These bytes.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Full(bytes.into()), record: None }
+        Self { kind: Kind::Full(bytes.into()), carried: None }
     }
 
     /// A client's body, as the engine reads it.
@@ -160,14 +161,14 @@ impl Body {
             most: u64::MAX,
             gap: Gap::new(CLIENT_BODY_GAP),
         };
-        (Self { kind: Kind::Client(Box::new(body)), record: None }, progress)
+        (Self { kind: Kind::Client(Box::new(body)), carried: None }, progress)
     }
 
     /// An endpoint's body; the connection goes back to its pool at the end.
     pub fn endpoint(incoming: Incoming, read: Duration, lease: Lease) -> Self {
         let mut body = EndpointBody { incoming, gap: Gap::new(read), lease: Some(lease) };
         body.end_if_complete();
-        Self { kind: Kind::Endpoint(Box::new(body)), record: None }
+        Self { kind: Kind::Endpoint(Box::new(body)), carried: None }
     }
 
     /// The length, if it is known before the body comes.
@@ -182,9 +183,9 @@ impl Body {
         }
     }
 
-    /// The record that is written when the last byte is gone, or nobody wants it any more.
-    pub fn carry(&mut self, record: Box<Record>) {
-        self.record = Some(record);
+    /// What ends with the body: the record is written when the last byte is gone, or nobody wants it any more.
+    pub fn carry(&mut self, record: Box<Record>, active: ActiveRequest) {
+        self.carried = Some((record, active));
     }
 }
 
@@ -284,14 +285,14 @@ impl http_body::Body for Body {
             Kind::Client(body) => body.poll(cx),
             Kind::Endpoint(body) => body.poll(cx),
         };
-        if let Some(record) = &mut self.record
+        if let Some((record, _)) = &mut self.carried
             && let Poll::Ready(Some(Ok(frame))) = &polled
         {
             record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
         }
         if matches!(polled, Poll::Ready(None)) {
             // Written now, not when the engine drops the body: the next request of the connection may come first.
-            self.record = None;
+            self.carried = None;
         }
         polled
     }

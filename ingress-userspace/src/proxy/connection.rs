@@ -16,8 +16,8 @@ use tracing::debug;
 
 use super::context::ConnectionInfo;
 use super::request;
+use super::stream::{ClientStream, Protocol};
 use super::worker::{Phase, Worker};
-use crate::listener::stream::{ClientStream, Protocol};
 
 /// Until a request head is complete, and between two requests of an HTTP/1 connection.
 const HEADER_TIME: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tracing::{debug, error};
 
 use super::body::{Body, Progress};
-use super::context::{ConnectionInfo, RequestCtx};
+use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, Response};
 use super::worker::{Phase, Worker};
@@ -39,8 +39,9 @@ pub async fn serve(
         Some(id) if !id.is_empty() => id.clone(),
         _ => worker.request_id(),
     };
-    let record = Record::open(&worker.reporter, &connection, &parts, request_id);
+    let record = Record::open(&worker.reporter, connection.client, &parts, request_id);
     worker.counters.requests.add(1);
+    let active = ActiveRequest::begin(&connection);
     let mut ctx = RequestCtx {
         snapshot: worker.snapshot.pin(),
         connection,
@@ -64,7 +65,7 @@ pub async fn serve(
     if let Some(route) = ctx.route.clone() {
         response_filters(&route.chain, &mut ctx, &mut response);
     }
-    finish(ctx, response, version, &progress)
+    finish(ctx, active, response, version, &progress)
 }
 
 async fn answer(
@@ -167,6 +168,7 @@ fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {
 /// Hands the response to the engine; the log record goes with its body.
 fn finish(
     ctx: RequestCtx,
+    active: ActiveRequest,
     response: Response,
     version: Version,
     progress: &Progress,
@@ -187,7 +189,7 @@ fn finish(
     }
     record.answered(head.status);
     record.received(progress.bytes.get());
-    body.carry(record);
+    body.carry(record, active);
     let mut engine = http::Response::new(body);
     *engine.status_mut() = head.status;
     *engine.headers_mut() = head.headers.into_engine();

@@ -22,9 +22,8 @@ use http::{HeaderValue, Method, StatusCode, Version, header, request};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::labels::RouteLabels;
 use super::shard::{Observation, Reporter};
-use crate::proxy::context::{ActiveRequest, ConnectionInfo};
-use crate::snapshot::RouteLabels;
 
 /// Buffers that may wait for the writer.
 const WAITING: usize = 256;
@@ -161,14 +160,13 @@ pub struct Record {
     status: Option<StatusCode>,
     attempts: Vec<Attempt>,
     is_silent: bool,
-    active: Option<ActiveRequest>,
 }
 
 impl Record {
     /// Begins with the request head as the engine read it.
     pub fn open(
         reporter: &Rc<Reporter>,
-        connection: &Rc<ConnectionInfo>,
+        client: IpAddr,
         parts: &request::Parts,
         request_id: HeaderValue,
     ) -> Box<Self> {
@@ -180,7 +178,7 @@ impl Record {
             request_id,
             labels: reporter.no_labels(),
             reporter: Rc::clone(reporter),
-            client: connection.client,
+            client,
             method: parts.method.clone(),
             target: target.cloned(),
             version: parts.version,
@@ -193,7 +191,6 @@ impl Record {
             status: None,
             attempts: Vec::new(),
             is_silent: false,
-            active: Some(ActiveRequest::begin(connection)),
         })
     }
 
@@ -228,7 +225,6 @@ impl Record {
             referer: self.referer.clone(),
             agent: self.agent.clone(),
             attempts: std::mem::take(&mut self.attempts),
-            active: self.active.take(),
             ..*self
         };
         self.is_silent = true;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access_log::Writer;
+use super::labels::RouteLabels;
 use super::metrics::{self, DURATION_BUCKETS, Histogram, SIZE_BUCKETS, Samples};
-use crate::snapshot::RouteLabels;
 
 /// Series of one worker; what exceeds it is counted under empty labels. Scanners must not fill the memory.
 const MOST_SERIES: usize = 10_000;

@@ -12,11 +12,11 @@ use super::thread::Workers;
 use crate::link::messages::{HandedSocket, ListenPlan, SocketAbout};
 use crate::listener::accept::Listening;
 use crate::listener::bind::{BoundSocket, bind};
-use crate::listener::edge::Enforce;
 use crate::model::Model;
 use crate::model::listener::{Listener, ListenerProtocol};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
+use crate::snapshot::edge::Enforce;
 use crate::tls::resolver::SnapshotResolver;
 use crate::tls::server;
 

@@ -5,7 +5,8 @@ use http::StatusCode;
 use super::*;
 use crate::filter::Chain;
 use crate::model::policy::Timeouts;
-use crate::snapshot::{Action, RouteLabels};
+use crate::snapshot::Action;
+use crate::telemetry::labels::RouteLabels;
 
 fn route(name: &str) -> Arc<Route> {
     let second = Duration::from_secs(1);

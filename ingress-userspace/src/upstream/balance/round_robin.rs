@@ -38,7 +38,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::snapshot::RouteLabels;
+    use crate::telemetry::labels::RouteLabels;
     use crate::upstream::backend::{BackendCell, EndpointSet};
 
     #[test]

@@ -10,9 +10,9 @@ use ingress_common::maps::{AclVal, Limit, VipVal};
 use ingress_common::source::limited_source;
 use ingress_common::verdict::{Action, Reason};
 
-use crate::filter::allow_list::Networks;
+use super::buckets::{Buckets, now};
+use super::networks::Networks;
 use crate::model::edge::AddressRange;
-use crate::snapshot::buckets::{Buckets, now};
 
 /// All policies, compiled.
 #[derive(Debug, Default)]

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use crate::proxy::body::Gap;
+use super::body::Gap;
 
 /// The longest time that a client may take none of what we write, as nginx's `send_timeout`.
 const WRITE_GAP: Duration = Duration::from_secs(60);

@@ -1,0 +1,31 @@
+//! Cleartext goes to HTTPS.
+
+use ingress_tests::client::{self, Http1};
+use ingress_tests::origin::Origin;
+use ingress_tests::proxy::{Instance, policies, simple};
+use ingress_userspace::model::policy::{HttpsRedirect, Policies};
+
+fn redirect() -> Option<HttpsRedirect> {
+    Some(HttpsRedirect { status: 308, except: vec!["/.well-known/acme-challenge".into()] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cleartext_is_redirected_to_https_but_for_the_challenge() {
+    let origin = Origin::start("web").await;
+    let policies = Policies { https_redirect: redirect(), ..policies() };
+    let proxy = Instance::start(simple("web.example", policies, &[origin.address])).await.unwrap();
+    let cases = [
+        ("web.example:8080", "/", "https://web.example"),
+        ("WEB.example", "/dir/", "https://web.example/dir"),
+        ("web.example", "/a%20b?c=d", "https://web.example/a%20b?c=d"),
+        ("web.example", "//evil.example/x", "https://web.example//evil.example/x"),
+    ];
+    for (host, target, location) in cases {
+        let answer = client::fetch(proxy.http, host, target).await.unwrap();
+        assert_eq!((answer.status, answer.header("location")), (308, Some(location)), "{target}");
+    }
+    let answer = client::fetch(proxy.http, "web.example", "/.well-known/acme-challenge/x").await.unwrap();
+    assert_eq!((answer.status, answer.text().as_str()), (200, "web"));
+    let mut tls = Http1::open_tls(proxy.https, "web.example").await.unwrap();
+    assert_eq!(tls.send(client::get("web.example", "/")).await.unwrap().status, 200);
+}
