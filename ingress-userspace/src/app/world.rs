@@ -28,8 +28,10 @@ use crate::translate::{OurIngress, Reuse, Settings, translate_with};
 const HOLD_OFF: Duration = Duration::from_millis(30);
 /// Changes that keep coming are acted on at least this often.
 const LONGEST_HOLD_OFF: Duration = Duration::from_millis(300);
-/// How soon to look again at a folder with a broken or unfinished file.
-const UNSETTLED: Duration = Duration::from_millis(100);
+/// How soon to look again at a folder with a broken or unfinished file, and when that did not help many times.
+const UNSETTLED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
+/// Looks before the second, slower pace.
+const QUICK_LOOKS: u32 = 30;
 
 /// One build of the world. Everything behind it (agent, controller) reads this and nothing of Kubernetes.
 #[derive(Debug)]
@@ -141,10 +143,14 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
     }
     let mut scan = folder.scan(&watch.being_written());
     builder.build(&folder.cluster());
+    let mut looks = 0;
     loop {
         if scan.is_unsettled {
-            let _ = tokio::time::timeout(UNSETTLED, watch.changed()).await;
+            let [quick, slow] = UNSETTLED;
+            let pace = if looks < QUICK_LOOKS { quick } else { slow };
+            looks = if tokio::time::timeout(pace, watch.changed()).await.is_ok() { 0 } else { looks + 1 };
         } else {
+            looks = 0;
             watch.changed().await;
         }
         let first = Instant::now();
