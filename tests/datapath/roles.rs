@@ -43,6 +43,28 @@ fn a_proxy_without_any_capability_serves_every_address() {
 }
 
 #[test]
+fn an_agent_with_three_capabilities_has_all_it_needs() {
+    let node = Node::new().unwrap();
+    let mut command = node.node.command("setpriv");
+    command.args(["--bounding-set", "-all,+bpf,+net_admin,+perfmon", "--inh-caps", "-all", "--no-new-privs"]);
+    command.arg(ingress_tests::node::binary().unwrap()).arg("agent");
+    command.arg("--manifests").arg(node.folder.join("manifests")).arg("--bpffs").arg(node.bpffs());
+    command.arg("--link-socket").arg(node.link_socket()).args([
+        "--healthz-port",
+        "0",
+        "--mode",
+        "xdp-native",
+    ]);
+    let agent = node.start("agent", &mut command).unwrap();
+    let _proxy = node.proxy("proxy").unwrap();
+    node.wait_served().unwrap();
+    assert_eq!(node.status().unwrap()["mode"], "xdp-native");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.id())).unwrap();
+    let bits = (1_u64 << 12) | (1 << 38) | (1 << 39);
+    assert!(status.contains(&format!("CapEff:\t{bits:016x}")), "{status}");
+}
+
+#[test]
 fn in_userspace_mode_the_proxy_binds_the_ports_itself() {
     let node = Node::new().unwrap();
     let _agent = node.agent("agent", &["--mode", "userspace"]).unwrap();

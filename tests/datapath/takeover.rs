@@ -1,7 +1,7 @@
 //! Processes come and go; what the kernel enforces and what clients see does not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ingress_tests::http::Outcome;
 use ingress_tests::node::{CLIENT, NODE, Node, OTHER, VIP, policy};
@@ -163,6 +163,26 @@ fn an_upgrade_that_dies_is_taken_back_by_the_process_beside_it() {
     node.wait_for("the old one to take over again", || Ok(serving_pids(&node)? == [of_old])).unwrap();
     assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
     assert_eq!(node.status().unwrap()["agent"]["epoch"], 3);
+}
+
+#[test]
+fn a_process_that_ends_in_order_says_so_and_the_one_beside_it_serves_at_once() {
+    let node = Node::new().unwrap();
+    let old = node.run("old", &["--mode", "xdp-native"]).unwrap();
+    node.wait_served().unwrap();
+    let of_old = u64::from(old.id());
+    let new = node.run("new", &["--mode", "xdp-native"]).unwrap();
+    let of_new = u64::from(new.id());
+    node.wait_for("the new process to serve", || Ok(serving_pids(&node)? == [of_new])).unwrap();
+    node.wait_for("the old one to step back", || Ok(old.log().contains("a newer agent has taken over")))
+        .unwrap();
+    assert!(new.stop().unwrap().success());
+    let since = Instant::now();
+    node.wait_for("the old one to take over again", || Ok(serving_pids(&node)? == [of_old])).unwrap();
+    assert!(since.elapsed() < Duration::from_secs(5), "it need not wait for silence: {:?}", since.elapsed());
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+    assert!(old.stop().unwrap().success());
+    assert!(node.tool(&["status"]).unwrap().contains("agent: ended"));
 }
 
 /// The processes whose sockets new connections to the VIP's port 80 go to.

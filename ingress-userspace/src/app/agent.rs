@@ -336,6 +336,11 @@ impl Agent {
             kernel.slots.forget(id);
         }
         self.serve_by_newest();
+        if let Some(kernel) = &mut self.kernel
+            && let Err(error) = kernel.resign()
+        {
+            warn!(error = %chain(&error), "the end of this agent could not be noted");
+        }
         info!(
             "agent ends; the kernel goes on enforcing lists and limits (`portcullis cleanup` removes them)"
         );

@@ -179,6 +179,14 @@ impl Kernel {
         Ok(self.standing)
     }
 
+    /// The last word of a process that ends in order: an older one beside it need not wait for its silence.
+    pub fn resign(&mut self) -> Result<(), MapsError> {
+        if self.check_standing()? == Standing::Owner {
+            write_meta_at(&mut self.maps, self.epoch, 0)?;
+        }
+        Ok(())
+    }
+
     fn check_standing(&mut self) -> Result<Standing, MapsError> {
         if !self.pins.map("meta").exists() {
             self.standing = Standing::Removed;
@@ -205,11 +213,15 @@ fn read_meta(maps: &Maps) -> Result<Meta, MapsError> {
 }
 
 fn write_meta(maps: &mut Maps, epoch: u64) -> Result<(), MapsError> {
+    write_meta_at(maps, epoch, now_ns())
+}
+
+fn write_meta_at(maps: &mut Maps, epoch: u64, heartbeat_ns: u64) -> Result<(), MapsError> {
     let mut build = [0; 16];
     for (to, from) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
         *to = from;
     }
-    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns: now_ns(), build };
+    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns, build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
 }
 

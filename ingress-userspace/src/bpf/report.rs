@@ -67,8 +67,8 @@ pub struct AgentReport {
     pub layout: u32,
     /// Counts starts of agents.
     pub epoch: u64,
-    /// Seconds since its last sign of life.
-    pub heartbeat_age_seconds: f64,
+    /// Seconds since its last sign of life; `None`: it ended in order.
+    pub heartbeat_age_seconds: Option<f64>,
     /// Whether that is recent.
     pub is_running: bool,
 }
@@ -127,6 +127,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
     }
     let meta = maps.meta.get(&0, 0).map_err(MapsError::of("meta"))?;
     let age = Duration::from_nanos(now_ns().saturating_sub(meta.heartbeat_ns));
+    let has_ended = meta.heartbeat_ns == 0;
     let lookups = counters::lookups(&maps)?;
     Ok(Some(Report {
         mode: slowest.map_or("userspace", super::interfaces::XdpMode::name),
@@ -136,8 +137,8 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
             build: dump::build(&meta.build),
             layout: meta.layout,
             epoch: meta.epoch,
-            heartbeat_age_seconds: age.as_millis() as f64 / 1000.0,
-            is_running: age < SILENT,
+            heartbeat_age_seconds: (!has_ended).then_some(age.as_millis() as f64 / 1000.0),
+            is_running: !has_ended && age < SILENT,
         }),
         listening: sync::read_hash(&maps.listen, "listen")?.len(),
         lookups: LookupReport {

@@ -42,12 +42,15 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
 fn print_table(report: &Report, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
     writeln!(out, "mode: {}", report.mode)?;
     if let Some(agent) = &report.agent {
-        let state =
-            if agent.is_running { "running" } else { "silent: the kernel goes on enforcing without it" };
+        let state = match agent.heartbeat_age_seconds {
+            None => "ended; the kernel goes on enforcing without it".to_owned(),
+            Some(age) if agent.is_running => format!("running, last sign of life {age:.1} s ago"),
+            Some(age) => format!("silent for {age:.0} s; the kernel goes on enforcing without it"),
+        };
         writeln!(
             out,
-            "agent: {state}; version {}, layout v{}, epoch {}, last sign of life {:.1} s ago",
-            agent.build, agent.layout, agent.epoch, agent.heartbeat_age_seconds
+            "agent: {state}; version {}, layout v{}, epoch {}",
+            agent.build, agent.layout, agent.epoch
         )?;
     }
     match &report.sk_lookup {
