@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn vip(flags: u32) -> VipVal {
-        VipVal { vip_id: 7, flags, scope: 3, first_limit: 0, limits: 1 }
+        VipVal { vip_id: 7, flags, scope: 3, limits: 1, ..VipVal::default() }
     }
 
     fn open(flags: u32, all: u32, scope: u32, has_room: bool) -> Reason {

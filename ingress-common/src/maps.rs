@@ -75,7 +75,7 @@ impl VipKey {
 
 /// Value of `vips`: what holds for packets to a served address.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VipVal {
     /// The address's block of rows in `stats`, from 1; all entries of one address share it.
     pub vip_id: u32,
@@ -87,8 +87,10 @@ pub struct VipVal {
     pub first_limit: u16,
     /// Number of its rows in `limits`; every one applies.
     pub limits: u16,
+    /// A quick no for ports: [`VipVal::port_bit`] of every port that the address serves.
+    pub ports: u32,
 }
-const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2);
+const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2 + 4);
 
 impl VipVal {
     /// New connections are charged against `limits`.
@@ -105,6 +107,12 @@ impl VipVal {
     pub const LISTS_SCOPE: u32 = 1 << 5;
     /// On the entry of an address: only its served ports are ours (a node's own address, not a VIP).
     pub const PORTS_ONLY: u32 = 1 << 6;
+
+    /// The bit of a port in `ports`; others share it.
+    #[inline(always)]
+    pub const fn port_bit(port: u16) -> u32 {
+        1 << (port & 31)
+    }
 }
 
 /// Value of `acl4` and `acl6`: the effect of every prefix of the scope that covers the key.

@@ -57,6 +57,7 @@ fn judge(packet: &Packet, arrived: &Arrived, address: &'static VipVal) -> Verdic
 #[inline(always)]
 fn target(destination: &Words, payload: Payload, address: &'static VipVal) -> Target<'static> {
     if let Some((port, proto)) = payload.port()
+        && address.ports & VipVal::port_bit(port) != 0
         && let Some(served) = entry(destination, port, proto)
     {
         return Target::Served(served);

@@ -75,6 +75,12 @@ fn traffic_that_is_not_ours_passes() {
         ),
         ("IPIP between nodes", foreign(Packet::other(CLIENT, NODE, 4)), None, Foreign),
         ("SSH to the node", foreign(Packet::syn(CLIENT, NODE, 22)), None, Foreign),
+        (
+            "to a port of the node with the bit of a served one",
+            foreign(Packet::syn(CLIENT, NODE, 443 + 64)),
+            None,
+            Foreign,
+        ),
         ("SSH to the node, IPv6", foreign(Packet::syn(CLIENT6, NODE6, 22)), None, Foreign),
         ("SSH to the node from a denied source", foreign(Packet::syn(DENIED, NODE, 22)), None, Foreign),
         ("UDP to a port of the node that TCP serves", foreign(Packet::udp(CLIENT, NODE, 443)), None, Foreign),
@@ -158,6 +164,12 @@ fn other_packets_for_a_vip_go_to_the_stack() {
         Packet::syn(CLIENT6, OPEN6, 80).extension(0, 1).extension(60, 1).extension(43, 1).extension(60, 1);
     check(vec![
         ("SYN to a port that is not served", Packet::syn(CLIENT, OPEN, 22).bytes(), Some(OPEN), UnservedPort),
+        (
+            "SYN to a port with the bit of a served one",
+            Packet::syn(CLIENT, OPEN, 80 + 32).bytes(),
+            Some(OPEN),
+            UnservedPort,
+        ),
         ("SYN to port 0", Packet::syn(CLIENT, OPEN, 0).bytes(), Some(OPEN), UnservedPort),
         ("the same, IPv6", Packet::syn(CLIENT6, OPEN6, 22).bytes(), Some(OPEN6), UnservedPort),
         ("UDP to a port that TCP serves", Packet::udp(CLIENT, OPEN, 443).bytes(), Some(OPEN), UnservedPort),

@@ -99,6 +99,7 @@ pub const MAPS: &[MapSpec] = &[
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
                 ("limits", "u16", "number of its rows in `limits`"),
+                ("ports", "u32", "bit `port % 32` of every served port: no bit, no second lookup"),
             ],
         },
         writer: "agent",

@@ -132,7 +132,7 @@ mod tests {
         let mut contents = MapContents::default();
         for (address, flags) in addresses {
             let addr = addr_of(address.parse().unwrap());
-            let value = VipVal { vip_id: 1, flags: *flags, scope: 0, first_limit: 0, limits: 0 };
+            let value = VipVal { vip_id: 1, flags: *flags, ..VipVal::default() };
             contents.vips.insert(VipKey::address(addr), value);
             contents.vips.insert(VipKey::served(addr, 80, TCP), value);
         }

@@ -79,6 +79,7 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
     let mut vips = BTreeMap::new();
     let mut listen = BTreeMap::new();
     let mut ids = Ids::new(previous);
+    let ports = model.listeners.iter().fold(0, |ports, listener| ports | VipVal::port_bit(listener.port));
     for address in &served {
         let set = set_of(address, policies);
         let entries = 1 + model.listeners.len();
@@ -94,7 +95,7 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         }
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
-        let value = VipVal { vip_id, flags, scope, first_limit, limits };
+        let value = VipVal { vip_id, flags, scope, first_limit, limits, ports };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
             vips.insert(VipKey::served(addr, listener.port, TCP), value);

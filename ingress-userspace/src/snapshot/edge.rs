@@ -57,7 +57,7 @@ impl EdgeTable {
         }
         let source = peer.ip().to_canonical();
         let destination = local.ip().to_canonical();
-        let mut vip = VipVal { vip_id: 0, flags: 0, scope: 0, first_limit: 0, limits: 0 };
+        let mut vip = VipVal::default();
         let mut listed = Listed { all: AclVal::ALLOW, scope: AclVal::ALLOW };
         let covering = || self.policies.iter().filter(|policy| policy.covers(destination));
         for policy in covering() {

@@ -100,6 +100,7 @@ fn every_address_of_a_block_serves_every_listener() {
         "without policies an address and its ports say the same"
     );
     assert_eq!(entry.flags, 0);
+    assert_eq!(entry.ports, 1 << (80 % 32) | 1 << (443 % 32));
 }
 
 #[test]
