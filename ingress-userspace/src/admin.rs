@@ -119,6 +119,11 @@ impl Default for Shown {
 }
 
 impl Shown {
+    /// The one that is shown.
+    pub fn current(&self) -> Option<Arc<Model>> {
+        self.0.borrow().as_ref().map(|(_, model)| Arc::clone(model))
+    }
+
     /// Shows this one from now on.
     pub fn set(&self, version: u64, model: Arc<Model>) {
         self.0.send_replace(Some((version, model)));

@@ -82,3 +82,16 @@ async fn a_broken_certificate_is_reported_and_the_default_serves() {
     assert!(String::from_utf8_lossy(&served).contains("Portcullis default certificate"));
     assert_eq!(client::certificate(proxy.https, "x.wild.example").await.unwrap(), leaf(&model, "wild"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_certificate_is_a_metric() {
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    for certificate in model.certificates.values_mut() {
+        certificate.not_after = 1_800_000_000;
+    }
+    let proxy = Instance::start(model).await.unwrap();
+    let series = "nginx_ingress_controller_ssl_expire_time_seconds{namespace=\"default\",secret_name=\"wild\",\
+                  host=\"*.wild.example\",identifier=\"test\"}";
+    assert!((proxy.metric(series).await - 1.8e9).abs() < 1.0);
+}

@@ -19,11 +19,12 @@ use crate::compile::{Compiled, Compiler};
 use crate::link::ProxyEnd;
 use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
 use crate::model::Model;
+use crate::model::host::HostPattern;
 use crate::proxy::worker::Phase;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
 use crate::telemetry::access_log::{Destination, Writer};
-use crate::telemetry::metrics::{self, Registry, Samples};
+use crate::telemetry::metrics::{self, Samples};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use listeners::Listeners;
@@ -78,7 +79,7 @@ pub async fn run(
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let mut workers = Workers::start(settings.workers, &cell, &writer, &phase_seen)?;
     let (refused, refused_seen) = watch::channel(0_usize);
-    register_metrics(&state.registry, &workers, &cell, &writer, refused_seen);
+    register_metrics(&state, &workers, &cell, &writer, refused_seen);
     let mut publisher = Publisher {
         compiler: Compiler::new(Certificates::new(self_signed::generate()?)),
         cell: Arc::clone(&cell),
@@ -151,16 +152,23 @@ impl Publisher {
 }
 
 fn register_metrics(
-    registry: &Registry,
+    state: &State,
     workers: &Workers,
     cell: &Arc<Cell<Snapshot>>,
     writer: &Writer,
     refused: watch::Receiver<usize>,
 ) {
     let ask = workers.asker();
+    let registry = &state.registry;
     registry.register_gatherer(move || {
         let ask = ask.clone();
         async move { ask.collect().await }
+    });
+    let shown = state.model.clone();
+    registry.register_collector(move |samples| {
+        if let Some(model) = shown.current() {
+            certificate_metrics(&model, samples);
+        }
     });
     let (cell, writer) = (Arc::clone(cell), writer.clone());
     registry.register_collector(move |samples| {
@@ -172,6 +180,22 @@ fn register_metrics(
         samples.add(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process_metrics(samples);
     });
+}
+
+/// One series per host and certificate.
+fn certificate_metrics(model: &Model, samples: &mut Samples) {
+    for host in &model.hosts {
+        let name = match &host.pattern {
+            HostPattern::Exact(name) => name.clone(),
+            HostPattern::Wildcard(suffix) => format!("*.{suffix}"),
+            HostPattern::Any => "_".to_owned(),
+        };
+        let certificate = host.certificate.as_ref().and_then(|id| Some((id, model.certificates.get(id)?)));
+        if let Some((id, certificate)) = certificate {
+            let labels = [&*id.namespace, &id.name, &name, &certificate.fingerprint];
+            samples.add(&metrics::CERTIFICATE_EXPIRY, &labels, certificate.not_after as f64);
+        }
+    }
 }
 
 /// Memory and processor time, from `/proc`.
