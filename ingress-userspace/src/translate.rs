@@ -19,7 +19,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::k8s::class::{ClassRules, Ownership, ownership};
-use crate::k8s::cluster::{Cluster, ObjectKey, created_at, reference};
+use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Certificate, CertificateId};
@@ -182,12 +182,17 @@ fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
         match ownership(cluster, &build.settings.classes, ingress) {
             Ownership::Ours => ours.push((key, ingress)),
             Ownership::Foreign => {}
-            Ownership::Dangling(class) => build.problem(
-                &reference(&**ingress),
-                (Code::ReferenceMissing, Severity::Error),
-                ("spec.ingressClassName", &class),
-                "no IngressClass of this name exists, so the Ingress is not served; create it or correct the name",
-            ),
+            Ownership::Dangling(class) => {
+                let name = &build.settings.classes.name;
+                let (severity, message) = match cluster.origin {
+                    Origin::Api => (Severity::Error, "create it or correct the name".to_owned()),
+                    Origin::Folder => (Severity::Warning, format!("add it, or write {name}")),
+                };
+                let message =
+                    format!("no IngressClass of this name exists, so the Ingress is not served; {message}");
+                let at = ("spec.ingressClassName", class.as_str());
+                build.problem(&reference(&**ingress), (Code::ReferenceMissing, severity), at, message);
+            }
         }
     }
     ours.sort_by_key(|(key, ingress)| match created_at(&***ingress) {

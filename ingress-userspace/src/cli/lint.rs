@@ -97,9 +97,13 @@ fn print_text(
     }
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
-    write!(out, "{errors} errors, {warnings} warnings, {notes} notes; {served} Ingresses served")?;
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let (errors, warnings, notes) =
+        (plural(errors, "error"), plural(warnings, "warning"), plural(notes, "note"));
+    let served = if served == 1 { "1 Ingress".to_owned() } else { format!("{served} Ingresses") };
+    write!(out, "{errors}, {warnings}, {notes}; {served} served")?;
     if foreign > 0 {
-        write!(out, ", {foreign} of another class left alone")?;
+        write!(out, ", {foreign} not")?;
     }
     writeln!(out)
 }
@@ -138,7 +142,7 @@ mod tests {
             "there is no Service default/gone",
             "metadata.annotations[nginx.ingress.kubernetes.io/rewrit-target] = \"/x\"",
             "did you mean rewrite-target?",
-            "1 errors, 1 warnings, 0 notes; 1 Ingresses served",
+            "1 error, 1 warning, 0 notes; 1 Ingress served",
         ] {
             assert!(text.contains(expected), "{expected}\n---\n{text}");
         }

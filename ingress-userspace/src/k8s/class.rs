@@ -50,7 +50,7 @@ pub enum Ownership {
     Ours,
     /// Somebody else's, or nobody's.
     Foreign,
-    /// It names our class, but that IngressClass does not exist: it is not served.
+    /// It names our class (in a folder: any), but that IngressClass does not exist: it is not served.
     Dangling(String),
 }
 
@@ -65,7 +65,7 @@ pub fn ownership(cluster: &Cluster, rules: &ClassRules, ingress: &Ingress) -> Ow
             None if is_folder && (name == rules.name || name == "portcullis" || name == "nginx") => {
                 Ownership::Ours
             }
-            None if name == rules.name => Ownership::Dangling(name.to_owned()),
+            None if is_folder || name == rules.name => Ownership::Dangling(name.to_owned()),
             None => Ownership::Foreign,
         };
     }
