@@ -37,7 +37,7 @@ pub struct Meta {
     pub pad: u32,
     /// Goes up with every start of an agent; a writer with an older epoch stops.
     pub epoch: u64,
-    /// Monotonic clock at the agent's last sign of life.
+    /// Monotonic clock at the agent's last sign of life; 0: it ended in order.
     pub heartbeat_ns: u64,
     /// Version of the agent, ASCII, filled with zeros.
     pub build: [u8; 16],

@@ -72,7 +72,11 @@ pub const MAPS: &[MapSpec] = &[
                 ("layout", "u32", "layout version of the writer"),
                 ("pad", "u32", "0"),
                 ("epoch", "u64", "goes up with every start of an agent; a writer with an older epoch stops"),
-                ("heartbeat_ns", "u64", "monotonic clock at the agent's last sign of life"),
+                (
+                    "heartbeat_ns",
+                    "u64",
+                    "monotonic clock at the agent's last sign of life; 0: it ended in order",
+                ),
                 ("build", "[u8; 16]", "version of the agent, ASCII"),
             ],
         },
