@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use ingress_userspace::admin::State;
 use ingress_userspace::app::proxy::{Settings, run};
-use ingress_userspace::link::messages::{ListenPlan, ProxyReport, ToAgent, ToProxy};
+use ingress_userspace::link::messages::{HandedSocket, ListenPlan, ProxyReport, ToAgent, ToProxy};
 use ingress_userspace::link::{AgentEnd, FromProxy, ProxyId, channel};
 use ingress_userspace::model::Model;
 use ingress_userspace::model::backend::{
@@ -110,6 +110,18 @@ impl Instance {
                 Some(FromProxy::Said(_, ToAgent::Report(report))) if report.version == self.version => {
                     return Ok(report);
                 }
+                Some(FromProxy::Left(_)) | None => anyhow::bail!("the proxy is gone"),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Sends a listen plan and waits for the sockets that are handed over.
+    pub async fn hand_over(&mut self, plan: ListenPlan) -> anyhow::Result<Vec<HandedSocket>> {
+        self.agent.send(self.id, ToProxy::Listen(plan));
+        loop {
+            match timeout(PATIENCE, self.agent.next()).await.context("no sockets")? {
+                Some(FromProxy::Said(_, ToAgent::Sockets(sockets))) => return Ok(sockets),
                 Some(FromProxy::Left(_)) | None => anyhow::bail!("the proxy is gone"),
                 Some(_) => {}
             }

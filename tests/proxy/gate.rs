@@ -69,6 +69,16 @@ async fn heads_and_targets_have_a_size() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
     }
     assert_eq!(origin.seen().len(), 1);
+    eventually_counts(&proxy, "portcullis_gate_refused_total{reason=\"unreadable\"}").await;
+}
+
+/// The engine refuses what it cannot parse; that is counted when its connection ends.
+async fn eventually_counts(proxy: &Instance, series: &str) {
+    let deadline = tokio::time::Instant::now() + client::PATIENCE;
+    while proxy.metric(series).await < 1.0 {
+        assert!(tokio::time::Instant::now() < deadline, "{series}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

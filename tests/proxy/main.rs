@@ -7,10 +7,12 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+mod admin;
 mod allow_list;
 mod body_limit;
 mod deny;
 mod gate;
+mod handover;
 mod headers;
 mod lifecycle;
 mod order;

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::context::ConnectionInfo;
+use super::error::{GateReason, ProxyError};
 use super::request;
 use super::stream::{ClientStream, Protocol};
 use super::worker::{Phase, Worker};
@@ -78,6 +79,10 @@ pub async fn serve(
         }
     };
     if let Err(error) = result {
+        if error.is_parse() {
+            // Refused by the engine, which answers by itself and says nothing to the access log.
+            worker.counters.failed(&ProxyError::Gate(GateReason::Unreadable));
+        }
         debug!(client = %connection.client, %error, "connection ended");
     }
 }

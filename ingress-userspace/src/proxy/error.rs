@@ -24,11 +24,12 @@ pub enum GateReason {
     TargetTooLong,
     HeadersTooLarge,
     Framing,
+    Unreadable,
 }
 
 impl GateReason {
     /// All of them, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Method,
         Self::MethodNotAllowed,
         Self::HostMissing,
@@ -44,6 +45,7 @@ impl GateReason {
         Self::TargetTooLong,
         Self::HeadersTooLarge,
         Self::Framing,
+        Self::Unreadable,
     ];
 
     /// The label in metrics and logs.
@@ -64,6 +66,7 @@ impl GateReason {
             Self::TargetTooLong => "target_too_long",
             Self::HeadersTooLarge => "headers_too_large",
             Self::Framing => "framing",
+            Self::Unreadable => "unreadable",
         }
     }
 
