@@ -68,15 +68,7 @@ pub(crate) fn chart(context: &Context) -> anyhow::Result<()> {
         run(Command::new("ip").args(["-6", "route", "add", v6, "via", &format!("2001:db8::1{node}")]))?;
     }
     run(Command::new("ip").args(["address", "add", &format!("{OTHER_CLIENT}/32"), "dev", "br0"]))?;
-    let mut helm = helm()?;
-    helm.args(["install", "portcullis"]).arg(chart_folder());
-    helm.args(["--namespace", "portcullis", "--create-namespace", "--wait", "--timeout", "90s"]);
-    // What a test cannot wait for: minutes of draining.
-    helm.args([
-        "--set",
-        "dataplane.drainTimeout=5,controller.terminationGracePeriodSeconds=30,dataplane.workers=2",
-    ]);
-    run(&mut helm)?;
+    release("install", "dataplane.mode=auto")?;
     for (component, container) in
         [("data-plane", "agent"), ("data-plane", "proxy"), ("controller", "controller")]
     {
@@ -86,6 +78,41 @@ pub(crate) fn chart(context: &Context) -> anyhow::Result<()> {
             processes.iter().all(|process| process.restarts == 0),
             "{container} was restarted: {processes:?}"
         );
+    }
+    Ok(())
+}
+
+/// `helm install` or `helm upgrade`, and waits until everything is ready.
+fn release(action: &str, setting: &str) -> anyhow::Result<()> {
+    let mut helm = helm()?;
+    helm.args([action, "portcullis"]).arg(chart_folder());
+    helm.args(["--namespace", "portcullis", "--create-namespace", "--wait", "--timeout", "90s"]);
+    if action == "upgrade" {
+        helm.arg("--install");
+    }
+    // What a test cannot wait for: minutes of draining.
+    helm.args([
+        "--set",
+        "dataplane.drainTimeout=5,controller.terminationGracePeriodSeconds=30,dataplane.workers=2",
+    ]);
+    run(helm.args(["--set", setting]))?;
+    Ok(())
+}
+
+pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
+    // The proxy's user changes, and two users cannot share its metrics port: no surge this once (see the chart's README).
+    let update = "controller.updateStrategy.rollingUpdate.maxSurge=0,controller.updateStrategy.rollingUpdate.maxUnavailable=1";
+    release("upgrade", &format!("dataplane.mode=userspace,{update}"))?;
+    for node in NODES {
+        eventually(&format!("200 from {node}"), SOON, || {
+            let answer = get(http(node), HOST, "/")?;
+            ensure!(answer.status == 200, "{}", answer.head);
+            Ok(())
+        })?;
+    }
+    for process in context.rig.processes("data-plane", "proxy")? {
+        // NET_BIND_SERVICE (10) alone, for ports below 1024.
+        ensure!(process.status("CapEff")? == "0000000000000400", "{}", process.status("CapEff")?);
     }
     Ok(())
 }

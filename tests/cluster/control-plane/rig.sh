@@ -16,7 +16,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 [ "$(id -u)" = 0 ] || { echo "rig.sh: needs root (namespaces, eBPF)" >&2; exit 1; }
 RIG_TOOLS=$("$here/build.sh")
 export RIG_TOOLS RIG_SOURCE="$here" RIG=/mnt KUBECONFIG=/mnt/pki/admin.kubeconfig
-exec unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc bash -c '
+# unshare itself ignores SIGTERM; this shell does not, and takes unshare and all else with it.
+setpriv --pdeathsig KILL unshare --net --mount --propagation private --pid --fork --kill-child --mount-proc bash -c '
 	set -eu
 	mount -t tmpfs -o mode=0755 rig "$RIG"
 	"$RIG_SOURCE/up.sh" >"$RIG/up.log" 2>&1 || { cat "$RIG/up.log" >&2; tail -n 20 "$RIG"/log/*.log >&2; exit 1; }
