@@ -106,3 +106,24 @@ async fn connection_headers_of_the_backend_end_at_the_proxy() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_that_one_backend_header_stands_for_are_joined() {
+    let origin = Origin::start("web").await;
+    let proxy = Instance::start(simple("", policies(), &[origin.address])).await.unwrap();
+    let mut request = client::get("web.example", "/");
+    for (name, value) in [
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("x-forwarded-for", "203.0.113.1"),
+        ("x-forwarded-for", "203.0.113.2"),
+    ] {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+    // Browsers send a line per cookie over HTTP/2.
+    Http2::open_tls(proxy.https, "web.example").await.unwrap().send(request).await.unwrap();
+    let seen = origin.last();
+    assert_eq!(seen.header("cookie").as_deref(), Some("a=1; b=2"));
+    assert_eq!(seen.header("x-original-forwarded-for").as_deref(), Some("203.0.113.1, 203.0.113.2"));
+    assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+}

@@ -86,6 +86,8 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     headers.remove(header::PROXY_AUTHORIZATION);
     headers.remove(HTTP2_SETTINGS);
     headers.remove(PROXY);
+    join(&mut headers, header::COOKIE, b"; ");
+    join(&mut headers, X_FORWARDED_FOR, b", ");
     let original_for = headers.get(X_FORWARDED_FOR).cloned();
     let original_host = headers.get(X_FORWARDED_HOST).cloned();
     for name in UNTRUSTED {
@@ -133,6 +135,20 @@ pub fn from_upstream(status: StatusCode, mut headers: HeaderMap) -> ResponseHead
         headers.insert(header::UPGRADE, protocol);
     }
     ResponseHead { status, headers: Headers::from_engine(headers) }
+}
+
+/// Makes one line of several. HTTP/2 clients send a line per cookie, and a backend that speaks HTTP/1 would see one of
+/// them, or join them with commas (RFC 9113 section 8.2.3).
+fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) {
+    let lines = headers.get_all(&name);
+    if lines.iter().nth(1).is_none() {
+        return;
+    }
+    let bytes: Vec<&[u8]> = lines.iter().map(HeaderValue::as_bytes).collect();
+    // Valid values joined by a printable separator are a valid value.
+    if let Ok(value) = HeaderValue::from_bytes(&bytes.join(separator)) {
+        headers.insert(name, value);
+    }
 }
 
 /// Removes what concerns one connection only: the known fields and those that `Connection` names. It may not name

@@ -138,7 +138,7 @@ async fn send(
     let (mut answer, lease) =
         retry::send(ctx, &target.backend, &endpoints, outgoing, body, progress, &route.timeouts).await?;
     let switched = answer.status() == http::StatusCode::SWITCHING_PROTOCOLS;
-    if switched != (switched && asks_for_upgrade) {
+    if switched && !asks_for_upgrade {
         return Err(ProxyError::UnexpectedUpgrade);
     }
     if switched {
