@@ -1,9 +1,9 @@
 //! Secrets → certificates, and which certificate answers for a host.
 //!
 //! As ingress-nginx: the oldest Ingress of a host decides; a `spec.tls` entry that lists the host, else one whose
-//! certificate covers it. A Secret that is missing, broken or does not cover the host means the default certificate, and the
-//! host still counts as having TLS (it is redirected to). An expired certificate is served. A host that stands only in
-//! `spec.tls` adds no route.
+//! certificate covers it. A Secret that is missing, broken or does not cover the host means the default certificate, and
+//! the host still counts as having TLS (it is redirected to). Unlike there, a Secret that was good and is broken now keeps
+//! what it held. An expired certificate is served. A host that stands only in `spec.tls` adds no route.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,17 +25,28 @@ use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
 use crate::problem::{Code, ObjectRef, Severity};
 
-/// Certificates read before, by Secret. A Secret that is the same object is not read again.
-pub(super) type Known = HashMap<ObjectKey, (Arc<Secret>, Result<Certificate, String>)>;
+/// Secrets read before. One that is the same object is not read again.
+pub(super) type Known = HashMap<ObjectKey, KnownSecret>;
+
+/// What came of a Secret.
+#[derive(Debug, Default)]
+pub(super) struct KnownSecret {
+    /// The object that was read last.
+    read: Option<Arc<Secret>>,
+    /// The newest certificate that could be used.
+    good: Option<Certificate>,
+    /// Why the object read last cannot be used.
+    broken: Option<String>,
+}
 
 /// The certificate of `--default-ssl-certificate`.
 pub(super) fn default_certificate(build: &mut Build<'_>) -> Option<CertificateId> {
     let key = build.settings.default_certificate.clone()?;
     match load(build, &key) {
-        Ok(id) => {
+        Ok(loaded) => {
             let owner = super::flag("--default-ssl-certificate");
-            check_dates(build, &id, &owner, "secret");
-            Some(id)
+            check(build, &loaded, &owner, "secret");
+            Some(loaded.id)
         }
         Err(reason) => {
             let message =
@@ -75,9 +86,9 @@ impl<'a> Entries<'a> {
             let mut certificate = None;
             if !name.is_empty() {
                 match load(build, &ObjectKey::new(owner.namespace.clone(), name)) {
-                    Ok(id) => {
-                        check_dates(build, &id, owner, &field);
-                        certificate = Some(id);
+                    Ok(loaded) => {
+                        check(build, &loaded, owner, &field);
+                        certificate = Some(loaded.id);
                     }
                     Err(reason) => {
                         let message = format!(
@@ -143,7 +154,12 @@ fn covers(build: &Build<'_>, id: &CertificateId, name: &str) -> bool {
     names.iter().any(|covered| covered == name || Some(covered) == one_label_up.as_ref())
 }
 
-fn check_dates(build: &mut Build<'_>, id: &CertificateId, owner: &ObjectRef, field: &str) {
+fn check(build: &mut Build<'_>, Loaded { id, stale }: &Loaded, owner: &ObjectRef, field: &str) {
+    if let Some(reason) = stale {
+        let message =
+            format!("{reason}; the certificate that it held before is served until it is corrected");
+        build.problem(owner, (Code::SecretInvalid, Severity::Warning), (field, &id.name), message);
+    }
     let Some(not_after) = build.certificates.get(id).map(|certificate| certificate.not_after) else { return };
     if not_after < build.now {
         let when = jiff::Timestamp::from_second(not_after).map(|time| time.to_string()).unwrap_or_default();
@@ -152,25 +168,35 @@ fn check_dates(build: &mut Build<'_>, id: &CertificateId, owner: &ObjectRef, fie
     }
 }
 
-/// Reads the certificate of a Secret into the model.
-fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<CertificateId, String> {
+/// A certificate that is in the model now.
+struct Loaded {
+    id: CertificateId,
+    /// Why the Secret cannot be used any more; the certificate is what it held before.
+    stale: Option<String>,
+}
+
+/// Reads the certificate of a Secret into the model. A Secret that was good and is broken now keeps what it held: an
+/// unlucky rotation must not replace a working certificate by a self-signed one. A deleted Secret keeps nothing.
+fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
     let Some(secret) = build.cluster.secrets.get(key) else {
         return Err(format!("there is no Secret {key}"));
     };
-    let id = CertificateId { namespace: key.namespace.clone(), name: key.name.clone() };
-    if build.certificates.contains_key(&id) {
-        return Ok(id);
-    }
-    let known = match build.known.get(key) {
-        Some((before, result)) if Arc::ptr_eq(before, secret) => result.clone(),
-        _ => {
-            let result = parse(secret).map_err(|reason| format!("Secret {key} {reason}"));
-            build.known.insert(key.clone(), (Arc::clone(secret), result.clone()));
-            result
+    let known = build.known.entry(key.clone()).or_default();
+    if !known.read.as_ref().is_some_and(|read| Arc::ptr_eq(read, secret)) {
+        known.read = Some(Arc::clone(secret));
+        match parse(secret) {
+            Ok(certificate) => (known.good, known.broken) = (Some(certificate), None),
+            Err(reason) => known.broken = Some(format!("Secret {key} {reason}")),
         }
-    };
-    build.certificates.insert(id.clone(), known?);
-    Ok(id)
+    }
+    let id = CertificateId { namespace: key.namespace.clone(), name: key.name.clone() };
+    match (&known.good, &known.broken) {
+        (Some(certificate), stale) => {
+            build.certificates.entry(id.clone()).or_insert_with(|| certificate.clone());
+            Ok(Loaded { id, stale: stale.clone() })
+        }
+        (None, reason) => Err(reason.clone().unwrap_or_default()),
+    }
 }
 
 /// Reads `tls.crt` and `tls.key`. Error texts never quote them.
@@ -253,6 +279,29 @@ mod tests {
         assert_eq!(read.names, ["*.a.example.com", "b.example.com"]);
         assert_eq!(read.fingerprint.len(), 64);
         assert_eq!(format!("{:?}", read.key), "[redacted]");
+    }
+
+    #[test]
+    fn a_secret_that_breaks_keeps_what_it_held_until_it_is_deleted() {
+        use crate::k8s::cluster::Cluster;
+        use crate::translate::{Reuse, Settings, translate_with};
+        let (certificate, key) = pair(&["a.example.com"]);
+        let good = secret(&[("tls.crt", &certificate), ("tls.key", &key)]);
+        let id = ObjectKey::new("system", "default");
+        let settings = Settings { default_certificate: Some(id.clone()), ..Settings::default() };
+        let mut reuse = Reuse::default();
+        let mut build = |secret: Option<Secret>| {
+            let secrets = secret.map(|secret| (id.clone(), Arc::new(secret))).into_iter().collect();
+            let cluster = Cluster { secrets, ..Cluster::default() };
+            let found = translate_with(&mut reuse, &cluster, &settings, 0);
+            (found.model.certificates.len(), found.problems.len())
+        };
+        assert_eq!(build(Some(Secret::default())), (0, 1));
+        assert_eq!(build(Some(good.clone())), (1, 0));
+        assert_eq!(build(Some(Secret::default())), (1, 1));
+        assert_eq!(build(Some(good)), (1, 0));
+        assert_eq!(build(None), (0, 1));
+        assert_eq!(build(Some(Secret::default())), (0, 1));
     }
 
     #[test]
