@@ -97,6 +97,9 @@ pub async fn run(
     Ok(())
 }
 
+/// Refused parts of one report that are logged.
+const MOST_REFUSED: usize = 100;
+
 /// What the agent knows of a connected proxy.
 #[derive(Debug, Default)]
 struct Proxy {
@@ -161,7 +164,7 @@ impl Agent {
                 self.serve_by_newest();
             }
             FromProxy::Said(id, ToAgent::Report(report)) => {
-                for part in &report.refused {
+                for part in report.refused.iter().take(MOST_REFUSED) {
                     warn!(proxy = %id, version = report.version, part, "proxy could not compile a part, it answers 503");
                 }
                 if let Some(kernel) = &mut self.kernel {

@@ -6,11 +6,16 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ingress_common::maps::LAYOUT_VERSION;
 use rustix::fs::FlockOperation;
 
 use super::syscall;
+
+/// Loading takes a fraction of a second.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 const HOME: &str = "portcullis";
 const SK_LOOKUP: &str = "sk_lookup";
@@ -73,11 +78,26 @@ impl Pins {
         std::fs::create_dir_all(self.links())
     }
 
-    /// Only one process at a time loads, takes over or removes; held until dropped.
+    /// Only one process at a time loads, takes over or removes; held until dropped. Waits for another process, but not
+    /// for one that hangs.
     pub fn lock(&self) -> io::Result<File> {
         let folder = File::open(&self.home)?;
-        rustix::fs::flock(&folder, FlockOperation::LockExclusive)?;
-        Ok(folder)
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(folder),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_RETRY)
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    return Err(io::Error::other(format!(
+                        "another portcullis process has held {} for {LOCK_PATIENCE:?}; end it if it hangs",
+                        self.home.display()
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The links that are pinned, by path. What cannot be read as a link is left out.

@@ -98,7 +98,20 @@ pub fn bind(listener: &Listener, plan: &ListenPlan, workers: u32) -> Result<Vec<
         }
         ListenPlan::Handover { group_ports } => {
             let port = group_ports.iter().find(|group| group.listener == *name).map_or(0, |group| group.port);
-            loopback_group(name, port, workers)
+            match loopback_group(name, port, workers) {
+                // A process of another user holds the group, or someone else has taken the port since. A group of its
+                // own serves as well; only connections that wait when the other closes are not inherited.
+                Err(BindError::Address { source, .. })
+                    if port != 0 && source.kind() == io::ErrorKind::AddrInUse =>
+                {
+                    warn!(
+                        listener = name,
+                        port, "cannot join the sockets of the proxy before, opening a group apart"
+                    );
+                    loopback_group(name, 0, workers)
+                }
+                bound => bound,
+            }
         }
     }
 }
@@ -197,6 +210,15 @@ mod tests {
         assert!(
             second.iter().all(|socket| socket.address.port() == port && socket.address.ip().is_loopback())
         );
+    }
+
+    #[test]
+    fn a_group_that_cannot_be_joined_is_replaced_by_another() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let plan = ListenPlan::Handover { group_ports: vec![GroupPort { listener: "http".into(), port }] };
+        let sockets = bind(&listener(80), &plan, 2).unwrap();
+        assert!(sockets.iter().all(|socket| socket.address.port() != port));
     }
 
     #[test]
