@@ -55,10 +55,19 @@ impl Compiler {
         let mut refused = Vec::new();
         self.pools.update(&model.backends);
         self.certificates.update(&model.certificates, &mut refused);
-        let context = routes::Context { pools: &self.pools, limits: &self.limits };
-        let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
-        refused.extend(cache.refused());
-        let listeners = routes::listeners(model, &hosts, &self.certificates);
+        // Endpoints change far more often than anything else, and they live in cells: nothing is rebuilt for them.
+        let is_same = self.model.hosts == model.hosts
+            && self.model.listeners == model.listeners
+            && self.model.certificates == model.certificates;
+        let listeners = if is_same {
+            self.snapshot.listeners.clone()
+        } else {
+            let context = routes::Context { pools: &self.pools, limits: &self.limits };
+            let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
+            self.routes = cache;
+            routes::listeners(model, &hosts, &self.certificates)
+        };
+        refused.extend(self.routes.refused());
         let edge = if self.model.edge == model.edge {
             Arc::clone(&self.snapshot.edge)
         } else {
@@ -67,8 +76,10 @@ impl Compiler {
         let snapshot = Arc::new(Snapshot { version, listeners, edge });
         self.pools.retain(&model.backends);
         self.model = Arc::clone(model);
-        self.routes = cache;
         self.snapshot = Arc::clone(&snapshot);
         Compiled { snapshot, refused }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -45,7 +45,7 @@ impl Snapshot {
 }
 
 /// The hosts and certificates of one listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListenerTable {
     /// Its name in the model.
     pub name: Box<str>,

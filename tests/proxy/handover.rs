@@ -8,8 +8,12 @@ use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, policies, simple};
 use ingress_userspace::link::messages::{GroupPort, HandedSocket, ListenPlan};
 
-/// Listener, worker and address family of each socket; the ports of each listener.
-fn describe(sockets: &[HandedSocket]) -> (BTreeSet<(String, u32, bool)>, BTreeSet<(String, u16)>) {
+/// Listener, worker and whether it is IPv6.
+type Kinds = BTreeSet<(String, u32, bool)>;
+/// Listener and port.
+type Ports = BTreeSet<(String, u16)>;
+
+fn describe(sockets: &[HandedSocket]) -> (Kinds, Ports) {
     let about = || sockets.iter().map(|handed| &handed.about);
     (
         about().map(|about| (about.listener.clone(), about.worker, about.bound.is_ipv6())).collect(),

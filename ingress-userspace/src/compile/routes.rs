@@ -24,6 +24,8 @@ use crate::tls::resolver::{CertificateTable, Certificates};
 
 /// A compiled expression may take this much memory: user text must not exhaust the node.
 const REGEX_SIZE: usize = 1 << 20;
+/// And its cache this much, per thread that uses it.
+const REGEX_CACHE: usize = 1 << 17;
 
 /// What routes point to.
 #[derive(Debug)]
@@ -184,6 +186,7 @@ fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
                 .unicode(false)
                 .dot_matches_new_line(true)
                 .size_limit(REGEX_SIZE)
+                .dfa_size_limit(REGEX_CACHE)
                 .build()
                 .map_err(|error| format!("the expression {text:?} cannot be used: {error}"))?,
         ),

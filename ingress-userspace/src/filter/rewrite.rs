@@ -19,6 +19,8 @@ use crate::proxy::path::{self, Target};
 
 /// A compiled expression may take this much memory.
 const REGEX_SIZE: usize = 1 << 20;
+/// And its cache this much, per thread that uses it.
+const REGEX_CACHE: usize = 1 << 17;
 
 /// A path replacement.
 #[derive(Debug)]
@@ -52,6 +54,7 @@ impl PathRewrite {
             .unicode(false)
             .dot_matches_new_line(true)
             .size_limit(REGEX_SIZE)
+            .dfa_size_limit(REGEX_CACHE)
             .build()
             .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
         let (path, query) = match policy.replacement.split_once('?') {

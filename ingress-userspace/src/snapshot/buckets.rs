@@ -5,8 +5,8 @@
 //! are keyed hashes, which clients cannot aim at each other. The arithmetic is the kernel's (`ingress_common::bucket`).
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use ingress_common::bucket::charge;
@@ -14,14 +14,14 @@ use ingress_common::maps::Limit;
 
 /// Buckets per set.
 const WAYS: usize = 8;
-/// Sets; 64 Ki buckets of 16 bytes. Pages that no client hashed to are never resident.
+/// Sets; 64 Ki buckets of 16 bytes, made when the first client is counted.
 const SETS: usize = 8192;
 
 /// All buckets of a process.
 #[derive(Debug)]
 pub struct Buckets {
     keys: RandomState,
-    slots: Box<[[Slot; WAYS]]>,
+    slots: OnceLock<Box<[[Slot; WAYS]]>>,
 }
 
 #[derive(Debug, Default)]
@@ -47,8 +47,7 @@ impl Default for Buckets {
 impl Buckets {
     /// An empty table.
     pub fn new() -> Self {
-        let slots = (0..SETS).map(|_| Default::default()).collect();
-        Self { keys: RandomState::new(), slots }
+        Self { keys: RandomState::new(), slots: OnceLock::new() }
     }
 
     /// Takes one token from the bucket of `client` in the set of buckets `identity`; false when it has none left.
@@ -56,7 +55,8 @@ impl Buckets {
         let hash = self.keys.hash_one((HashRef(identity), client));
         // The low bits choose the set; 0 means free.
         let set = usize::try_from(hash % SETS as u64).unwrap_or_default();
-        let Some(set) = self.slots.get(set) else { return true };
+        let slots = self.slots.get_or_init(|| (0..SETS).map(|_| Default::default()).collect());
+        let Some(set) = slots.get(set) else { return true };
         let slot = find(set, hash.max(1), now);
         let mut seen = slot.empty_at.load(Ordering::Relaxed);
         loop {
