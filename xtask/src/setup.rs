@@ -59,6 +59,10 @@ const LINKER_FILES: &[(&str, &str)] = &[
 /// A compiler with `core` for BPF, apart from the one that builds the rest.
 const BPF_COMPILER: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
+/// What stands in for it where there is none; `build-ebpf` says when its LLVM is too new for bpf-linker.
+const NIGHTLY: [&str; 7] =
+    ["toolchain", "install", "nightly", "--profile", "minimal", "--component", "rust-src"];
+
 /// `cargo xtask setup`: everything.
 pub(crate) fn run() -> anyhow::Result<()> {
     setup(&Part::ALL)?;
@@ -70,9 +74,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
 pub(crate) fn setup(parts: &[Part]) -> anyhow::Result<()> {
     let has_linker = !parts.contains(&Part::Kernel) || works("bpf-linker", "--version");
     let has_compiler = !parts.contains(&Part::Kernel) || build_ebpf::can_compile();
-    let packages = missing_packages(parts, has_linker, has_compiler);
-    if !packages.is_empty() {
-        install_packages(&packages, has_compiler)?;
+    let packages = missing_packages(parts, has_linker);
+    if !packages.is_empty() || !has_compiler {
+        install_packages(packages, has_compiler)?;
     }
     if !has_linker {
         println!("building bpf-linker from source, once: takes about two minutes");
@@ -95,7 +99,7 @@ pub(crate) fn setup(parts: &[Part]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn missing_packages(parts: &[Part], has_linker: bool, has_compiler: bool) -> Vec<&'static str> {
+fn missing_packages(parts: &[Part], has_linker: bool) -> Vec<&'static str> {
     let mut packages: Vec<&str> = PROGRAMS
         .iter()
         .filter(|(part, program, _)| parts.contains(part) && find(program).is_none())
@@ -105,9 +109,6 @@ fn missing_packages(parts: &[Part], has_linker: bool, has_compiler: bool) -> Vec
         packages.extend(
             LINKER_FILES.iter().filter(|(file, _)| !Path::new(file).exists()).map(|(_, package)| *package),
         );
-    }
-    if !has_compiler {
-        packages.extend(BPF_COMPILER);
     }
     let needs_venv = parts.contains(&Part::Chart) || parts.contains(&Part::Cluster);
     // Debian's python3 comes without the module that makes virtual environments.
@@ -119,36 +120,49 @@ fn missing_packages(parts: &[Part], has_linker: bool, has_compiler: bool) -> Vec
     packages
 }
 
-fn install_packages(packages: &[&str], has_compiler: bool) -> anyhow::Result<()> {
-    let list = packages.join(" ");
-    println!("missing packages: {list}");
+fn install_packages(mut packages: Vec<&str>, has_compiler: bool) -> anyhow::Result<()> {
+    let mut list = packages.join(" ");
+    if !has_compiler {
+        list = format!("{list} {}", BPF_COMPILER.join(" "));
+    }
+    println!("missing packages: {}", list.trim());
+    let instead = if has_compiler { "" } else { "; in place of rustc-web and its companions: `" };
+    let nightly = if has_compiler { String::new() } else { format!("rustup {}`", NIGHTLY.join(" ")) };
     if find("apt-get").is_none() {
-        bail!(
-            "there is no apt-get here: install the equivalents of {list}{}",
-            if has_compiler {
-                ""
-            } else {
-                "; instead of rustc-web: `rustup toolchain install nightly -c rust-src`"
-            }
-        );
+        bail!("there is no apt-get here: install the equivalents of {}{instead}{nightly}", list.trim());
     }
     if !shell::is_root() {
         bail!(
-            "installing needs root: run `apt-get update && apt-get install {list}` as root, then this again"
+            "installing needs root: run `apt-get update && apt-get install {}` as root, then this again{instead}{nightly}",
+            list.trim()
         );
     }
     // A source that cannot be reached must not keep the others from being used; the installation tells.
     if let Err(error) = shell::run(Command::new("apt-get").args(["update", "--quiet=2"])) {
         println!("{error}: going on with the package lists that are there");
     }
+    if !has_compiler && are_installable(&BPF_COMPILER) {
+        packages.extend(BPF_COMPILER);
+    } else if !has_compiler {
+        println!("rustc-web is not in this distribution, or would replace a compiler that is installed");
+        shell::run(Command::new("rustup").args(NIGHTLY))?;
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    // Never at the price of a package that is there.
     let mut apt = Command::new("apt-get");
-    apt.args(["install", "--yes", "--quiet=2", "--no-install-recommends"]).args(packages);
+    apt.args(["install", "--yes", "--no-remove", "--quiet=2", "--no-install-recommends"]).args(packages);
     shell::run(apt.env("DEBIAN_FRONTEND", "noninteractive")).map_err(|error| {
-        error.context(
-            "some package is not in this distribution: LLVM 22 is also at https://apt.llvm.org, and \
-             `rustup toolchain install nightly -c rust-src` stands in for rustc-web",
-        )
+        error.context("a package is not in this distribution, or stands against one that is installed; LLVM 22 is also at https://apt.llvm.org")
     })
+}
+
+/// Whether apt-get could install these without removing anything; changes nothing.
+fn are_installable(packages: &[&str]) -> bool {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--simulate", "--yes", "--no-remove", "--no-install-recommends"]).args(packages);
+    shell::output(&mut apt).is_ok()
 }
 
 fn cargo_install(name: &str, version: &str) -> Command {
