@@ -134,9 +134,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Looks an annotation up.
+    /// Looks an annotation up. An empty value, as templates leave it behind, is none: so it is in ingress-nginx.
     pub fn get<T>(&mut self, annotation: &Annotation<T>) -> Read<T> {
         let Some((key, text)) = self.text(annotation.row.key) else { return Read::Absent };
+        if text.trim().is_empty() {
+            return Read::Absent;
+        }
         match (annotation.parse)(text.trim()) {
             Ok(value) => Read::Value(value),
             Err(reason) => {

@@ -54,6 +54,18 @@ const PROTECTING: [&str; 40] = [
     "proxy-ssl-verify-depth",
 ];
 
+/// Details of a protection: without the key that switches it on they ask for nothing, in ingress-nginx too.
+const DETAILS: [(&str, &[&str]); 8] = [
+    ("auth-realm", &["auth-type"]),
+    ("auth-secret-type", &["auth-type"]),
+    ("auth-tls-error-page", &["auth-tls-secret"]),
+    ("auth-tls-match-cn", &["auth-tls-secret"]),
+    ("auth-tls-pass-certificate-to-upstream", &["auth-tls-secret"]),
+    ("auth-tls-verify-client", &["auth-tls-secret"]),
+    ("auth-tls-verify-depth", &["auth-tls-secret"]),
+    ("satisfy", &["auth-type", "auth-url"]),
+];
+
 /// Served without them, not as written.
 const CHANGING: [&str; 64] = [
     "affinity",
@@ -205,6 +217,7 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
         if is_default(key, text.trim()) {
             continue;
         }
+        let effect = if is_idle(key, prefix, annotations) { Effect::Note } else { effect };
         let consequence = match effect {
             Effect::Deny => "it protects the paths of this Ingress, so they answer 503; remove it, or set the ConfigMap key \
                              refused-annotations to Ignore"
@@ -218,9 +231,19 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
     findings
 }
 
-/// Whether a value asks for what happens anyway.
+/// Whether a key is a detail of something that no other key switches on.
+fn is_idle(key: &str, prefix: &str, annotations: &BTreeMap<String, String>) -> bool {
+    let is_given = |main: &&str| {
+        let texts = [OWN_PREFIX, prefix].map(|prefix| annotations.get(&format!("{prefix}/{main}")));
+        texts.into_iter().flatten().any(|text| !text.trim().is_empty())
+    };
+    DETAILS.iter().any(|(detail, mains)| *detail == key && !mains.iter().any(is_given))
+}
+
+/// Whether a value asks for what happens anyway. An empty one does, whatever the key.
 fn is_default(key: &str, text: &str) -> bool {
     match key {
+        _ if text.is_empty() => true,
         "backend-protocol" => text.eq_ignore_ascii_case("HTTP"),
         "satisfy" => text == "all",
         "proxy-http-version" => text == "1.1",

@@ -7,8 +7,8 @@ annotations! { "Rewriting and regular expressions";
     /// Replaces the whole path of the request, after the Ingress path was matched case-insensitively as a regular
     /// expression; `$1` to `$9` stand for its groups and the query is kept. Without a group the tail of the path is lost.
     /// Every path of the host, of all Ingresses and of type Exact too, becomes a case-insensitive regular expression
-    /// anchored at the start. No effect if it equals the path. Unlike in ingress-nginx the value must begin with `/`
-    /// and holds no query, and look-around and backreferences are not supported in paths.
+    /// anchored at the start. No effect if it equals the path. Unlike in ingress-nginx the value begins with `/` or with
+    /// a group and holds neither query nor nginx variables, and look-around and backreferences are not supported in paths.
     REWRITE_TARGET: String = "rewrite-target", parse: value::rewrite_target, values: "a path such as /$2", default: "",
     on_invalid: Deny, scope: "path; regular expressions for the whole host", twins: [];
     /// Every path of the host, of all Ingresses and of type Exact too, becomes a case-insensitive regular expression,
@@ -18,6 +18,7 @@ annotations! { "Rewriting and regular expressions";
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> (Option<String>, bool) {
+    // A target that cannot be read makes no expressions of paths: that would change the host's other Ingresses.
     let target = match reader.get(&REWRITE_TARGET) {
         Read::Value(target) => Some(target),
         Read::Absent | Read::Invalid => None,

@@ -104,12 +104,18 @@ pub fn networks(text: &str) -> Result<Networks, String> {
     }
 }
 
-/// A path in which `$1`…`$9` stand for captures.
+/// A path in which `$1`…`$9` stand for captures. It may begin with one: `$1` where the group holds the slash.
 pub fn rewrite_target(text: &str) -> Result<String, String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/:$%@!&'()*+,;=".contains(c);
-    if !text.starts_with('/') {
-        // ingress-nginx takes a target without the slash; upstream would see an invalid request line.
-        return Err("is not a path, it does not begin with /".to_owned());
+    if !text.starts_with(['/', '$']) {
+        // ingress-nginx takes other text without the slash; upstream would see an invalid request line.
+        return Err("is not a path, it does not begin with / or with a group such as $1".to_owned());
+    }
+    for (at, _) in text.match_indices('$') {
+        let follows = text.get(at + 1..).unwrap_or_default();
+        if !follows.starts_with(|c: char| ('1'..='9').contains(&c)) {
+            return Err("holds $ without the number of a group; only $1 to $9 are replaced, nginx's variables are not".to_owned());
+        }
     }
     if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
         return Err(format!("holds {bad:?}, which a path may not"));
@@ -225,10 +231,22 @@ mod tests {
 
     #[test]
     fn rewrite_targets_are_paths() {
-        for good in ["/", "/$2", "/a/$1/b", "/a-b_c.d~e"] {
+        for good in ["/", "/$2", "/a/$1/b", "/a-b_c.d~e", "$1", "$2/a"] {
             assert_eq!(rewrite_target(good).as_deref(), Ok(good));
         }
-        for bad in ["", "a", "https://example.com/", "/a b", "/a\r\nX: y", "/a?b=c", "/a;{}\"", "/\u{e9}"] {
+        for bad in [
+            "",
+            "a",
+            "https://example.com/",
+            "/a b",
+            "/a\r\nX: y",
+            "/a?b=c",
+            "/a;{}\"",
+            "/\u{e9}",
+            "/$uri",
+            "/$",
+            "/$0",
+        ] {
             assert!(rewrite_target(bad).is_err(), "{bad}");
         }
     }
