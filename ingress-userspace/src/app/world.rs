@@ -142,7 +142,7 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
         warn!(folder = %folder.root().display(), error, "no change events for this folder, it is polled");
     }
     let mut scan = folder.scan(&watch.being_written());
-    builder.build(&folder.cluster());
+    builder.build_folder(&folder);
     let mut looks = 0;
     loop {
         if scan.is_unsettled {
@@ -160,7 +160,7 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
         }
         scan = folder.scan(&watch.being_written());
         if scan.is_changed {
-            builder.build(&folder.cluster());
+            builder.build_folder(&folder);
         }
     }
 }
@@ -189,6 +189,13 @@ struct Builder {
 }
 
 impl Builder {
+    /// A folder that was never there is reported and not published: an empty world would look like an order to serve
+    /// nothing.
+    fn build_folder(&mut self, folder: &Folder) {
+        let cluster = folder.cluster();
+        if folder.was_read() { self.build(&cluster) } else { self.log(&cluster.problems) }
+    }
+
     fn build(&mut self, cluster: &Cluster) {
         let started = Instant::now();
         let translation =

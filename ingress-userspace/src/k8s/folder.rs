@@ -31,6 +31,7 @@ pub struct Folder {
     files: BTreeMap<String, File>,
     /// What is wrong with the folder itself.
     problems: Vec<Problem>,
+    was_read: bool,
 }
 
 /// What came of looking at the folder.
@@ -62,12 +63,17 @@ struct Stamp {
 impl Folder {
     /// A folder (or a single file) that was not read yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), files: BTreeMap::new(), problems: Vec::new() }
+        Self { root: root.into(), files: BTreeMap::new(), problems: Vec::new(), was_read: false }
     }
 
     /// Where it lies.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Whether it was there once. Before that, there is nothing to publish.
+    pub fn was_read(&self) -> bool {
+        self.was_read
     }
 
     /// Reads what changed. Files in `being_written` are left as they are.
@@ -81,6 +87,7 @@ impl Folder {
             self.problems = found.problems;
             return scan;
         }
+        self.was_read = true;
         self.problems = found.problems;
         let names: BTreeMap<String, PathBuf> =
             found.files.into_iter().map(|path| (self.name(&path), path)).collect();

@@ -24,10 +24,14 @@ pub enum LoggingError {
     Twice(#[from] Box<dyn std::error::Error + Send + Sync>),
 }
 
+/// The client of the API server reports each failed attempt as an error; the reflectors say the same once. Directives of
+/// the user come after it and win.
+const QUIET: &str = "kube_client::client::builder=off";
+
 /// Starts logging for the whole process; call it once, before anything logs.
 pub fn start(args: &LogArgs) -> Result<(), LoggingError> {
     let filter = EnvFilter::builder()
-        .parse(&args.log_level)
+        .parse(format!("{QUIET},{}", args.log_level))
         .map_err(|source| LoggingError::Level { value: args.log_level.clone(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
