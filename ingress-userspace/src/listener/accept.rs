@@ -44,6 +44,7 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
     let listener: Rc<str> = listening.listener.into();
     let tls = listening.tls.map(TlsAcceptor::from);
     let mut phase = worker.phase.clone();
+    let mut is_failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -57,12 +58,17 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
                 if is_of_one_connection(&error) {
                     debug!(%error, "connection was gone before it was accepted");
                 } else {
-                    warn!(%listener, %error, "accept failed, pausing");
+                    if !is_failing {
+                        // Once per outage; the counter has every failure.
+                        warn!(%listener, %error, "accept failed, pausing");
+                        is_failing = true;
+                    }
                     tokio::time::sleep(PAUSE).await;
                 }
                 continue;
             }
         };
+        is_failing = false;
         worker.counters.accepted.add(1);
         let Ok(local) = stream.local_addr() else { continue };
         let refused = worker.snapshot.with(|snapshot| snapshot.edge.refuses(peer, local, listening.enforce));
