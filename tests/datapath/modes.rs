@@ -92,6 +92,15 @@ fn a_bpffs_is_mounted_where_only_that_is_missing() {
     let process = served(&node, &[], &["--bpffs", plain.to_str().unwrap()]);
     assert_said(&process, &["no bpffs was mounted, mounted one"]);
     assert!(process.log().contains("xdp-native"), "{}", process.log());
+
+    // `ip netns exec` gave the process mounts of its own; cleanup must look where it was mounted.
+    let mounts = || std::fs::read_to_string(format!("/proc/{}/mounts", process.id())).unwrap();
+    assert!(mounts().contains(plain.to_str().unwrap()));
+    let mut cleanup = node.node.command("nsenter");
+    cleanup.arg(format!("--mount=/proc/{}/ns/mnt", process.id())).arg(ingress_tests::node::binary().unwrap());
+    let printed = run(cleanup.arg("cleanup").arg("--bpffs").arg(&plain)).unwrap();
+    assert!(printed.contains("removed mount"), "{printed}");
+    assert!(!mounts().contains(plain.to_str().unwrap()), "{}", mounts());
 }
 
 #[test]

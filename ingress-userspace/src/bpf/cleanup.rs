@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::netlink::NetlinkError;
 use super::pins::{self, Pins};
 use super::probe::is_bpffs;
-use super::routes;
+use super::{probe, routes};
 
 /// Something that was removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Removed {
     Map(PathBuf),
     /// A folder.
     Folder(PathBuf),
+    /// The BPF file system itself, which we had mounted.
+    Mount(PathBuf),
     /// A local route.
     Route(ipnet::IpNet),
 }
@@ -28,6 +30,7 @@ impl std::fmt::Display for Removed {
             Self::Link(id, path) => write!(f, "link {id} {}", path.display()),
             Self::Map(path) => write!(f, "map {}", path.display()),
             Self::Folder(path) => write!(f, "folder {}", path.display()),
+            Self::Mount(path) => write!(f, "mount {}", path.display()),
             Self::Route(prefix) => write!(f, "route local {prefix} dev lo"),
         }
     }
@@ -50,8 +53,17 @@ pub enum CleanupError {
     Routes(#[source] NetlinkError),
 }
 
-/// Detaches the links and removes all pins and folders. Tells of each thing removed, also when a later one fails.
+/// Detaches the links and removes all pins and folders, and the mount if it is ours and empty then. Tells of each thing
+/// removed, also when a later one fails.
 pub fn remove_pins(bpffs: &Path, removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
+    remove_contents(bpffs, removed)?;
+    if probe::unmount(bpffs) {
+        removed.push(Removed::Mount(bpffs.to_owned()));
+    }
+    Ok(())
+}
+
+fn remove_contents(bpffs: &Path, removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
     // On another file system a folder of this name is not ours.
     if !is_bpffs(bpffs) {
         return Ok(());

@@ -6,12 +6,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::pins::Pins;
 
 /// Magic number of the BPF file system.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+
+/// What `mount` shows as the source of a BPF file system that we mounted; `portcullis cleanup` knows it by that.
+const MOUNT_SOURCE: &str = "portcullis";
 
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
@@ -83,7 +86,7 @@ pub fn probe(bpffs: &Path) -> Result<Bpffs, Missing> {
     let state = if is_bpffs(bpffs) {
         Bpffs::Present
     } else {
-        rustix::mount::mount("bpf", bpffs, "bpf", MountFlags::NOSUID | MountFlags::NOEXEC, None)
+        rustix::mount::mount(MOUNT_SOURCE, bpffs, "bpf", MountFlags::NOSUID | MountFlags::NOEXEC, None)
             .map_err(|source| Missing::Bpffs { path: bpffs.to_owned(), source: source.into() })?;
         Bpffs::Mounted
     };
@@ -95,6 +98,30 @@ pub fn probe(bpffs: &Path) -> Result<Bpffs, Missing> {
 pub fn is_bpffs(path: &Path) -> bool {
     // The width of the magic number differs between architectures.
     rustix::fs::statfs(path).is_ok_and(|fs| fs.f_type as u64 & 0xffff_ffff == BPF_FS_MAGIC)
+}
+
+/// Unmounts a BPF file system that [`probe`] mounted, once it holds nothing; whether it did.
+pub fn unmount(bpffs: &Path) -> bool {
+    let Ok(path) = bpffs.canonicalize() else { return false };
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_empty = || {
+        let mut names =
+            std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        // The kernel itself puts these two into every BPF file system.
+        names.all(|name| name == "maps.debug" || name == "progs.debug")
+    };
+    is_mounted_by_us(&table, &path)
+        && is_empty()
+        && rustix::mount::unmount(&path, UnmountFlags::empty()).is_ok()
+}
+
+/// Looks the path up in `/proc/self/mountinfo`: field 5 is the mount point; type and source follow a lone dash.
+fn is_mounted_by_us(table: &str, path: &Path) -> bool {
+    table.lines().any(|line| {
+        let place = line.split(' ').nth(4);
+        let kind = line.split_once(" - ").map(|(_, kind)| kind).unwrap_or_default();
+        place.map(Path::new) == Some(path) && kind.starts_with(&format!("bpf {MOUNT_SOURCE} "))
+    })
 }
 
 fn effective_capabilities() -> u64 {
@@ -129,6 +156,15 @@ mod tests {
         assert!(missing_capabilities(1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN).is_empty());
         assert_eq!(missing_capabilities(all & !(1 << CAP_PERFMON)), ["CAP_PERFMON"]);
         assert_eq!(missing_capabilities(0), ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"]);
+    }
+
+    #[test]
+    fn only_a_mount_of_ours_is_recognised() {
+        let table = "31 24 0:27 / /sys/fs/bpf rw,nosuid - bpf portcullis rw,mode=700\n\
+                     32 24 0:28 / /run/bpf rw,nosuid shared:9 - bpf bpf rw\n";
+        assert!(is_mounted_by_us(table, Path::new("/sys/fs/bpf")));
+        assert!(!is_mounted_by_us(table, Path::new("/run/bpf")));
+        assert!(!is_mounted_by_us(table, Path::new("/sys/fs")));
     }
 
     #[test]
