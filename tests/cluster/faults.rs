@@ -138,3 +138,40 @@ pub(crate) fn rolling_update(context: &Context) -> anyhow::Result<()> {
     ensure!(total > 300, "{total} requests");
     Ok(())
 }
+
+/// A new agent that may load nothing cannot take the node's kernel half away from the one that serves by it.
+pub(crate) fn broken_update(context: &Context) -> anyhow::Result<()> {
+    let before = context.rig.processes("data-plane", "agent")?;
+    let load = load();
+    more(&load, 50)?;
+    let place = "/spec/template/spec/containers/0/securityContext/capabilities";
+    let patch = format!(r#"[{{"op": "replace", "path": "{place}", "value": {{"drop": ["ALL"]}}}}]"#);
+    let set = ["-n", "portcullis", "patch", "daemonset", "portcullis", "--type=json", "--patch", &patch];
+    context.rig.kubectl(&set)?;
+    eventually("the new agent says what it lacks", SOON, || {
+        let processes = context.rig.processes("data-plane", "agent")?;
+        let new = processes.iter().find(|process| before.iter().all(|before| before.pod != process.pod));
+        let pod = &new.context("no new pod yet")?.pod;
+        let log = context.rig.kubectl(&["-n", "portcullis", "logs", pod, "-c", "agent"])?;
+        ensure!(log.contains("no rights for eBPF: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing"), "{log}");
+        ensure!(log.contains("data plane is up"), "{log}");
+        Ok(())
+    })?;
+    more(&load, 500)?;
+    let now = context.rig.processes("data-plane", "agent")?;
+    for agent in &before {
+        ensure!(now.contains(agent), "an old pod went although the new one is not ready: {now:?}");
+    }
+    context.rig.kubectl(&["-n", "portcullis", "rollout", "undo", "daemonset/portcullis"])?;
+    context.rig.kubectl(&[
+        "-n",
+        "portcullis",
+        "rollout",
+        "status",
+        "daemonset/portcullis",
+        "--timeout=60s",
+    ])?;
+    more(&load, 200)?;
+    load.stop().context("while an update failed")?;
+    Ok(())
+}

@@ -56,6 +56,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("a killed agent is started again without a failed request", faults::agent_killed),
     ("a killed leader is followed by the other replica", faults::leader_killed),
     ("a rolling update of the DaemonSet fails no request", faults::rolling_update),
+    ("an update to an agent without rights stops at its first node, unnoticed", faults::broken_update),
     ("without kernel programs the nodes' own addresses are served", install::userspace),
     ("a deleted Ingress answers 404", edit::delete),
 ];

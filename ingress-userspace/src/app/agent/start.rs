@@ -13,7 +13,7 @@ use crate::bpf::kernel::{self, Kernel, PrepareError};
 use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
-use crate::bpf::{cleanup, slots};
+use crate::bpf::{cleanup, report, slots};
 use crate::compile::maps::{compile, pause};
 use crate::model::Model;
 
@@ -104,8 +104,27 @@ fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>,
         .collect()
 }
 
-/// Programs of an earlier process would steer connections to sockets that this mode does not have.
+/// Programs of an earlier process would go on enforcing lists that nobody keeps current. While another agent lives (the old
+/// pod of a rolling update that may yet fail), they are its own, and it serves by them; a process that may not even ask
+/// leaves them alone. Connections whose sockets are gone fall through to the ports that this mode binds.
 async fn remove_left_overs(settings: &AgentSettings) {
+    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
+    match report::read(&settings.bpffs).await.map(|found| found.is_some_and(running)) {
+        Ok(false) => {}
+        Ok(true) => {
+            warn!(
+                "another agent serves this node; its kernel half stays, and `portcullis cleanup` removes it once that agent ended"
+            );
+            return;
+        }
+        Err(error) => {
+            warn!(
+                error = %chain(&error),
+                "cannot see whether another agent uses the kernel half; it stays, and `portcullis cleanup` removes it"
+            );
+            return;
+        }
+    }
     let mut removed = Vec::new();
     let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed);
     if !removed.is_empty() {
