@@ -187,6 +187,18 @@ fn other_packets_for_a_vip_go_to_the_stack() {
             Fragment,
         ),
         (
+            "a far fragment",
+            Packet::syn(CLIENT, OPEN, 80).fragment(0x1000, false).bytes(),
+            Some(OPEN),
+            Fragment,
+        ),
+        (
+            "a far fragment, IPv6",
+            Packet::udp(CLIENT6, OPEN6, 80).fragment(0x1000, true).bytes(),
+            Some(OPEN6),
+            Fragment,
+        ),
+        (
             "a later fragment, IPv6",
             Packet::udp(CLIENT6, OPEN6, 80).fragment(1, true).bytes(),
             Some(OPEN6),
