@@ -152,6 +152,37 @@ fn userspace_mode_removes_the_kernel_half_of_an_earlier_process() {
     assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
 }
 
+#[test]
+fn a_process_on_loopback_leaves_the_node_as_it_is() {
+    let node = Node::new().unwrap();
+    let serving = served(&node, &[], &["--mode", "xdp-native"]);
+    let (program, routes) = (xdp_program(&node), vip_routes(&node));
+    assert!(program != 0 && !routes.is_empty());
+    let trial =
+        ["--mode", "userspace", "--bind-address", "127.0.0.1", "--http-port", "0", "--https-port", "0"];
+    let trial = node.run("trial", &trial).unwrap();
+    node.wait_for("the trial process serves", || Ok(trial.log().contains("listener=\"https\""))).unwrap();
+    assert!(trial.stop().unwrap().success());
+    assert_eq!((xdp_program(&node), vip_routes(&node)), (program, routes));
+    drop(serving);
+}
+
+#[test]
+fn userspace_mode_takes_its_routes_with_it() {
+    let node = Node::new().unwrap();
+    let serving = served(&node, &[], &["--mode", "userspace"]);
+    assert!(!vip_routes(&node).is_empty());
+    assert!(serving.stop().unwrap().success());
+    assert_eq!(vip_routes(&node), "");
+}
+
+/// Local routes of VIPs, by the protocol number that marks them.
+fn vip_routes(node: &Node) -> String {
+    ["-4", "-6"]
+        .map(|family| node.node.run(&format!("ip {family} route show table local proto 74")).unwrap())
+        .concat()
+}
+
 /// Number of the XDP program on the node's interface; 0: none.
 fn xdp_program(node: &Node) -> u64 {
     let links: serde_json::Value =

@@ -93,7 +93,7 @@ pub async fn run(
             }
         }
     }
-    agent.leave();
+    agent.leave().await;
     Ok(())
 }
 
@@ -249,6 +249,7 @@ impl Agent {
         let desired = match &self.kernel {
             Some(kernel) if kernel.standing() != Standing::Owner => return,
             Some(kernel) => routes::desired(kernel.contents()),
+            None if !self.settings.serves_the_node() => return,
             None => routes::desired(&compile(&self.model, &[], &MapContents::default()).contents),
         };
         let changes = match routes::apply(&desired).await {
@@ -333,8 +334,16 @@ impl Agent {
 
     /// The end of this process, not of the kernel half. Only what points at sockets that are closed is taken back, so
     /// that another ingress on the node's own addresses is heard again.
-    fn leave(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
+    async fn leave(&mut self) {
+        let Some(kernel) = &mut self.kernel else {
+            // Without a kernel half nothing outlives the process, the routes to its sockets neither.
+            if self.settings.serves_the_node()
+                && let Err(error) = routes::apply(&BTreeSet::new()).await
+            {
+                warn!(error = %chain(&error), "local routes of VIPs are left behind; `portcullis cleanup` removes them");
+            }
+            return;
+        };
         for id in self.proxies.keys().copied().collect::<Vec<_>>() {
             kernel.slots.forget(id);
         }

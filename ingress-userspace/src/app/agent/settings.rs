@@ -42,6 +42,12 @@ impl AgentSettings {
         }
     }
 
+    /// Whether clients may come from elsewhere. A process that binds loopback only is no concern of the node: it neither
+    /// makes addresses local nor takes anything over.
+    pub(super) fn serves_the_node(&self) -> bool {
+        self.bind_plan().iter().any(|address| !address.is_loopback())
+    }
+
     /// Which of the node's addresses are served: those of `--bind-address`, where a wildcard stands for its family.
     pub(super) fn served(&self, of_node: &BTreeSet<IpAddr>) -> Vec<IpAddr> {
         let mut served = BTreeSet::new();

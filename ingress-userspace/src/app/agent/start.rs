@@ -108,6 +108,9 @@ fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>,
 /// pod of a rolling update that may yet fail), they are its own, and it serves by them; a process that may not even ask
 /// leaves them alone. Connections whose sockets are gone fall through to the ports that this mode binds.
 async fn remove_left_overs(settings: &AgentSettings) {
+    if !settings.serves_the_node() {
+        return;
+    }
     let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
     match report::read(&settings.bpffs).await.map(|found| found.is_some_and(running)) {
         Ok(false) => {}
