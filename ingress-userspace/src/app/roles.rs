@@ -28,6 +28,7 @@ use crate::telemetry::metrics::Registry;
 
 /// `portcullis run`: agent, proxy and, in a cluster, controller, joined by channels.
 pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
+    distinct(&args.ports, &args.admin)?;
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
@@ -59,6 +60,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
 
 /// `portcullis agent`.
 pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
+    distinct(&args.ports, &args.admin)?;
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
@@ -105,6 +107,23 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
         }
     }
     finish(tasks, &rest).await;
+    Ok(())
+}
+
+/// Sockets share ports (SO_REUSEPORT), so the system would not notice two uses of one port in this process: half of the
+/// connections would go to the wrong one.
+fn distinct(ports: &PortArgs, admin: &AdminArgs) -> anyhow::Result<()> {
+    let named = [
+        ("--http-port", ports.http_port),
+        ("--https-port", ports.https_port),
+        ("--healthz-port", admin.healthz_port),
+    ];
+    for (at, (flag, port)) in named.iter().enumerate() {
+        let twin = named.iter().take(at).find(|(_, other)| other == port && *port != 0);
+        if let Some((other, _)) = twin {
+            anyhow::bail!("{other} and {flag} are both {port}; give each a port of its own");
+        }
+    }
     Ok(())
 }
 
@@ -195,4 +214,27 @@ async fn finish(tasks: TaskTracker, rest: &CancellationToken) {
 fn node_name(args: &DataplaneArgs) -> String {
     let of_host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
     args.node_name.clone().unwrap_or_else(of_host)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn checked(flags: &[&str]) -> Result<(), String> {
+        let line = ["portcullis", "run"].iter().chain(flags);
+        let Command::Run(args) = Cli::try_parse_from(line).unwrap().command else { panic!("not run") };
+        distinct(&args.ports, &args.admin).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_port_serves_one_purpose() {
+        assert_eq!(checked(&[]), Ok(()));
+        assert_eq!(checked(&["--http-port", "0", "--https-port", "0", "--healthz-port", "0"]), Ok(()));
+        let error = checked(&["--http-port", "8080", "--https-port", "8080"]).unwrap_err();
+        assert_eq!(error, "--http-port and --https-port are both 8080; give each a port of its own");
+        assert!(checked(&["--https-port", "10254"]).is_err());
+    }
 }
