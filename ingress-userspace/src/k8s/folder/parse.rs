@@ -117,7 +117,7 @@ pub fn parse(path: &str, text: &str) -> Parsed {
         if document.lines().all(is_blank) {
             continue;
         }
-        match serde_saphyr::from_str::<Value>(document) {
+        match serde_saphyr::from_str_with_options::<Value>(document, options()) {
             Ok(Value::Null) => {}
             Ok(value) => read_value(path, line, value, &mut parsed),
             Err(error) => {
@@ -127,6 +127,7 @@ pub fn parse(path: &str, text: &str) -> Parsed {
                 let text = text.lines().next().unwrap_or_default();
                 // Lines of the document mean nothing in a file of several.
                 let text = text.split(" at line ").next().unwrap_or_default();
+                let text = text.split(", set ").next().unwrap_or_default();
                 parsed.break_at(path, line + at - 1, text);
             }
         }
@@ -162,6 +163,14 @@ pub fn file_reference(path: &str) -> ObjectRef {
     }
 }
 
+/// Whole clusters are dumped into one List, but what aliases repeat stays small.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+    }
+}
+
 /// Splits at lines of `---`; yields the first line number and the text of each document. Splitting before parsing lets
 /// the other documents be read when one is not YAML.
 fn documents(text: &str) -> Vec<(usize, &str)> {
@@ -180,12 +189,12 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
-fn read_value(path: &str, line: usize, value: Value, parsed: &mut Parsed) {
+fn read_value(path: &str, line: usize, mut value: Value, parsed: &mut Parsed) {
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     let api_version = value.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let is_list = kind.ends_with("List") && value.get("items").is_some_and(Value::is_array);
-    if let (true, Value::Object(mut fields)) = (is_list, value.clone()) {
-        let Some(Value::Array(items)) = fields.remove("items") else { return };
+    let is_list = kind.ends_with("List");
+    let items = value.get_mut("items").filter(|items| is_list && items.is_array()).map(Value::take);
+    if let Some(Value::Array(items)) = items {
         let item_kind = kind.trim_end_matches("List");
         for mut item in items {
             // Items of a typed list may leave out what the list says already.
@@ -328,6 +337,28 @@ mod tests {
         assert_eq!(parsed.problems.len(), 1);
         assert!(parsed.problems[0].field.starts_with("line "), "{:?}", parsed.problems);
         assert_eq!(parsed.problems[0].object.name, "dir/a.yaml");
+    }
+
+    #[test]
+    fn files_that_would_exhaust_the_process_are_refused() {
+        let laughs: String = (1..9u8)
+            .map(|n| {
+                let (name, before) = (char::from(b'a' + n), char::from(b'a' + n - 1));
+                format!("{name}: &{name} [{}]\n", vec![format!("*{before}"); 9].join(","))
+            })
+            .collect();
+        let rows = [
+            ("aliases of aliases", "a.yaml", format!("a: &a [x,x,x,x,x,x,x,x,x]\n{laughs}")),
+            ("deep YAML", "a.yaml", "[".repeat(100_000)),
+            ("deep JSON", "a.json", "[".repeat(100_000)),
+        ];
+        for (name, path, text) in rows {
+            let parsed = parse(path, &text);
+            assert!(parsed.is_broken && parsed.objects.is_empty(), "{name}: {:?}", parsed.problems);
+        }
+        let many = "x,".repeat(300_000);
+        let parsed = parse("a.yaml", &format!("kind: List\napiVersion: v1\nitems: []\nmore: [{many}]\n"));
+        assert!(!parsed.is_broken, "a dump of a whole cluster is read: {:?}", parsed.problems);
     }
 
     #[test]
