@@ -43,7 +43,8 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Ker
         ModeArg::XdpNative => XdpWish::Named(XdpMode::Native),
         ModeArg::XdpGeneric => XdpWish::Named(XdpMode::Generic),
         ModeArg::Userspace => {
-            remove_left_overs(settings).await;
+            // Asked for by name: whoever loaded it, it is not wanted any more.
+            remove_left_overs(settings);
             return None;
         }
     };
@@ -56,8 +57,11 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Ker
             } else {
                 error!(reason = %chain(&reason), "stepping down to userspace mode");
             }
-            if !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. })) {
-                remove_left_overs(settings).await;
+            if settings.serves_the_node()
+                && !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }))
+                && !is_in_use(settings).await
+            {
+                remove_left_overs(settings);
             }
             None
         }
@@ -104,29 +108,27 @@ fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>,
         .collect()
 }
 
-/// Programs of an earlier process would go on enforcing lists that nobody keeps current. While another agent lives (the old
-/// pod of a rolling update that may yet fail), they are its own, and it serves by them; a process that may not even ask
-/// leaves them alone. Connections whose sockets are gone fall through to the ports that this mode binds.
-async fn remove_left_overs(settings: &AgentSettings) {
-    if !settings.serves_the_node() {
-        return;
-    }
+/// Whether another agent serves by the kernel half: the old pod of a rolling update, which this one may never replace. A
+/// process that may not even ask takes it to be so. Connections whose sockets are gone fall through to the ports of this mode.
+async fn is_in_use(settings: &AgentSettings) -> bool {
     let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
     match report::read(&settings.bpffs).await.map(|found| found.is_some_and(running)) {
-        Ok(false) => {}
-        Ok(true) => {
-            warn!(
-                "another agent serves this node; its kernel half stays, and `portcullis cleanup` removes it once that agent ended"
-            );
-            return;
-        }
-        Err(error) => {
-            warn!(
-                error = %chain(&error),
-                "cannot see whether another agent uses the kernel half; it stays, and `portcullis cleanup` removes it"
-            );
-            return;
-        }
+        Ok(false) => return false,
+        Ok(true) => warn!(
+            "another agent serves this node; its kernel half stays, and `portcullis cleanup` removes it once that agent ended"
+        ),
+        Err(error) => warn!(
+            error = %chain(&error),
+            "cannot see whether another agent uses the kernel half; it stays, and `portcullis cleanup` removes it"
+        ),
+    }
+    true
+}
+
+/// Programs of an earlier process would go on enforcing lists that nobody keeps current.
+fn remove_left_overs(settings: &AgentSettings) {
+    if !settings.serves_the_node() {
+        return;
     }
     let mut removed = Vec::new();
     let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed);
