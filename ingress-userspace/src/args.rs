@@ -75,7 +75,7 @@ pub struct LogArgs {
     pub log_format: LogFormat,
 }
 
-/// Where the world comes from and which part of it is ours.
+/// Where the world comes from.
 #[derive(Clone, Debug, Args)]
 pub struct SourceArgs {
     /// Serve the objects in this folder (YAML and JSON, recursive) and follow changes, instead of a cluster.
@@ -84,6 +84,14 @@ pub struct SourceArgs {
     /// Kubeconfig of the cluster; default: KUBECONFIG, then the service account of the pod.
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
+    /// Which part of it is ours.
+    #[command(flatten)]
+    pub rules: RuleArgs,
+}
+
+/// Which objects are ours, and what holds for all of them.
+#[derive(Clone, Debug, Args)]
+pub struct RuleArgs {
     /// IngressClasses with this `spec.controller` are ours.
     #[arg(long, value_name = "NAME", default_value = "portcullis.dev/ingress-controller")]
     pub controller_class: Vec<String>,
@@ -290,18 +298,9 @@ pub struct LintArgs {
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     pub output: OutputFormat,
-    /// IngressClasses with this `spec.controller` are ours.
-    #[arg(long, value_name = "NAME", default_value = "portcullis.dev/ingress-controller")]
-    pub controller_class: Vec<String>,
-    /// Name of our class in the legacy annotation.
-    #[arg(long, value_name = "NAME", default_value = "portcullis")]
-    pub ingress_class: String,
-    /// Also look at Ingresses that name no class.
-    #[arg(long)]
-    pub watch_ingress_without_class: bool,
-    /// Prefix of the annotations.
-    #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
-    pub annotations_prefix: String,
+    /// As for the roles.
+    #[command(flatten)]
+    pub rules: RuleArgs,
 }
 
 /// `portcullis maps`.

@@ -152,7 +152,7 @@ async fn follow_world(
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<WorldReceiver> {
-    let settings = world::settings(source, ports)?;
+    let settings = world::settings(&source.rules, ports)?;
     let source = world::source(source, &settings).await?;
     let (world, task) = world::spawn(source, settings, shutdown.clone());
     tasks.spawn(task);

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::args::{PortArgs, SourceArgs};
+use crate::args::{PortArgs, RuleArgs, SourceArgs};
 use crate::k8s::class::ClassRules;
 use crate::k8s::client::{ConnectError, connect};
 use crate::k8s::cluster::{Cluster, ObjectKey};
@@ -58,7 +58,7 @@ pub struct SettingsError {
 }
 
 /// What translation needs of the flags.
-pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, SettingsError> {
+pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, SettingsError> {
     let object = |flag, value: &Option<String>| match value {
         None => Ok(None),
         Some(text) => match ObjectKey::parse(text) {
@@ -68,16 +68,16 @@ pub fn settings(source: &SourceArgs, ports: &PortArgs) -> Result<Settings, Setti
     };
     Ok(Settings {
         classes: ClassRules {
-            controllers: source.controller_class.clone(),
-            name: source.ingress_class.clone(),
-            with_classless: source.watch_ingress_without_class,
+            controllers: rules.controller_class.clone(),
+            name: rules.ingress_class.clone(),
+            with_classless: rules.watch_ingress_without_class,
         },
-        annotations_prefix: source.annotations_prefix.clone(),
-        watch_namespace: source.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
-        secret_namespaces: source.secret_namespace.clone(),
-        config_map: object("configmap", &source.configmap)?,
-        default_backend: object("default-backend-service", &source.default_backend_service)?,
-        default_certificate: object("default-ssl-certificate", &source.default_ssl_certificate)?,
+        annotations_prefix: rules.annotations_prefix.clone(),
+        watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
+        secret_namespaces: rules.secret_namespace.clone(),
+        config_map: object("configmap", &rules.configmap)?,
+        default_backend: object("default-backend-service", &rules.default_backend_service)?,
+        default_certificate: object("default-ssl-certificate", &rules.default_ssl_certificate)?,
         is_serving: true,
         http_port: ports.http_port,
         https_port: ports.https_port,

@@ -5,8 +5,8 @@
 use std::collections::HashSet;
 use std::io;
 
-use crate::args::{LintArgs, OutputFormat};
-use crate::k8s::class::ClassRules;
+use crate::app::world::{SettingsError, settings};
+use crate::args::{LintArgs, OutputFormat, PortArgs};
 use crate::k8s::folder::Folder;
 use crate::problem::{Code, Problem, Severity};
 use crate::translate::{Settings, translate};
@@ -23,6 +23,9 @@ pub enum LintError {
         #[source]
         source: io::Error,
     },
+    /// A flag.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// JSON.
     #[error("cannot encode the findings")]
     Encode(#[from] serde_json::Error),
@@ -48,16 +51,8 @@ pub fn run(args: &LintArgs, out: &mut dyn io::Write) -> Result<Verdict, LintErro
     }
     let mut folder = Folder::new(&args.filename);
     folder.scan(&HashSet::new());
-    let settings = Settings {
-        classes: ClassRules {
-            controllers: args.controller_class.clone(),
-            name: args.ingress_class.clone(),
-            with_classless: args.watch_ingress_without_class,
-        },
-        annotations_prefix: args.annotations_prefix.clone(),
-        is_serving: false,
-        ..Settings::default()
-    };
+    let ports = PortArgs { http_port: 80, https_port: 443 };
+    let settings = Settings { is_serving: false, ..settings(&args.rules, &ports)? };
     let cluster = folder.cluster();
     let translation = translate(&cluster, &settings);
     let mut problems = translation.problems;
@@ -154,6 +149,15 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value[0]["code"], "BackendMissing");
         assert_eq!(value[0]["object"]["name"], "web");
+    }
+
+    #[test]
+    fn cluster_wide_settings_are_read_as_by_the_roles() {
+        let text =
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {proxy-body-size: 20MB}\n";
+        let (verdict, text) = lint("configmap", text, &["--configmap", "default/settings"]);
+        assert_eq!(verdict, Verdict::Findings, "{text}");
+        assert!(text.contains("data[proxy-body-size] = \"20MB\""), "{text}");
     }
 
     #[test]
