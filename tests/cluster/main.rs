@@ -62,12 +62,15 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
+    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let Some(last) = SCENARIOS.iter().rposition(|(name, _)| name.contains(&filter)) else {
+        println!("no scenario of the tier cluster matches {filter:?}");
+        return Ok(());
+    };
     let Some(rig) = Rig::here() else { return Rig::enter() };
     let context = Context { rig };
-    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let last = filter.and_then(|filter| SCENARIOS.iter().rposition(|(name, _)| name.contains(&filter)));
-    let chosen = SCENARIOS.iter().take(last.map_or(usize::MAX, |last| last + 1));
+    let chosen = SCENARIOS.iter().take(last + 1);
     println!("\nrunning {} scenarios", chosen.len());
     let begun = Instant::now();
     for (name, scenario) in chosen {
