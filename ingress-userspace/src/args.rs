@@ -84,6 +84,9 @@ pub struct SourceArgs {
     /// Kubeconfig of the cluster; default: KUBECONFIG, then the service account of the pod.
     #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
     pub kubeconfig: Option<PathBuf>,
+    /// Only Secrets of these namespaces are read, for clusters where the rest may not be; default all.
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "manifests")]
+    pub secret_namespace: Vec<String>,
     /// Which part of it is ours.
     #[command(flatten)]
     pub rules: RuleArgs,
@@ -104,9 +107,6 @@ pub struct RuleArgs {
     /// Only this namespace; default all.
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
-    /// Only Secrets of these namespaces are read, for clusters where the rest may not be; default all.
-    #[arg(long, value_name = "NAMESPACE", conflicts_with = "manifests")]
-    pub secret_namespace: Vec<String>,
     /// ConfigMap with cluster-wide settings, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub configmap: Option<String>,

@@ -25,6 +25,7 @@ use crate::args::{
 use crate::k8s::client::connect;
 use crate::link::{AgentEnd, channel, socket};
 use crate::telemetry::metrics::Registry;
+use crate::translate::Settings;
 
 /// `portcullis run`: agent, proxy and, in a cluster, controller, joined by channels.
 pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
@@ -153,6 +154,7 @@ async fn follow_world(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<WorldReceiver> {
     let settings = world::settings(&source.rules, ports)?;
+    let settings = Settings { secret_namespaces: source.secret_namespace.clone(), ..settings };
     let source = world::source(source, &settings).await?;
     let (world, task) = world::spawn(source, settings, shutdown.clone());
     tasks.spawn(task);

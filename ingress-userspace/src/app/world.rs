@@ -74,7 +74,7 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         },
         annotations_prefix: rules.annotations_prefix.clone(),
         watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
-        secret_namespaces: rules.secret_namespace.clone(),
+        secret_namespaces: Vec::new(),
         config_map: object("configmap", &rules.configmap)?,
         default_backend: object("default-backend-service", &rules.default_backend_service)?,
         default_certificate: object("default-ssl-certificate", &rules.default_ssl_certificate)?,
