@@ -34,3 +34,21 @@ async fn large_bodies_are_refused_at_once_or_when_they_grow_too_large() {
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer} {read:?}");
     proxy.log_lines("\" 413 ", 3).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_ends_an_upload_that_nobody_reads() {
+    let origin = Origin::start("web").await;
+    let proxy = Instance::start(simple("", policies(), &[origin.address])).await.unwrap();
+    // The backend answers at once; the client goes on sending and must learn that it may stop.
+    let mut stream = tokio::net::TcpStream::connect(proxy.http).await.unwrap();
+    stream
+        .write_all(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\nsome")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    tokio::time::timeout(client::PATIENCE, stream.read_to_end(&mut answer)).await.expect("closed").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    let mut h2 = Http2::open(proxy.http).await.unwrap();
+    let early = h2.send(client::request("POST", "a", "/early", vec![b'x'; 4 << 20])).await.unwrap();
+    assert_eq!((early.status, early.text().as_str()), (200, "early"));
+}

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 
 use ingress_tests::client;
 use ingress_tests::origin::Origin;
-use ingress_tests::proxy::{Instance, policies, simple};
+use ingress_tests::proxy::{Instance, eventually, policies, simple};
 use ingress_userspace::link::messages::{GroupPort, HandedSocket, ListenPlan};
 
 /// Listener, worker and whether it is IPv6.
@@ -39,7 +39,7 @@ async fn every_worker_hands_over_a_socket_per_listener_and_family() {
         .find(|handed| handed.about.listener == "http" && handed.about.bound.is_ipv4())
         .unwrap();
     assert_eq!(client::fetch(http.about.bound, "a", "/").await.unwrap().text(), "web");
-    assert!(tokio::net::TcpStream::connect(proxy.http).await.is_err());
+    eventually(|| std::net::TcpStream::connect(proxy.http).is_err().then_some(())).await.unwrap();
 
     // An agent that comes back proposes other ports, and gets the sockets that serve already.
     let group_ports = vec![GroupPort { listener: "http".into(), port: 1 }];

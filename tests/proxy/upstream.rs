@@ -155,7 +155,7 @@ async fn an_idle_connection_that_the_endpoint_closed_is_no_failure() {
     let proxy = Instance::start(simple("", policies(), &[closing.address])).await.unwrap();
     let mut connection = Http1::open(proxy.http).await.unwrap();
     for _ in 0..50 {
-        let answer = connection.send(client::request("POST", "a", "/", "")).await.unwrap();
+        let answer = connection.send(client::get("a", "/")).await.unwrap();
         assert_eq!(answer.status, 200);
     }
 }

@@ -1,16 +1,19 @@
 //! Bodies, streaming both ways: byte counts, gaps in time, the size limit, and the log record that rides on the response
 //! until its last byte.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use super::context::ActiveRequest;
@@ -19,6 +22,11 @@ use crate::upstream::pool::Lease;
 
 /// The longest gap between two reads of a client's body, as nginx's `client_body_timeout`.
 const CLIENT_BODY_GAP: Duration = Duration::from_secs(60);
+
+/// How long and how much is waited for of a refused HTTP/2 body before its stream is reset: common clients take a reset
+/// that comes with the answer for a failure, and lose the answer.
+const REFUSED: Duration = Duration::from_secs(1);
+const REFUSED_BYTES: usize = 64 * 1024;
 
 /// A request's or a response's body.
 #[derive(Debug, Default)]
@@ -45,6 +53,9 @@ pub enum BodyError {
     /// The client sent nothing for too long.
     #[error("client sent nothing for {CLIENT_BODY_GAP:?}")]
     ClientTimeout,
+    /// The response has ended before the request.
+    #[error("answered before the request was read")]
+    Abandoned,
     /// The endpoint sent nothing for too long.
     #[error("endpoint sent nothing in time")]
     ReadTimeout,
@@ -79,11 +90,26 @@ pub struct Progress {
     pub awaits_client: Cell<bool>,
     /// When the engine last took a part, or the end.
     pub last: Cell<Instant>,
+    /// The response has ended before: nobody wants the rest.
+    is_abandoned: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Progress {
+    /// Ends the body where it is, because the response has ended.
+    pub fn abandon(&self) {
+        self.is_abandoned.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 #[derive(Debug)]
 struct ClientBody {
-    incoming: Incoming,
+    /// Taken when it is dropped.
+    incoming: Option<Incoming>,
+    version: Version,
     progress: Rc<Progress>,
     most: u64,
     gap: Gap,
@@ -142,7 +168,7 @@ impl Body {
     }
 
     /// A client's body, as the engine reads it.
-    pub fn client(incoming: Incoming) -> (Self, Rc<Progress>) {
+    pub fn client(incoming: Incoming, version: Version) -> (Self, Rc<Progress>) {
         let is_empty = incoming.is_end_stream();
         let progress = Rc::new(Progress {
             bytes: Cell::new(0),
@@ -151,12 +177,15 @@ impl Body {
             is_finished: Cell::new(is_empty),
             awaits_client: Cell::new(false),
             last: Cell::new(Instant::now()),
+            is_abandoned: Cell::new(false),
+            waker: RefCell::new(None),
         });
         if is_empty {
             return (Self::empty(), progress);
         }
         let body = ClientBody {
-            incoming,
+            incoming: Some(incoming),
+            version,
             progress: Rc::clone(&progress),
             most: u64::MAX,
             gap: Gap::new(CLIENT_BODY_GAP),
@@ -192,10 +221,16 @@ impl Body {
 impl ClientBody {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.progress.is_started.set(true);
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if self.progress.is_abandoned.get() {
+            return Poll::Ready(Some(Err(BodyError::Abandoned)));
+        }
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming).poll_frame(cx);
+        let is_complete = incoming.is_end_stream();
         let Poll::Ready(frame) = polled else {
             self.progress.awaits_client.set(true);
             if self.gap.poll_exceeded(cx).is_pending() {
+                self.progress.waker.replace(Some(cx.waker().clone()));
                 return Poll::Pending;
             }
             self.progress.failure.set(Some(ClientFailure::Timeout));
@@ -218,7 +253,7 @@ impl ClientBody {
                 }
                 self.progress.bytes.set(total);
                 // Engines do not ask again once a body of known length is complete.
-                self.progress.is_finished.set(self.incoming.is_end_stream());
+                self.progress.is_finished.set(is_complete);
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
@@ -226,6 +261,26 @@ impl ClientBody {
                 Some(Err(error.into()))
             }
         })
+    }
+}
+
+impl Drop for ClientBody {
+    fn drop(&mut self) {
+        let is_refused = !self.progress.is_finished.get() && self.version == Version::HTTP_2;
+        if let Some(mut incoming) = self.incoming.take().filter(|_| is_refused)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(tokio::time::timeout(REFUSED, async move {
+                let mut left = REFUSED_BYTES;
+                while let Some(Ok(frame)) = incoming.frame().await {
+                    match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                        Some(rest) => left = rest,
+                        // Its window stays closed until the stream is reset.
+                        None => std::future::pending().await,
+                    }
+                }
+            }));
+        }
     }
 }
 
@@ -301,7 +356,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(bytes) => bytes.is_empty(),
-            Kind::Client(body) => body.incoming.is_end_stream(),
+            Kind::Client(body) => body.incoming.as_ref().is_none_or(Incoming::is_end_stream),
             Kind::Endpoint(body) => body.incoming.is_end_stream(),
         }
     }
@@ -310,7 +365,7 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Client(body) => body.incoming.size_hint(),
+            Kind::Client(body) => body.incoming.as_ref().map_or_else(SizeHint::new, Incoming::size_hint),
             Kind::Endpoint(body) => body.incoming.size_hint(),
         }
     }

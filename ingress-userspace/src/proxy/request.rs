@@ -50,7 +50,7 @@ pub async fn serve(
         record,
         upgrade: client_side,
     };
-    let (body, progress) = Body::client(incoming);
+    let (body, progress) = Body::client(incoming, version);
     // A defect in one request must not end the others of its connection, nor the process.
     let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
     let mut response = match answered {

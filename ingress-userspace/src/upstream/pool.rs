@@ -125,6 +125,10 @@ impl Lease {
 
     /// The response was read to its end. A request that still sends keeps its connection from being reused.
     pub fn give_back(mut self) {
+        if !self.request.is_finished.get() {
+            // Answered early: the connection ends, and what the client still sends goes nowhere.
+            self.request.abandon();
+        }
         if let Some(sender) = self.sender.take()
             && self.request.is_finished.get()
             && self.request.failure.get().is_none()
