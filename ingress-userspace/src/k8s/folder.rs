@@ -161,8 +161,11 @@ impl Folder {
             Entry::Occupied(mut entry) => {
                 let before = entry.get_mut();
                 let is_changed = file.hash != before.hash || file.problems != before.problems;
-                if file.is_broken && !before.objects.is_empty() {
-                    file.objects = std::mem::take(&mut before.objects);
+                if file.is_broken {
+                    // Which object the unreadable document was cannot be known: each that no readable one replaces stays.
+                    let mut kept = std::mem::take(&mut before.objects);
+                    kept.retain(|old| file.objects.iter().all(|new| new.reference != old.reference));
+                    file.objects.append(&mut kept);
                 }
                 *before = file;
                 is_changed

@@ -113,7 +113,10 @@ pub fn parse(path: &str, text: &str) -> Parsed {
         return parsed;
     }
     for (line, document) in documents(text) {
-        let is_blank = |text: &str| text.trim().is_empty() || text.trim_start().starts_with('#');
+        // A directive (`%YAML 1.2`) stands before its `---`, where splitting leaves it alone.
+        let is_blank = |text: &str| {
+            text.trim().is_empty() || text.trim_start().starts_with('#') || text.starts_with('%')
+        };
         if document.lines().all(is_blank) {
             continue;
         }
@@ -145,8 +148,8 @@ impl Parsed {
             field: format!("line {line}"),
             value: String::new(),
             message: format!(
-                "not readable: {error}; what the file held before is kept if it was read before, else its readable \
-                 documents are served; correct the file"
+                "not readable: {error}; the other documents of the file are served, and what this one may have held before \
+                 is kept; correct the file"
             ),
         });
     }

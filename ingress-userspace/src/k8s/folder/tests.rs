@@ -79,6 +79,34 @@ fn a_broken_file_keeps_what_it_held_and_others_go_on() {
 }
 
 #[test]
+fn a_broken_document_keeps_its_object_and_lets_the_others_of_its_file_change() {
+    let dir = Dir::new("broken-document");
+    let at = |port: u16| format!("spec: {{ports: [{{port: {port}}}]}}\n");
+    dir.write("a.yaml", &format!("{}{}---\n{}", service("a"), at(80), service("b")));
+    let mut folder = Folder::new(&dir.0);
+    scan(&mut folder);
+    dir.write("a.yaml", &format!("{}{}---\napiVersion: v1\nkind: [Serv", service("a"), at(81)));
+    scan(&mut folder);
+    assert_eq!(services(&folder), ["a", "b"]);
+    let cluster = folder.cluster();
+    let ports = cluster.services.values().filter_map(|service| service.spec.as_ref()?.ports.clone());
+    assert_eq!(ports.flatten().map(|port| port.port).collect::<Vec<_>>(), [81]);
+    dir.write("a.yaml", &service("a"));
+    scan(&mut folder);
+    assert_eq!(services(&folder), ["a"]);
+}
+
+#[test]
+fn a_directive_before_a_document_is_read_over() {
+    let dir = Dir::new("directive");
+    dir.write("a.yaml", &format!("# written by a tool\n%YAML 1.2\n---\n{}", service("a")));
+    let mut folder = Folder::new(&dir.0);
+    assert_eq!(scan(&mut folder), (true, false));
+    assert_eq!(services(&folder), ["a"]);
+    assert_eq!(folder.cluster().problems, []);
+}
+
+#[test]
 fn a_file_being_written_is_left_alone() {
     let dir = Dir::new("writing");
     dir.write("a.yaml", &service("a"));

@@ -1,7 +1,7 @@
 //! Says when the folder must be looked at again: inotify where it works, a slow look in any case.
 //!
 //! A file that is still open for writing is reported as such, so that a half-written one is not read; a writer that
-//! keeps it open is waited for only so long. Nothing here reads manifests.
+//! keeps it open and writes no more is waited for only so long. Nothing here reads manifests.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-/// How long a writer that keeps a file open is waited for.
-const WRITER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long a writer that keeps a file open, and writes no more, is waited for.
+const WRITER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often to look without events: file systems exist that have none, and links whose target changes elsewhere.
 const SLOW_LOOK: Duration = Duration::from_secs(5);
 /// The same where inotify is not available at all.
@@ -110,7 +110,7 @@ impl Shared {
         match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) => {
                 for path in event.paths {
-                    writing.entry(path).or_insert_with(Instant::now);
+                    writing.insert(path, Instant::now());
                 }
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
