@@ -159,7 +159,9 @@ pub struct Server {
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// The port.
-    #[error("cannot listen on {address} for health and metrics: {source}; choose another --healthz-port")]
+    #[error(
+        "cannot listen on {address} for health and metrics; choose another --healthz-port, or an address of this machine (--bind-address)"
+    )]
     Port {
         /// Where.
         address: SocketAddr,
@@ -169,7 +171,7 @@ pub enum AdminError {
     },
     /// The unix socket.
     #[error(
-        "cannot listen on the unix socket {path}: {source}; its folder must exist and be writable (--admin-socket)"
+        "cannot listen on the unix socket {path}; its folder must exist and be writable (--admin-socket)"
     )]
     Socket {
         /// Of the file.

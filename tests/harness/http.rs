@@ -83,9 +83,13 @@ fn answer(mut stream: TcpStream, body: &str) -> std::io::Result<()> {
                 read => head.extend_from_slice(part.get(..read).unwrap_or_default()),
             }
         }
+        let is_last = String::from_utf8_lossy(&head).to_ascii_lowercase().contains("connection: close");
         head.clear();
         let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(response.as_bytes())?;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 

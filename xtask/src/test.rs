@@ -75,7 +75,7 @@ impl Tier {
 
     fn command(self) -> Command {
         let mut cargo = shell::cargo();
-        cargo.args(["test", "--quiet"]);
+        cargo.args(["test", "--quiet", "--no-fail-fast"]);
         match self {
             Self::Unit => cargo.args(["--package", "ingress-common", "--package", "ingress-userspace"]),
             tier => cargo.args(["--package", "ingress-tests", "--test", tier.name()]),

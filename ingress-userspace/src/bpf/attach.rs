@@ -74,7 +74,7 @@ pub enum AttachError {
         program: u32,
     },
     /// The kernel refused every mode.
-    #[error("interface {interface} takes no XDP program ({mode}): {source}")]
+    #[error("interface {interface} takes no XDP program ({mode})")]
     Refused {
         /// Where.
         interface: String,
@@ -85,7 +85,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// SK_LOOKUP was refused.
-    #[error("the kernel takes no SK_LOOKUP program: {0}; it needs CONFIG_INET and CAP_NET_ADMIN")]
+    #[error("the kernel takes no SK_LOOKUP program; it needs CONFIG_INET and CAP_NET_ADMIN")]
     SkLookup(#[source] io::Error),
     /// The pins belong to another network namespace.
     #[error(
@@ -102,7 +102,7 @@ pub enum AttachError {
     #[error("a program is not loaded")]
     NotLoaded(#[from] ProgramError),
     /// The pins cannot be read or written.
-    #[error("pins in {home}: {source}")]
+    #[error("pins in {home}")]
     Pins {
         /// The folder.
         home: PathBuf,

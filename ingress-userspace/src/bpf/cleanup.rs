@@ -40,7 +40,7 @@ impl std::fmt::Display for Removed {
 #[derive(Debug, thiserror::Error)]
 pub enum CleanupError {
     /// A pin or folder.
-    #[error("cannot remove {path}: {source}")]
+    #[error("cannot remove {path}")]
     Pin {
         /// Which.
         path: PathBuf,

@@ -39,9 +39,7 @@ pub enum Missing {
     #[error("no BTF: {KERNEL_BTF} does not exist; use a kernel built with CONFIG_DEBUG_INFO_BTF=y")]
     Btf,
     /// Not mounted.
-    #[error(
-        "no bpffs at {path}: {source}; run `mount -t bpf bpf {path}` or pass --bpffs with its mount point"
-    )]
+    #[error("no bpffs at {path}; run `mount -t bpf bpf {path}` or pass --bpffs with its mount point")]
     Bpffs {
         /// Where it was looked for.
         path: PathBuf,
@@ -50,9 +48,7 @@ pub enum Missing {
         source: io::Error,
     },
     /// Mounted, but of no use.
-    #[error(
-        "bpffs at {path} is not writable: {source}; mount it writable for this user or pass another by --bpffs"
-    )]
+    #[error("bpffs at {path} is not writable; mount it writable for this user or pass another by --bpffs")]
     BpffsReadOnly {
         /// Its mount point.
         path: PathBuf,

@@ -18,9 +18,7 @@ const LONGEST_ANSWER: u64 = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// Nobody answers there.
-    #[error(
-        "{target} cannot be asked: {source}; is the process running, and is this its --admin-socket or port?"
-    )]
+    #[error("{target} cannot be asked; is the process running, and is this its --admin-socket or port?")]
     Unreachable {
         /// Who was asked.
         target: String,

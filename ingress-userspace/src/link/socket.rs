@@ -36,9 +36,7 @@ const RECONNECT: Duration = Duration::from_millis(250);
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The socket file could not be made.
-    #[error(
-        "cannot listen on the unix socket {path}: {source}; the folder must exist and be writable (--link-socket)"
-    )]
+    #[error("cannot listen on the unix socket {path}; the folder must exist and be writable (--link-socket)")]
     Bind {
         /// Of the socket.
         path: PathBuf,

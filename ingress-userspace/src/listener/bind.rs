@@ -32,7 +32,7 @@ pub struct BoundSocket {
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// None of its addresses could be bound.
-    #[error("cannot listen on {address} for listener {listener}: {source}{}", hint(.source))]
+    #[error("cannot listen on {address} for listener {listener}{}", hint(.source))]
     Address {
         /// The listener.
         listener: String,
