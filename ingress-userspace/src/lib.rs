@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(unsafe_code))]
 
 pub mod args;
+pub mod path_regex;
 pub mod problem;
 
 pub mod k8s;

@@ -30,6 +30,18 @@ fn plan<K: Ord + Copy, V: PartialEq + Copy>(
     Plan { put: put.map(|(k, v)| (*k, *v)).collect(), remove: remove.copied().collect() }
 }
 
+/// The same for a trie, in an order in which no address ever meets flags of neither state: longer prefixes are put before
+/// the shorter ones that they stand out from, and removed after them. (Values hold what all covering prefixes say, so an
+/// address whose longest prefix is as desired, or still as it was, is judged as a whole state would judge it.)
+fn plan_trie<K: Ord + Copy, V: PartialEq + Copy>(
+    desired: &BTreeMap<(u32, K), V>,
+    present: &BTreeMap<(u32, K), V>,
+) -> Plan<(u32, K), V> {
+    let Plan { mut put, remove } = plan(desired, present);
+    put.reverse();
+    Plan { put, remove }
+}
+
 /// What a synchronisation did.
 #[derive(Debug, Default)]
 pub struct Synced {
@@ -86,8 +98,8 @@ impl Synced {
 pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError> {
     let mut synced = Synced::default();
     let vips = plan(&desired.vips, &read_hash(&maps.vips, "vips")?);
-    let acl4 = plan(&desired.acl4, &read_trie(&maps.acl4, "acl4")?);
-    let acl6 = plan(&desired.acl6, &read_trie(&maps.acl6, "acl6")?);
+    let acl4 = plan_trie(&desired.acl4, &read_trie(&maps.acl4, "acl4")?);
+    let acl6 = plan_trie(&desired.acl6, &read_trie(&maps.acl6, "acl6")?);
     let limits = plan(&desired.limits, &read_array(&maps.limits, "limits")?);
 
     clear_counters(maps, &vips)?;
@@ -185,5 +197,70 @@ mod tests {
         let present = BTreeMap::from([(2, 'b'), (3, 'x'), (4, 'd')]);
         assert_eq!(plan(&desired, &present), Plan { put: vec![(1, 'a'), (3, 'c')], remove: vec![4] });
         assert_eq!(plan(&desired, &desired), Plan { put: vec![], remove: vec![] });
+    }
+
+    /// Prefixes of four-bit addresses, by length and bits.
+    type Lists = BTreeMap<(u32, u8), u8>;
+
+    fn covers((len, bits): (u32, u8), address: u8) -> bool {
+        len == 0 || (address ^ bits) >> (4 - len) == 0
+    }
+
+    fn judged(lists: &Lists, address: u8) -> u8 {
+        let covering = lists.iter().filter(|(prefix, _)| covers(**prefix, address));
+        covering.max_by_key(|((len, _), _)| *len).map_or(0, |(_, flags)| *flags)
+    }
+
+    /// Values with the flags of all covering prefixes, as the compiler writes them.
+    fn flattened(entries: &[((u32, u8), u8)]) -> Lists {
+        let of = |(len, bits): (u32, u8)| {
+            let wider =
+                entries.iter().filter(|((other, at), _)| *other <= len && covers((*other, *at), bits));
+            wider.fold(0, |flags, (_, own)| flags | own)
+        };
+        entries.iter().map(|(prefix, _)| (*prefix, of(*prefix))).collect()
+    }
+
+    #[test]
+    fn at_no_moment_is_an_address_in_neither_the_old_nor_the_new_state() {
+        let mut seed: u32 = 1;
+        let mut random = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 16) % below
+        };
+        let mut lists = || -> Lists {
+            let entries: Vec<_> = (0..random(6))
+                .map(|_| {
+                    let (len, bits) = (random(5), random(16) as u8);
+                    let bits = if len == 0 { 0 } else { bits >> (4 - len) << (4 - len) };
+                    ((len, bits), 1 << random(3))
+                })
+                .collect();
+            flattened(&entries)
+        };
+        for round in 0..5_000 {
+            let (old, new) = (lists(), lists());
+            let plan = plan_trie(&new, &old);
+            let mut now = old.clone();
+            let check = |now: &Lists| {
+                for address in 0..16 {
+                    let flags = judged(now, address);
+                    let known = [judged(&old, address), judged(&new, address)];
+                    assert!(
+                        known.contains(&flags),
+                        "round {round}: {address:04b} met {flags}; {old:?} -> {new:?}"
+                    );
+                }
+            };
+            for (prefix, flags) in plan.put {
+                now.insert(prefix, flags);
+                check(&now);
+            }
+            for prefix in plan.remove {
+                now.remove(&prefix);
+                check(&now);
+            }
+            assert_eq!(now, new);
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use http::StatusCode;
-use regex::bytes::RegexBuilder;
 
 use crate::compile::chain::chain;
 use crate::compile::pools::Pools;
@@ -16,16 +15,12 @@ use crate::model::backend::BackendId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerProtocol;
 use crate::model::route::{self, PathMatch, RouteAction};
+use crate::path_regex;
 use crate::snapshot::buckets::Buckets;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
-
-/// A compiled expression may take this much memory: user text must not exhaust the node.
-const REGEX_SIZE: usize = 1 << 20;
-/// And its cache this much, per thread that uses it.
-const REGEX_CACHE: usize = 1 << 17;
 
 /// What routes point to.
 #[derive(Debug)]
@@ -181,13 +176,7 @@ fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
         PathMatch::Prefix(path) => PathMatcher::Prefix(path.clone()),
         PathMatch::StartsWith(text) => PathMatcher::StartsWith(text.clone()),
         PathMatch::Regex(text) => PathMatcher::Regex(
-            RegexBuilder::new(&format!("^(?:{})", text.strip_prefix('^').unwrap_or(text)))
-                .case_insensitive(true)
-                .unicode(false)
-                .dot_matches_new_line(true)
-                .size_limit(REGEX_SIZE)
-                .dfa_size_limit(REGEX_CACHE)
-                .build()
+            path_regex::compile(text)
                 .map_err(|error| format!("the expression {text:?} cannot be used: {error}"))?,
         ),
     })

@@ -8,19 +8,15 @@
 use std::ops::ControlFlow;
 
 use http::uri::PathAndQuery;
-use regex::bytes::{Captures, Regex, RegexBuilder};
+use regex::bytes::{Captures, Regex};
 
 use super::{Filter, Outcome, Stop};
 use crate::model::policy::Rewrite;
+use crate::path_regex;
 use crate::proxy::context::RequestCtx;
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::Request;
 use crate::proxy::path::{self, Target};
-
-/// A compiled expression may take this much memory.
-const REGEX_SIZE: usize = 1 << 20;
-/// And its cache this much, per thread that uses it.
-const REGEX_CACHE: usize = 1 << 17;
 
 /// A path replacement.
 #[derive(Debug)]
@@ -48,14 +44,7 @@ pub struct RewriteError {
 impl PathRewrite {
     /// From the model.
     pub fn from_policy(policy: &Rewrite) -> Result<Self, RewriteError> {
-        let text = policy.pattern.strip_prefix('^').unwrap_or(&policy.pattern);
-        let pattern = RegexBuilder::new(&format!("^(?:{text})"))
-            .case_insensitive(true)
-            .unicode(false)
-            .dot_matches_new_line(true)
-            .size_limit(REGEX_SIZE)
-            .dfa_size_limit(REGEX_CACHE)
-            .build()
+        let pattern = path_regex::compile(&policy.pattern)
             .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
         let (path, query) = match policy.replacement.split_once('?') {
             Some((path, query)) => (path, Some(pieces(query))),

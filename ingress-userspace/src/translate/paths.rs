@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 
 use crate::model::route::PathMatch;
+use crate::path_regex;
 
 /// The path types of Ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,10 +62,7 @@ pub(super) fn is_unmatchable(path: &str) -> bool {
 
 /// Counts the groups of a regular expression, with the limits that the data plane has.
 pub(super) fn check_regex(path: &str) -> Result<usize, String> {
-    const LARGEST: usize = 1 << 20;
-    let mut builder = regex::bytes::RegexBuilder::new(&format!("^(?:{path})"));
-    let built =
-        builder.case_insensitive(true).unicode(false).dot_matches_new_line(true).size_limit(LARGEST).build();
+    let built = path_regex::compile(path);
     built.map(|built| built.captures_len() - 1).map_err(|error| match error {
         regex::Error::CompiledTooBig(limit) => format!("larger than {limit} bytes when compiled"),
         other => {

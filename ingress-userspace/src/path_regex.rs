@@ -1,0 +1,22 @@
+//! The one dialect of regular expressions in paths: what translation checks, the router matches and rewrites capture.
+//!
+//! As nginx's `location ~* "^…"`: anchored at the start only, without case, over bytes. Linear time and bounded memory
+//! whatever the text; look-around and backreferences do not exist.
+
+use regex::bytes::{Regex, RegexBuilder};
+
+/// A compiled expression may take this much memory.
+const LARGEST: usize = 1 << 20;
+/// And its cache this much, per thread that uses it.
+const CACHE: usize = 1 << 17;
+
+/// Compiles the text of a path.
+pub fn compile(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(&format!("^(?:{})", text.strip_prefix('^').unwrap_or(text)))
+        .case_insensitive(true)
+        .unicode(false)
+        .dot_matches_new_line(true)
+        .size_limit(LARGEST)
+        .dfa_size_limit(CACHE)
+        .build()
+}
