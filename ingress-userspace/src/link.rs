@@ -147,6 +147,8 @@ enum Arrival {
 struct Outbox {
     listen: (u64, Option<ListenPlan>),
     model: (u64, Option<(ModelVersion, Arc<Model>)>),
+    /// Said once, at the end.
+    may_close: bool,
 }
 
 impl Outbox {
@@ -154,6 +156,7 @@ impl Outbox {
         match message {
             ToProxy::Listen(plan) => self.listen = (self.listen.0 + 1, Some(plan)),
             ToProxy::Model { version, model } => self.model = (self.model.0 + 1, Some((version, model))),
+            ToProxy::Close => self.may_close = true,
         }
     }
 }
@@ -164,13 +167,14 @@ struct OutboxReader {
     state: watch::Receiver<Outbox>,
     listen_seen: u64,
     model_seen: u64,
+    close_seen: bool,
 }
 
 impl OutboxReader {
     /// A new outbox and its reader.
     fn open() -> (watch::Sender<Outbox>, Self) {
         let (sender, state) = watch::channel(Outbox::default());
-        (sender, Self { state, listen_seen: 0, model_seen: 0 })
+        (sender, Self { state, listen_seen: 0, model_seen: 0, close_seen: false })
     }
 
     /// The next message; `None` when the agent's end is gone. Cancel safe.
@@ -196,6 +200,10 @@ impl OutboxReader {
         {
             self.model_seen = *count;
             return Some(ToProxy::Model { version: *version, model: Arc::clone(model) });
+        }
+        if state.may_close && !self.close_seen {
+            self.close_seen = true;
+            return Some(ToProxy::Close);
         }
         None
     }

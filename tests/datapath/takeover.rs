@@ -1,5 +1,6 @@
 //! Processes come and go; what the kernel enforces and what clients see does not.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -146,6 +147,44 @@ fn a_killed_proxy_hands_over_to_the_one_beside_it() {
     assert_eq!(node.get(CLIENT, NODE, 80).unwrap(), Outcome::Refused);
     let _third = node.proxy("third").unwrap();
     node.wait_served().unwrap();
+}
+
+#[test]
+fn a_proxy_that_drains_alone_lets_new_clients_wait() {
+    let node = Node::new().unwrap();
+    // A backend that never answers keeps a request open, and the drain with it.
+    let silent = node.node.enter(|| TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let address = silent.local_addr().unwrap();
+    let slow = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: slow, annotations: {{portcullis.dev/endpoints: \"{address}\"}}}}\n\
+         spec: {{ports: [{{port: 80}}]}}\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: slow}}\n\
+         spec: {{ingressClassName: portcullis, rules: [{{host: slow.example.test, http: {{paths: [\
+         {{path: /, pathType: Prefix, backend: {{service: {{name: slow, port: {{number: 80}}}}}}}}]}}}}]}}\n"
+    );
+    node.write("slow.yaml", &slow).unwrap();
+    let _agent = node.agent("agent", &["--mode", "xdp-native"]).unwrap();
+    let mut first = node.proxy("first").unwrap();
+    node.wait_served().unwrap();
+    let url = format!("http://{VIP}/");
+    let mut open = node.client.command("curl");
+    let mut open = open.args(["--silent", "--header", "Host: slow.example.test", &url]).spawn().unwrap();
+    let mut taken = None;
+    node.wait_for("the request to reach its backend", || {
+        taken = silent.accept().ok();
+        Ok(taken.is_some())
+    })
+    .unwrap();
+    first.terminate().unwrap();
+    node.wait_for("the sockets to be closed", || Ok(serving_pids(&node)?.is_empty())).unwrap();
+    for _ in 0..3 {
+        assert_eq!(node.get_within(CLIENT, VIP, 80, Duration::from_millis(400)).unwrap(), Outcome::TimedOut);
+    }
+    assert!(first.is_running(), "it drains still: {}", first.log());
+    let _second = node.proxy("second").unwrap();
+    node.wait_served().unwrap();
+    open.kill().unwrap();
+    open.wait().unwrap();
 }
 
 #[test]

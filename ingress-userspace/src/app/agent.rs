@@ -179,6 +179,14 @@ impl Agent {
                 }
                 self.serve_by_newest();
             }
+            FromProxy::Said(id, ToAgent::Closing) => {
+                if let Some(kernel) = &mut self.kernel {
+                    kernel.slots.mark_closed(id);
+                }
+                // To another proxy or, if there is none, to nobody: VIPs are paused, and clients try again.
+                self.serve_by_newest();
+                link.send(id, ToProxy::Close);
+            }
             FromProxy::Left(id) => {
                 info!(proxy = %id, "proxy left");
                 self.proxies.remove(&id);

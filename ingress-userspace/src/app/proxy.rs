@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -32,6 +32,10 @@ use thread::Workers;
 
 /// Clients that hold an idle connection get this long to hear `Connection: close` before it is closed on them.
 const LEAST_DRAIN: Duration = Duration::from_millis(500);
+/// An agent that does not answer within this time has ended.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// For connections that were being made when the agent sent the last one.
+const LAST_HANDSHAKES: Duration = Duration::from_millis(100);
 
 /// Process settings of the role.
 #[derive(Clone, Debug)]
@@ -104,6 +108,8 @@ pub async fn run(
                 listeners.model(&model);
                 link.send(ToAgent::Report(report)).await;
             }
+            // Only a proxy that ends asks whether it may close.
+            Some(ToProxy::Close) => {}
             None => {
                 // The agent is part of this process and has ended: so does the proxy.
                 break;
@@ -117,7 +123,7 @@ pub async fn run(
             state.readiness.holds("proxy");
         }
     }
-    drain(&settings, &state, &link, &phase, &mut workers, listeners).await;
+    drain(&settings, &state, &mut link, &phase, &mut workers, listeners).await;
     Ok(())
 }
 
@@ -216,7 +222,7 @@ fn process_metrics(samples: &mut Samples) {
 async fn drain(
     settings: &Settings,
     state: &State,
-    link: &ProxyEnd,
+    link: &mut ProxyEnd,
     phase: &watch::Sender<Phase>,
     workers: &mut Workers,
     listeners: Listeners,
@@ -226,6 +232,12 @@ async fn drain(
     phase.send_replace(Phase::Draining);
     link.send(ToAgent::Draining).await;
     sleep(settings.grace.max(LEAST_DRAIN)).await;
+    // A connection that met a closed socket would be reset: the agent sends none from here on.
+    link.send(ToAgent::Closing).await;
+    let may_close = async { while !matches!(link.recv().await, Some(ToProxy::Close) | None) {} };
+    if timeout(AGENT_PATIENCE, may_close).await.is_ok() {
+        sleep(LAST_HANDSHAKES).await;
+    }
     // Our copies would keep the sockets open.
     drop(listeners);
     phase.send_replace(Phase::Stopped);

@@ -158,9 +158,17 @@ impl Slots {
         self.proxies.entry(id).or_default().is_ready = true;
     }
 
-    /// The proxy takes no new connections from now on.
+    /// New connections go to another proxy from now on, if there is one.
     pub fn mark_draining(&mut self, id: ProxyId) {
         self.proxies.entry(id).or_default().is_draining = true;
+    }
+
+    /// The proxy closes its sockets, and takes no new connections from this moment.
+    pub fn mark_closed(&mut self, id: ProxyId) {
+        if let Some(proxy) = self.proxies.get_mut(&id) {
+            proxy.is_draining = true;
+            proxy.runs.clear();
+        }
     }
 
     /// The proxy's connection ended. Its sockets may live: they keep serving if nobody else can.

@@ -23,6 +23,8 @@ pub enum ToProxy {
         /// The whole model.
         model: Arc<Model>,
     },
+    /// New connections no longer go to this proxy: it may close its listening sockets.
+    Close,
 }
 
 /// Where the proxy binds, decided by the agent, which alone knows the data plane's mode.
@@ -58,8 +60,10 @@ pub enum ToAgent {
     Sockets(Vec<HandedSocket>),
     /// After each model: what came of it.
     Report(ProxyReport),
-    /// No new connections from now on: free the slots of this process.
+    /// New connections should go to another proxy from now on; this one still takes them.
     Draining,
+    /// The listening sockets are about to be closed; answered with [`ToProxy::Close`] when no connection goes to them.
+    Closing,
 }
 
 /// Who the proxy is.

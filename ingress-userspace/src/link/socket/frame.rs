@@ -54,6 +54,7 @@ pub(super) enum ToAgentBody {
     Sockets(Vec<SocketAbout>),
     Report(ProxyReport),
     Draining,
+    Closing,
 }
 
 impl Wire for ToAgent {
@@ -64,6 +65,7 @@ impl Wire for ToAgent {
             Self::Hello(hello) => (ToAgentBody::Hello(hello), Vec::new()),
             Self::Report(report) => (ToAgentBody::Report(report), Vec::new()),
             Self::Draining => (ToAgentBody::Draining, Vec::new()),
+            Self::Closing => (ToAgentBody::Closing, Vec::new()),
             Self::Sockets(sockets) => {
                 let (about, descriptors) = sockets.into_iter().map(|s| (s.about, s.socket)).unzip();
                 (ToAgentBody::Sockets(about), descriptors)
@@ -80,6 +82,7 @@ impl Wire for ToAgent {
             ToAgentBody::Hello(hello) => Self::Hello(hello),
             ToAgentBody::Report(report) => Self::Report(report),
             ToAgentBody::Draining => Self::Draining,
+            ToAgentBody::Closing => Self::Closing,
             ToAgentBody::Sockets(about) => Self::Sockets(
                 about
                     .into_iter()
