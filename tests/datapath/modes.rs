@@ -168,6 +168,18 @@ fn a_process_on_loopback_leaves_the_node_as_it_is() {
 }
 
 #[test]
+fn a_second_process_without_kernel_half_leaves_the_routes_of_the_first() {
+    let node = Node::new().unwrap();
+    let _first = served(&node, &[], &["--mode", "xdp-native"]);
+    let routes = vip_routes(&node);
+    let second = node.run("second", &["--bpffs", "/does/not/exist"]).unwrap();
+    node.wait_for("the second to serve", || Ok(second.log().contains("listener=\"https\""))).unwrap();
+    assert!(second.stop().unwrap().success());
+    assert_eq!(vip_routes(&node), routes);
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+}
+
+#[test]
 fn userspace_mode_takes_its_routes_with_it() {
     let node = Node::new().unwrap();
     let serving = served(&node, &[], &["--mode", "userspace"]);

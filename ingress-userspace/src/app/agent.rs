@@ -6,6 +6,7 @@
 pub mod settings;
 mod start;
 pub mod state;
+mod vip_routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::app::world::{World, WorldReceiver};
-use crate::bpf::kernel::{Kernel, Standing};
+use crate::bpf::interfaces;
+use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
-use crate::bpf::{interfaces, routes};
-use crate::compile::maps::{Compiled, MapContents, compile, pause};
+use crate::compile::maps::{Compiled, compile, pause};
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
 use crate::link::{AgentEnd, FromProxy, ProxyId};
 use crate::model::Model;
@@ -61,6 +62,7 @@ pub async fn run(
         state,
         failing_maps: None,
         refused_routes: BTreeSet::new(),
+        added_routes: BTreeSet::new(),
     };
     agent.look_at_addresses().await;
     agent.take_world(&first, &link).await;
@@ -119,6 +121,8 @@ struct Agent {
     failing_maps: Option<String>,
     /// Said already.
     refused_routes: BTreeSet<IpNet>,
+    /// Routes that this process made.
+    added_routes: BTreeSet<IpNet>,
 }
 
 impl Agent {
@@ -252,38 +256,6 @@ impl Agent {
         };
     }
 
-    /// VIPs are local addresses, whichever half takes their connections.
-    async fn apply_routes(&mut self) {
-        let desired = match &self.kernel {
-            Some(kernel) if kernel.standing() != Standing::Owner => return,
-            Some(kernel) => routes::desired(kernel.contents()),
-            None if !self.settings.serves_the_node() => return,
-            None => routes::desired(&compile(&self.model, &[], &MapContents::default()).contents),
-        };
-        let changes = match routes::apply(&desired).await {
-            Ok(changes) => changes,
-            Err(error) => {
-                error!(error = %chain(&error), "local routes of VIPs could not be read");
-                return;
-            }
-        };
-        if !changes.added.is_empty() || !changes.removed.is_empty() {
-            info!(added = ?changes.added, removed = ?changes.removed, "local routes of VIPs changed");
-        }
-        let refused: BTreeSet<IpNet> = changes.refused.iter().map(|(prefix, _)| *prefix).collect();
-        if let Some((_, error)) = changes.refused.first()
-            && refused != self.refused_routes
-        {
-            let fix = if error.is_denied() {
-                "run with CAP_NET_ADMIN, or run `ip route add local VIP dev lo` yourself"
-            } else {
-                "correct the block of the AddressPool"
-            };
-            warn!(routes = ?refused, error = %chain(error), fix, "VIPs are not reachable on this node");
-        }
-        self.refused_routes = refused;
-    }
-
     async fn beat(&mut self, with_addresses: bool) {
         if let Some(kernel) = &mut self.kernel {
             if let Err(error) = kernel.heartbeat() {
@@ -294,8 +266,12 @@ impl Agent {
                 self.serve_by_newest();
             }
         }
-        if with_addresses && self.look_at_addresses().await {
-            self.serve_by_newest();
+        if with_addresses {
+            if self.look_at_addresses().await {
+                self.serve_by_newest();
+            }
+            // Someone may have flushed them.
+            self.apply_routes().await;
         }
     }
 
@@ -344,12 +320,7 @@ impl Agent {
     /// that another ingress on the node's own addresses is heard again.
     async fn leave(&mut self) {
         let Some(kernel) = &mut self.kernel else {
-            // Without a kernel half nothing outlives the process, the routes to its sockets neither.
-            if self.settings.serves_the_node()
-                && let Err(error) = routes::apply(&BTreeSet::new()).await
-            {
-                warn!(error = %chain(&error), "local routes of VIPs are left behind; `portcullis cleanup` removes them");
-            }
+            self.take_routes_back().await;
             return;
         };
         for id in self.proxies.keys().copied().collect::<Vec<_>>() {

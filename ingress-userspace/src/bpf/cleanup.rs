@@ -102,7 +102,8 @@ fn remove_contents(bpffs: &Path, removed: &mut Vec<Removed>) -> Result<(), Clean
 
 /// Removes the local routes that carry our protocol number.
 pub async fn remove_routes(removed: &mut Vec<Removed>) -> Result<(), CleanupError> {
-    let changes = routes::apply(&BTreeSet::new()).await.map_err(CleanupError::Routes)?;
+    let changes =
+        routes::apply(&BTreeSet::new(), routes::Removable::Marked).await.map_err(CleanupError::Routes)?;
     removed.extend(changes.removed.into_iter().map(Removed::Route));
     match changes.refused.into_iter().next() {
         Some((_, error)) => Err(CleanupError::Routes(error)),

@@ -45,8 +45,20 @@ pub struct RouteChanges {
     pub refused: Vec<(IpNet, NetlinkError)>,
 }
 
+/// Which routes may go when they are not desired.
+#[derive(Clone, Copy, Debug)]
+pub enum Removable<'a> {
+    /// All with our mark, whichever process made them: for who owns the node's kernel half.
+    Marked,
+    /// Only these: for a process beside which another may serve.
+    Only(&'a BTreeSet<IpNet>),
+}
+
 /// Makes our routes those that are desired: adds first, then removes.
-pub async fn apply(desired: &BTreeSet<IpNet>) -> Result<RouteChanges, NetlinkError> {
+pub async fn apply(
+    desired: &BTreeSet<IpNet>,
+    removable: Removable<'_>,
+) -> Result<RouteChanges, NetlinkError> {
     converse(async |handle| {
         let present = present(&handle).await?;
         let mut changes = RouteChanges::default();
@@ -58,7 +70,11 @@ pub async fn apply(desired: &BTreeSet<IpNet>) -> Result<RouteChanges, NetlinkErr
                 Err(error) => changes.refused.push((*prefix, NetlinkError::refused(what)(error))),
             }
         }
-        for prefix in present.difference(desired) {
+        let may_go = |prefix: &&IpNet| match removable {
+            Removable::Marked => true,
+            Removable::Only(known) => known.contains(*prefix),
+        };
+        for prefix in present.difference(desired).filter(may_go) {
             let message = message(&handle, *prefix).await?;
             let what = format!("remove the local route of {prefix}");
             match handle.route().del(message).execute().await {

@@ -40,15 +40,15 @@ pub struct EdgePolicySpec {
     #[schemars(extend("enum" = ["Cluster"]))]
     pub scope: Option<String>,
     /// Non-empty: only these sources may connect. CIDRs or addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "entries")]
     #[schemars(length(max = 100000))]
     pub allow: Vec<String>,
     /// Sources whose packets are dropped. CIDRs or addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "entries")]
     #[schemars(length(max = 100000))]
     pub deny: Vec<String>,
     /// Sources without limits and bans, such as load balancers and probes. CIDRs or addresses.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "entries")]
     #[schemars(length(max = 100000))]
     pub exempt: Vec<String>,
     /// Each entry its own bucket; over it, packets are dropped.
@@ -247,6 +247,20 @@ pub struct AddressPoolStatus {
     /// `Accepted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
+}
+
+/// Entries of a list as text. No schema guards a folder of manifests, and one entry of the wrong type must not take the
+/// whole policy away: translation reports what is no network. Nothing (`deny:`) is no entry.
+fn entries<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Ok(match Option::<serde_json::Value>::deserialize(deserializer)? {
+        None | Some(serde_json::Value::Null) => Vec::new(),
+        Some(serde_json::Value::Array(values)) => values.into_iter().map(text).collect(),
+        Some(single) => vec![text(single)],
+    })
 }
 
 /// The definitions of both kinds as YAML, each a document: for the chart and `portcullis reference crds`.

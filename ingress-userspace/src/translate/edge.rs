@@ -268,6 +268,14 @@ fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]
     for (index, entry) in entries.iter().enumerate() {
         let field = format!("spec.{name}[{index}]");
         let network = entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from));
+        let network = network.map(|network| match unmapped(network) {
+            Some(plain) => {
+                let message = format!("is an IPv4 network in IPv6 clothes; read as {plain}; write that");
+                build.problem(owner, (Code::FieldInvalid, Severity::Warning), (&*field, entry), message);
+                plain
+            }
+            None => network,
+        });
         match network {
             Ok(network) if network.trunc() == network => networks.push(network),
             Ok(network) if name == "deny" => {
@@ -293,6 +301,13 @@ fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]
     networks.sort();
     networks.dedup();
     networks
+}
+
+/// The IPv4 network that an IPv4-mapped one (`::ffff:203.0.113.0/120`) stands for. No packet carries such an address.
+fn unmapped(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(network) = network else { return None };
+    let length = network.prefix_len().checked_sub(96)?;
+    Some(IpNet::V4(Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()?))
 }
 
 fn limits(build: &mut Build<'_>, owner: &ObjectRef, limits: &[crd::Limit]) -> Vec<EdgeLimit> {

@@ -44,6 +44,11 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Ker
         ModeArg::XdpGeneric => XdpWish::Named(XdpMode::Generic),
         ModeArg::Userspace => {
             // Asked for by name: whoever loaded it, it is not wanted any more.
+            if settings.serves_the_node() && is_running(settings).await.unwrap_or(false) {
+                warn!(
+                    "another agent serves this node by the kernel half, which --mode userspace removes; end that agent"
+                );
+            }
             remove_left_overs(settings);
             return None;
         }
@@ -111,8 +116,7 @@ fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>,
 /// Whether another agent serves by the kernel half: the old pod of a rolling update, which this one may never replace. A
 /// process that may not even ask takes it to be so. Connections whose sockets are gone fall through to the ports of this mode.
 async fn is_in_use(settings: &AgentSettings) -> bool {
-    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
-    match report::read(&settings.bpffs).await.map(|found| found.is_some_and(running)) {
+    match is_running(settings).await {
         Ok(false) => return false,
         Ok(true) => warn!(
             "another agent serves this node; its kernel half stays, and `portcullis cleanup` removes it once that agent ended"
@@ -123,6 +127,12 @@ async fn is_in_use(settings: &AgentSettings) -> bool {
         ),
     }
     true
+}
+
+/// Whether an agent gave a sign of life lately.
+async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
+    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
+    Ok(report::read(&settings.bpffs).await?.is_some_and(running))
 }
 
 /// Programs of an earlier process would go on enforcing lists that nobody keeps current.
