@@ -35,6 +35,11 @@ fn main() -> ExitCode {
         Command::Reference(args) => done(cli::reference::run(&args, &mut io::stdout().lock())),
     };
     ended.unwrap_or_else(|error| {
+        // Whoever reads has seen enough: `portcullis maps | head`.
+        let is_unread = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+        if error.chain().any(|cause| cause.downcast_ref().is_some_and(is_unread)) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("portcullis: {error:#}");
         ExitCode::from(FAILED)
     })

@@ -65,7 +65,7 @@ pub enum AttachError {
     /// Someone else's program.
     #[error(
         "interface {interface} runs a foreign XDP program (id {program}), which is left alone; remove it \
-         (`ip link set dev {interface} xdp off`) or name other interfaces by --interface"
+         (`ip link set dev {interface} xdp off`, or `bpftool link detach` where a link holds it) or name other interfaces by --interface"
     )]
     Foreign {
         /// Where.
