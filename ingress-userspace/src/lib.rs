@@ -7,6 +7,7 @@
 #![cfg_attr(not(test), deny(unsafe_code))]
 
 pub mod args;
+pub mod error_chain;
 pub mod path_regex;
 pub mod problem;
 

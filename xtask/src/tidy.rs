@@ -17,13 +17,14 @@ const MOST_LINES_BEFORE_TESTS: usize = 400;
 /// Module of `ingress-userspace` → the modules of ours it may name. What is not listed may name everything.
 const LAYERS: &[(&str, &[&str])] = &[
     ("problem", &[]),
+    ("error_chain", &[]),
     ("path_regex", &[]),
     ("model", &[]),
     ("args", &[]),
-    ("k8s", &["problem"]),
+    ("k8s", &["problem", "error_chain"]),
     ("annotation", &["model", "problem"]),
     ("translate", &["k8s", "annotation", "model", "problem", "path_regex"]),
-    ("link", &["model"]),
+    ("link", &["model", "error_chain"]),
     ("snapshot", &["model", "filter", "upstream", "tls", "telemetry"]),
     ("compile", &["model", "path_regex", "snapshot", "filter", "upstream", "tls", "telemetry"]),
     ("bpf", &["model", "compile", "telemetry", "link"]),

@@ -24,6 +24,7 @@ use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
+use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
 use crate::link::{AgentEnd, FromProxy, ProxyId};
 use crate::model::Model;
@@ -345,17 +346,6 @@ fn log_synced(synced: &Synced) {
     for (map, entries, error) in &synced.refused {
         error!(map, entries, error = %chain(error), "the kernel refused entries, they are not enforced");
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 
 use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
 use super::crd::{AddressPool, EdgePolicy};
+use crate::error_chain::chain;
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 
 /// What is watched of a cluster.
@@ -264,19 +265,6 @@ impl Start<'_> {
 
 fn is_not_installed(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            text = format!("{text}: {inner}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// What of an object is kept in memory.

@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 
 use super::messages::{Hello, ToAgent, ToProxy};
 use super::{AgentEnd, Arrival, INBOX, OutboxReader, ProxyEnd, ProxyId, ProxySender};
+use crate::error_chain::chain;
 use frame::{FrameReader, Wire, write_frame};
 
 /// Proxies at a time: the old and the new one of an upgrade, and some that hang.
@@ -268,17 +269,6 @@ enum Exchange {
 
 async fn write<M: Wire>(stream: &UnixStream, message: M) -> Result<(), LinkError> {
     tokio::time::timeout(WRITE_DEADLINE, write_frame(stream, message)).await.unwrap_or(Err(LinkError::Stuck))
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use tracing::{error, info, warn};
 
+use super::log_synced;
 use super::settings::AgentSettings;
-use super::{chain, log_synced};
 use crate::args::ModeArg;
 use crate::bpf::attach::{AttachError, XdpWish};
 use crate::bpf::interfaces::{Interface, XdpMode, interfaces};
@@ -15,6 +15,7 @@ use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
 use crate::bpf::{cleanup, report, slots};
 use crate::compile::maps::{compile, pause};
+use crate::error_chain::chain;
 use crate::model::Model;
 
 /// Why the kernel half does not run.

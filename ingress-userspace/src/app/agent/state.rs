@@ -6,11 +6,11 @@ use std::path::Path;
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::chain;
 use crate::bpf::counters;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::compile::maps::MapContents;
+use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{DATAPLANE_MODE, MAP_ENTRIES, PACKETS, Registry, Samples};
 

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use tracing::{error, info, warn};
 
-use super::{Agent, chain};
+use super::Agent;
 use crate::bpf::kernel::Standing;
 use crate::bpf::routes::{self, Removable};
 use crate::compile::maps::{MapContents, compile};
+use crate::error_chain::chain;
 
 impl Agent {
     /// VIPs are local addresses, whichever half takes their connections.
