@@ -98,6 +98,8 @@ impl Instance {
             }
         }
         drop(bound);
+        // Sockets are bound a moment before the process says that it is ready.
+        eventually(|| instance.state.readiness.check().ok()).await?;
         Ok(instance)
     }
 
