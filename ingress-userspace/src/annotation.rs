@@ -9,6 +9,7 @@ pub mod allow_list;
 pub mod body_limit;
 pub mod config_map;
 pub mod fallback;
+pub mod forwarded;
 pub mod known;
 pub mod rate_limit;
 pub mod redirect;
@@ -21,7 +22,7 @@ use std::collections::BTreeMap;
 
 use crate::model::policy::{AllowList, BodyLimit, Timeouts};
 use config_map::Defaults;
-use registry::Annotation;
+use registry::{Annotation, Row};
 
 /// The prefix that is always accepted beside the configured one.
 pub const OWN_PREFIX: &str = "portcullis.dev";
@@ -86,15 +87,22 @@ pub enum Effect {
     Warn,
     /// The paths of the Ingress answer 503.
     Deny,
+    /// The same, and admission refuses the object, as that of ingress-nginx does.
+    Refuse,
     /// The Ingress is not served.
     Skip,
 }
 
-/// The annotations of one object, as they are looked up.
+/// The settings of one Ingress as they are looked up: its annotations, then the ConfigMap, then the declared default.
 #[derive(Debug)]
 pub struct Reader<'a> {
     prefix: &'a str,
     annotations: &'a BTreeMap<String, String>,
+    config: &'a BTreeMap<String, String>,
+    /// Whether the ConfigMap itself is read. Its mistakes are reported then, and not once more for every Ingress.
+    reads_config: bool,
+    /// A ConfigMap key that protects and cannot be read, and that no annotation overrides.
+    pub inherited_deny: Option<&'static str>,
     /// What was found wrong so far.
     pub findings: Vec<Finding>,
 }
@@ -102,11 +110,11 @@ pub struct Reader<'a> {
 /// A value that was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Read<T> {
-    /// Not annotated.
+    /// Not given.
     Absent,
-    /// Annotated and readable.
+    /// Given and readable.
     Value(T),
-    /// Annotated and not readable; the finding is written.
+    /// Given and not readable; the finding is written.
     Invalid,
 }
 
@@ -118,15 +126,48 @@ impl<T> Read<T> {
             Self::Absent | Self::Invalid => default,
         }
     }
+
+    /// The value, if there is one.
+    pub fn value(self) -> Option<T> {
+        match self {
+            Self::Value(value) => Some(value),
+            Self::Absent | Self::Invalid => None,
+        }
+    }
+}
+
+/// A text that was found for a setting.
+#[derive(Clone, Debug)]
+pub struct Found<'a> {
+    /// The key as written: with prefix, or that of the ConfigMap.
+    pub key: String,
+    /// The value as written.
+    pub text: &'a str,
+    /// It stands in the ConfigMap.
+    pub is_config: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// Annotations under `prefix` and under our own.
-    pub fn new(prefix: &'a str, annotations: &'a BTreeMap<String, String>) -> Self {
-        Self { prefix, annotations, findings: Vec::new() }
+    /// For an Ingress with these annotations, under `prefix` and under our own.
+    pub fn new(prefix: &'a str, annotations: &'a BTreeMap<String, String>, defaults: &'a Defaults) -> Self {
+        let config = &defaults.data;
+        Self { prefix, annotations, config, reads_config: false, inherited_deny: None, findings: Vec::new() }
     }
 
-    /// The key as written and the text of an annotation; our own prefix wins.
+    /// For the ConfigMap itself.
+    pub fn of_config(config: &'a BTreeMap<String, String>) -> Self {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        Self {
+            prefix: OWN_PREFIX,
+            annotations: &NONE,
+            config,
+            reads_config: true,
+            inherited_deny: None,
+            findings: Vec::new(),
+        }
+    }
+
+    /// The annotation of this key as written; our own prefix wins.
     pub fn text(&self, key: &str) -> Option<(String, &'a str)> {
         [OWN_PREFIX, self.prefix].into_iter().find_map(|prefix| {
             let key = format!("{prefix}/{key}");
@@ -134,76 +175,144 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Looks an annotation up. An empty value, as templates leave it behind, is none: so it is in ingress-nginx.
-    pub fn get<T>(&mut self, annotation: &Annotation<T>) -> Read<T> {
-        let Some((key, text)) = self.text(annotation.row.key) else { return Read::Absent };
-        if text.trim().is_empty() {
-            return Read::Absent;
+    /// The text of a setting: the annotation, else the ConfigMap's. An empty one, as templates leave it behind, is none:
+    /// so it is in ingress-nginx. Of two names the first counts, and the other is reported if it says something else.
+    pub fn find(&mut self, row: &'static Row) -> Option<Found<'a>> {
+        let places = [row.is_annotation(), row.is_config_key()];
+        let [in_annotations, in_config] = places.map(|is_read| {
+            let keys = row.keys().filter(move |_| is_read);
+            keys.collect::<Vec<_>>()
+        });
+        let annotated = in_annotations.into_iter().filter_map(|key| self.text(key));
+        let annotated = annotated.map(|(key, text)| Found { key, text, is_config: false });
+        let configured = in_config
+            .into_iter()
+            .filter_map(|key| self.config.get_key_value(key))
+            .map(|(key, text)| Found { key: key.clone(), text, is_config: true });
+        let found = annotated.chain(configured).filter(|found| !found.text.trim().is_empty());
+        let found: Vec<Found<'a>> = found.collect();
+        let first = found.first().cloned()?;
+        let same_place = found.into_iter().skip(1).filter(|other| other.is_config == first.is_config);
+        for other in same_place.filter(|other| other.text.trim() != first.text.trim()) {
+            let message = format!("{} is given too and counts; remove one of them", first.key);
+            self.report(&other, Effect::Warn, message);
         }
-        match (annotation.parse)(text.trim()) {
+        Some(first)
+    }
+
+    /// Looks a setting up.
+    pub fn get<T>(&mut self, annotation: &'static Annotation<T>) -> Read<T> {
+        let Some(found) = self.find(&annotation.row) else { return Read::Absent };
+        self.parse(annotation, &found)
+    }
+
+    /// Reads a text that was found; writes the finding if it cannot be read.
+    pub fn parse<T>(&mut self, annotation: &'static Annotation<T>, found: &Found<'_>) -> Read<T> {
+        match (annotation.parse)(found.text.trim()) {
             Ok(value) => Read::Value(value),
             Err(reason) => {
-                self.findings.push(annotation.row.invalid(key, text, &reason));
+                self.invalid(&annotation.row, found, &reason);
                 Read::Invalid
             }
         }
     }
 
-    /// Notes something about a value that was read.
-    pub fn note(&mut self, key: &str, effect: Effect, message: impl Into<String>) {
-        if let Some((key, text)) = self.text(key) {
-            let value = text.to_owned();
+    /// The value of a setting: as annotated, else as the ConfigMap has it, else as declared.
+    pub fn value<T: Default>(&mut self, annotation: &'static Annotation<T>) -> T {
+        if let Read::Value(value) = self.get(annotation) {
+            return value;
+        }
+        let configured = annotation.row.keys().filter(|_| annotation.row.is_config_key());
+        let configured = configured.filter_map(|key| self.config.get(key)).map(String::as_str);
+        let texts = configured.chain([annotation.row.default]).filter(|text| !text.trim().is_empty());
+        texts.filter_map(|text| (annotation.parse)(text.trim()).ok()).next().unwrap_or_default()
+    }
+
+    /// A text that cannot be read.
+    pub fn invalid(&mut self, row: &'static Row, found: &Found<'_>, reason: &str) {
+        let mut finding = row.invalid(found.key.clone(), found.text, reason);
+        if found.is_config && matches!(row.on_invalid, Effect::Deny | Effect::Refuse) {
+            self.inherited_deny.get_or_insert(row.key);
+            finding.message =
+                format!("{reason}; every path without a value of its own answers 503; write {}", row.values);
+        } else if found.is_config {
+            let default = if row.default.is_empty() { "nothing" } else { row.default };
+            finding.message = format!("{reason}; the default ({default}) is used; write {}", row.values);
+        }
+        if found.is_config == self.reads_config {
+            self.findings.push(finding);
+        }
+    }
+
+    /// Notes something about a text that was found.
+    pub fn report(&mut self, found: &Found<'_>, effect: Effect, message: impl Into<String>) {
+        if found.is_config == self.reads_config {
             self.findings.push(Finding {
-                key,
-                value,
+                key: found.key.clone(),
+                value: found.text.to_owned(),
                 kind: FindingKind::Invalid,
                 effect,
                 message: message.into(),
             });
         }
     }
+
+    /// Notes something about an annotation that was read.
+    pub fn note(&mut self, key: &str, effect: Effect, message: impl Into<String>) {
+        if let Some((key, text)) = self.text(key) {
+            self.report(&Found { key, text, is_config: false }, effect, message);
+        }
+    }
 }
 
-/// Reads all annotations of an Ingress. Total: what cannot be read is in the findings.
+/// Reads all settings of an Ingress. Total: what cannot be read is in the findings.
 pub fn read(
     prefix: &str,
     annotations: &BTreeMap<String, String>,
     defaults: &Defaults,
 ) -> (Settings, Vec<Finding>) {
-    let mut reader = Reader::new(prefix, annotations);
-    let (rewrite_target, use_regex) = rewrite::parse(&mut reader);
-    let mut settings = Settings {
-        rewrite_target,
-        use_regex,
-        redirect: redirect::parse(&mut reader, defaults),
-        allow_list: allow_list::parse(&mut reader, defaults),
-        rate: rate_limit::parse(&mut reader),
-        body_limit: body_limit::parse(&mut reader, defaults),
-        timeouts: timeout::parse(&mut reader, defaults),
-        fallback: fallback::parse(&mut reader),
-        deny: None,
-        is_skipped: false,
-    };
+    let mut reader = Reader::new(prefix, annotations, defaults);
+    let mut settings = read_features(&mut reader);
+    settings.deny = reader.inherited_deny.map(|key| format!("ConfigMap key {key}"));
     let mut findings = reader.findings;
     findings.extend(known::check(prefix, annotations));
+    let mut own_deny = None;
     for finding in &mut findings {
         let is_ignored = finding.kind == FindingKind::Unsupported && defaults.is_refused_ignored;
         match finding.effect {
-            Effect::Deny if is_ignored => {
+            Effect::Deny | Effect::Refuse if is_ignored => {
                 finding.effect = Effect::Warn;
                 finding.message =
                     "not supported by this version; the paths of this Ingress are served without it, since \
                                    refused-annotations is Ignore"
                         .to_owned();
             }
-            Effect::Deny => {
-                settings.deny.get_or_insert_with(|| finding.key.clone());
+            Effect::Deny | Effect::Refuse => {
+                own_deny.get_or_insert_with(|| format!("annotation {}", finding.key));
             }
             Effect::Skip => settings.is_skipped = true,
             Effect::Note | Effect::Warn => {}
         }
     }
+    settings.deny = own_deny.or(settings.deny);
     (settings, findings)
+}
+
+/// Every feature's settings. The ConfigMap itself is read by this, too, as if it were an Ingress without annotations.
+fn read_features(reader: &mut Reader<'_>) -> Settings {
+    let (rewrite_target, use_regex) = rewrite::parse(reader);
+    Settings {
+        rewrite_target,
+        use_regex,
+        redirect: redirect::parse(reader),
+        allow_list: allow_list::parse(reader),
+        rate: rate_limit::parse(reader),
+        body_limit: body_limit::parse(reader),
+        timeouts: timeout::parse(reader),
+        fallback: fallback::parse(reader),
+        deny: None,
+        is_skipped: false,
+    }
 }
 
 #[cfg(test)]

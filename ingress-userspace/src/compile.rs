@@ -14,6 +14,7 @@ use std::sync::Arc;
 use crate::model::Model;
 use crate::snapshot::Snapshot;
 use crate::snapshot::buckets::Buckets;
+use crate::snapshot::globals::Globals;
 use crate::tls::resolver::Certificates;
 
 /// Compiles one model after the other; holds what the next one may take over.
@@ -73,7 +74,12 @@ impl Compiler {
         } else {
             Arc::new(edge::compile(&model.edge, &self.snapshot.edge))
         };
-        let snapshot = Arc::new(Snapshot { version, listeners, edge });
+        let globals = if self.model.global == model.global {
+            Arc::clone(&self.snapshot.globals)
+        } else {
+            Arc::new(Globals::new(&model.global))
+        };
+        let snapshot = Arc::new(Snapshot { version, listeners, edge, globals });
         self.pools.retain(&model.backends);
         self.model = Arc::clone(model);
         self.snapshot = Arc::clone(&snapshot);

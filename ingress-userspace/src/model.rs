@@ -7,11 +7,13 @@
 pub mod backend;
 pub mod certificate;
 pub mod edge;
+pub mod global;
 pub mod host;
 pub mod listener;
 pub mod policy;
 pub mod render;
 pub mod route;
+pub mod template;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use backend::{Backend, BackendId};
 use certificate::{Certificate, CertificateId};
 use edge::Edge;
+use global::Global;
 use host::Host;
 use listener::Listener;
 
@@ -36,4 +39,6 @@ pub struct Model {
     pub certificates: BTreeMap<CertificateId, Certificate>,
     /// What the kernel does with packets, and which addresses are ours.
     pub edge: Edge,
+    /// What holds for the whole proxy.
+    pub global: Global,
 }

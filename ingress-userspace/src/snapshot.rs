@@ -6,6 +6,7 @@
 pub mod buckets;
 pub mod cell;
 pub mod edge;
+pub mod globals;
 pub mod networks;
 pub mod router;
 
@@ -19,6 +20,7 @@ use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::CertificateTable;
 use crate::upstream::backend::BackendCell;
 use edge::EdgeTable;
+use globals::Globals;
 use router::Router;
 
 /// One build of the configuration, ready to serve.
@@ -30,12 +32,19 @@ pub struct Snapshot {
     pub listeners: Vec<ListenerTable>,
     /// Which connections are refused at accept.
     pub edge: Arc<EdgeTable>,
+    /// What holds for the whole proxy.
+    pub globals: Arc<Globals>,
 }
 
 impl Snapshot {
     /// What is served before the first model: nothing.
     pub fn empty() -> Self {
-        Self { version: 0, listeners: Vec::new(), edge: Arc::new(EdgeTable::default()) }
+        Self {
+            version: 0,
+            listeners: Vec::new(),
+            edge: Arc::new(EdgeTable::default()),
+            globals: Arc::default(),
+        }
     }
 
     /// The tables of a listener.

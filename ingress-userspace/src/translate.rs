@@ -146,7 +146,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         problems: cluster.problems.clone(),
     };
     let ours = ours(&mut build);
-    let hosts = ingress::hosts(&mut build, &ours);
+    let (hosts, global) = ingress::hosts(&mut build, &ours);
     unsupported_elsewhere(&mut build);
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build);
@@ -166,7 +166,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     certificates.retain(|id, _| used.contains(id));
     problems.sort();
     problems.dedup();
-    let model = Model { listeners, hosts, backends, certificates, edge };
+    let model = Model { listeners, hosts, backends, certificates, edge, global };
     Translation { model, problems, ingresses }
 }
 

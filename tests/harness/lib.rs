@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod golden;
 pub mod http;
 pub mod kernel;
+pub mod manifests;
 pub mod netns;
 pub mod node;
 pub mod origin;

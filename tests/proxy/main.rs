@@ -11,6 +11,7 @@ mod admin;
 mod allow_list;
 mod body_limit;
 mod deny;
+mod forwarded;
 mod gate;
 mod handover;
 mod headers;

@@ -8,7 +8,7 @@ annotations! { "Fallback";
     /// it must have ready endpoints itself. Its use as error page for `custom-http-errors` comes with that annotation.
     DEFAULT_BACKEND: String = "default-backend", parse: value::service_name,
     values: "the name of a Service in the Ingress's namespace", default: "",
-    on_invalid: Warn, scope: "path", twins: [];
+    on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> Option<String> {

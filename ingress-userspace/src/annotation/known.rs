@@ -9,7 +9,7 @@ use super::registry::served;
 use super::{Effect, Finding, FindingKind, OWN_PREFIX, value};
 
 /// Who may do what: without them, requests would pass that must not.
-const PROTECTING: [&str; 40] = [
+const PROTECTING: &[&str] = &[
     "auth-always-set-cookie",
     "auth-cache-duration",
     "auth-cache-key",
@@ -55,7 +55,7 @@ const PROTECTING: [&str; 40] = [
 ];
 
 /// Details of a protection: without the key that switches it on they ask for nothing, in ingress-nginx too.
-const DETAILS: [(&str, &[&str]); 8] = [
+const DETAILS: &[(&str, &[&str])] = &[
     ("auth-realm", &["auth-type"]),
     ("auth-secret-type", &["auth-type"]),
     ("auth-tls-error-page", &["auth-tls-secret"]),
@@ -67,7 +67,7 @@ const DETAILS: [(&str, &[&str]); 8] = [
 ];
 
 /// Served without them, not as written.
-const CHANGING: [&str; 64] = [
+const CHANGING: &[&str] = &[
     "affinity",
     "affinity-canary-behavior",
     "affinity-mode",
@@ -135,7 +135,7 @@ const CHANGING: [&str; 64] = [
 ];
 
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
-const TUNING: [&str; 34] = [
+const TUNING: &[&str] = &[
     "add-base-url",
     "canary-by-cookie",
     "canary-by-header",
@@ -173,11 +173,11 @@ const TUNING: [&str; 34] = [
 ];
 
 /// Keys under our own prefix that other kinds carry.
-const ELSEWHERE: [&str; 2] = ["endpoints", "state"];
+const ELSEWHERE: &[&str] = &["endpoints", "state"];
 
 /// Every key that we or ingress-nginx know, for suggestions.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    let unsupported = PROTECTING.iter().chain(&CHANGING).chain(&TUNING).copied();
+    let unsupported = PROTECTING.iter().chain(CHANGING).chain(TUNING).copied();
     served().chain(unsupported).chain(std::iter::once("canary"))
 }
 
@@ -219,7 +219,7 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
         }
         let effect = if is_idle(key, prefix, annotations) { Effect::Note } else { effect };
         let consequence = match effect {
-            Effect::Deny => "it protects the paths of this Ingress, so they answer 503; remove it, or set the ConfigMap key \
+            Effect::Deny | Effect::Refuse => "it protects the paths of this Ingress, so they answer 503; remove it, or set the ConfigMap key \
                              refused-annotations to Ignore"
                 .to_owned(),
             Effect::Skip => "the whole Ingress is left out, so that it takes no share of the traffic".to_owned(),

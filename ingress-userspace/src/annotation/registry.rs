@@ -1,9 +1,13 @@
-//! The declaration of annotations, and the table of all of them.
+//! The declaration of settings, and the table of all of them.
+//!
+//! A setting is an annotation, a ConfigMap key, or both: an annotation whose cluster-wide default has the same name.
 
 use super::{Effect, Finding, FindingKind};
-use super::{allow_list, body_limit, fallback, rate_limit, redirect, rewrite, timeout};
+use super::{
+    allow_list, body_limit, config_map, fallback, forwarded, rate_limit, redirect, rewrite, timeout,
+};
 
-/// A declared annotation: its row and its parser.
+/// A declared setting: its row and its parser.
 #[derive(Debug)]
 pub struct Annotation<T> {
     /// What is known of it without its type.
@@ -12,13 +16,43 @@ pub struct Annotation<T> {
     pub parse: fn(&str) -> Result<T, String>,
 }
 
+/// Where a setting may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On an Ingress.
+    Annotation,
+    /// On an Ingress, and in the ConfigMap as its default.
+    Both,
+    /// In the ConfigMap.
+    ConfigMap,
+}
+
+/// How what we do compares with ingress-nginx.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// The same.
+    Same,
+    /// Served; the docs of the row say what differs.
+    Differs,
+    /// Only Portcullis has it, or makes it real.
+    Own,
+    /// Accepted, and nothing is done; the docs say why nothing is needed.
+    Ignored,
+    /// Refused: the docs name the replacement.
+    Refused,
+}
+
 /// One row of the reference.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The key without prefix.
     pub key: &'static str,
-    /// Other keys for the same setting.
+    /// Other keys for the same setting; of two that are given the first one counts.
     pub twins: &'static [&'static str],
+    /// Where it may stand.
+    pub place: Place,
+    /// How it compares with ingress-nginx.
+    pub support: Support,
     /// What it does, and where that differs from ingress-nginx.
     pub docs: &'static str,
     /// What the values are.
@@ -37,47 +71,113 @@ impl Row {
     /// The finding of a value that cannot be read.
     pub fn invalid(&self, key: String, value: &str, reason: &str) -> Finding {
         let consequence = match (self.on_invalid, self.default) {
-            (Effect::Deny | Effect::Skip, _) => "the paths of this Ingress answer 503".to_owned(),
+            (Effect::Deny | Effect::Refuse | Effect::Skip, _) => {
+                "the paths of this Ingress answer 503".to_owned()
+            }
             (_, "") => "it is ignored".to_owned(),
             (_, default) => format!("the cluster's default ({default} unless configured) is used"),
         };
         let message = format!("{reason}; {consequence}; write {}", self.values);
         Finding { key, value: value.to_owned(), kind: FindingKind::Invalid, effect: self.on_invalid, message }
     }
+
+    /// The key and its twins.
+    pub fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.key).chain(self.twins.iter().copied())
+    }
+
+    /// Whether it is read from Ingresses.
+    pub fn is_annotation(&self) -> bool {
+        self.place != Place::ConfigMap
+    }
+
+    /// Whether it is read from the ConfigMap.
+    pub fn is_config_key(&self) -> bool {
+        self.place != Place::Annotation
+    }
 }
 
-/// The annotations of one feature.
+/// The settings of one feature.
 #[derive(Clone, Copy, Debug)]
 pub struct Group {
     /// Heading in the reference.
     pub name: &'static str,
-    /// Its annotations.
+    /// Its settings.
     pub rows: &'static [Row],
 }
 
-/// All that this version serves.
-pub const GROUPS: [Group; 7] = [
+/// All settings, a group per feature.
+pub const GROUPS: &[Group] = &[
     rewrite::GROUP,
     redirect::GROUP,
+    redirect::CONFIG,
     allow_list::GROUP,
     rate_limit::GROUP,
+    rate_limit::CONFIG,
     body_limit::GROUP,
     timeout::GROUP,
     fallback::GROUP,
+    forwarded::CONFIG,
+    config_map::CONFIG,
 ];
 
-/// All served keys, twins included.
-pub fn served() -> impl Iterator<Item = &'static str> {
-    let rows = GROUPS.iter().flat_map(|group| group.rows);
-    rows.flat_map(|row| std::iter::once(row.key).chain(row.twins.iter().copied()))
+/// Every row.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    GROUPS.iter().flat_map(|group| group.rows)
 }
 
-/// Declares the annotations of a feature: a typed constant each, and `GROUP`.
+/// All declared annotations, twins included.
+pub fn served() -> impl Iterator<Item = &'static str> {
+    rows().filter(|row| row.is_annotation()).flat_map(Row::keys)
+}
+
+/// All declared ConfigMap keys, twins included.
+pub fn configured() -> impl Iterator<Item = &'static str> {
+    rows().filter(|row| row.is_config_key()).flat_map(Row::keys)
+}
+
+/// The row of a ConfigMap key.
+pub fn config_row(key: &str) -> Option<&'static Row> {
+    rows().find(|row| row.is_config_key() && row.keys().any(|known| known == key))
+}
+
+/// Declares the annotations of a feature: a typed constant each, and `GROUP`. `in: Both` makes the ConfigMap key of the
+/// same name its default.
 macro_rules! annotations {
     ($name:literal; $(
         $(#[doc = $docs:literal])*
         $constant:ident: $type:ty = $key:literal, parse: $parse:path, values: $values:literal, default: $default:literal,
-        on_invalid: $effect:ident, scope: $scope:literal, twins: [$($twin:literal),*];
+        on_invalid: $effect:ident, scope: $scope:literal, twins: [$($twin:literal),*], in: $place:ident, support: $support:ident;
+    )*) => {
+        $crate::annotation::registry::settings! { GROUP, $name; $(
+            $(#[doc = $docs])*
+            $constant: $type = $key, $parse, $values, $default, $effect, $scope, [$($twin),*], $place, $support;
+        )* }
+    };
+}
+pub(super) use annotations;
+
+/// Declares the ConfigMap keys of a feature that are no annotations: a typed constant each, and `CONFIG`.
+macro_rules! config_keys {
+    ($name:literal; $(
+        $(#[doc = $docs:literal])*
+        $constant:ident: $type:ty = $key:literal, parse: $parse:path, values: $values:literal, default: $default:literal,
+        on_invalid: $effect:ident, support: $support:ident;
+    )*) => {
+        $crate::annotation::registry::settings! { CONFIG, $name; $(
+            $(#[doc = $docs])*
+            $constant: $type = $key, $parse, $values, $default, $effect, "the cluster", [], ConfigMap, $support;
+        )* }
+    };
+}
+pub(super) use config_keys;
+
+/// What both declarations come down to.
+macro_rules! settings {
+    ($group:ident, $name:literal; $(
+        $(#[doc = $docs:literal])*
+        $constant:ident: $type:ty = $key:literal, $parse:path, $values:literal, $default:literal, $effect:ident,
+        $scope:literal, [$($twin:literal),*], $place:ident, $support:ident;
     )*) => {
         $(
             $(#[doc = $docs])*
@@ -86,6 +186,8 @@ macro_rules! annotations {
                     row: $crate::annotation::registry::Row {
                         key: $key,
                         twins: &[$($twin),*],
+                        place: $crate::annotation::registry::Place::$place,
+                        support: $crate::annotation::registry::Support::$support,
                         docs: concat!($($docs, "\n"),*),
                         values: $values,
                         default: $default,
@@ -96,9 +198,9 @@ macro_rules! annotations {
                     parse: $parse,
                 };
         )*
-        /// The annotations of this feature.
-        pub const GROUP: $crate::annotation::registry::Group =
+        /// The settings of this feature.
+        pub const $group: $crate::annotation::registry::Group =
             $crate::annotation::registry::Group { name: $name, rows: &[$($constant.row),*] };
     };
 }
-pub(super) use annotations;
+pub(super) use settings;

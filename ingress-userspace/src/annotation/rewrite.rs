@@ -10,11 +10,11 @@ annotations! { "Rewriting and regular expressions";
     /// anchored at the start. No effect if it equals the path. Unlike in ingress-nginx the value begins with `/` or with
     /// a group and holds neither query nor nginx variables, and look-around and backreferences are not supported in paths.
     REWRITE_TARGET: String = "rewrite-target", parse: value::rewrite_target, values: "a path such as /$2", default: "",
-    on_invalid: Deny, scope: "path; regular expressions for the whole host", twins: [];
+    on_invalid: Deny, scope: "path; regular expressions for the whole host", twins: [], in: Annotation, support: Differs;
     /// Every path of the host, of all Ingresses and of type Exact too, becomes a case-insensitive regular expression,
     /// anchored at the start only, the longest text first.
     USE_REGEX: bool = "use-regex", parse: value::boolean, values: "true or false", default: "false",
-    on_invalid: Warn, scope: "the whole host", twins: [];
+    on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> (Option<String>, bool) {
@@ -28,5 +28,5 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> (Option<String>, bool) {
         let message = "names no group such as $1, so every path below is sent to this one; that may be meant";
         reader.note(REWRITE_TARGET.row.key, Effect::Note, message);
     }
-    (target, reader.get(&USE_REGEX).or(false))
+    (target, reader.value(&USE_REGEX))
 }

@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config_map::{self, Defaults};
-use super::registry::GROUPS;
+use super::registry::rows;
 use super::{Effect, FindingKind, Settings, known, read};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io";
@@ -21,15 +21,18 @@ fn annotated(rows: &[(&str, &str)]) -> (Settings, Vec<(String, FindingKind, Effe
 
 #[test]
 fn every_default_is_read_by_its_own_parser() {
-    for row in GROUPS.iter().flat_map(|group| group.rows) {
+    for row in rows() {
         if !row.default.is_empty() {
             assert_eq!((row.check)(row.default), Ok(()), "{}", row.key);
         }
         assert!(row.docs.trim_start().starts_with(char::is_uppercase), "{} has no docs", row.key);
     }
-    let data = config_map::KEYS.iter().filter(|(_, default, ..)| !default.is_empty());
-    let data = data.map(|(key, default, ..)| ((*key).to_owned(), (*default).to_owned())).collect();
-    assert_eq!(config_map::read(&data), (Defaults::default(), vec![]));
+    let keys = rows().filter(|row| row.is_config_key() && !row.default.is_empty());
+    let data: BTreeMap<_, _> = keys.map(|row| (row.key.to_owned(), row.default.to_owned())).collect();
+    let (defaults, findings) = config_map::read(&data);
+    assert_eq!(findings, []);
+    let (unset, _) = config_map::read(&BTreeMap::new());
+    assert_eq!(Defaults { data: BTreeMap::new(), ..defaults }, unset);
 }
 
 #[test]
@@ -51,14 +54,16 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
         ("limit-burst-multiplier", "0", Effect::Warn),
         ("limit-rps", "10/s", Effect::Deny),
         ("whitelist-source-range", "bogus", Effect::Deny),
-        ("allowlist-source-range", "", Effect::Deny),
+        ("allowlist-source-range", "bogus", Effect::Deny),
         ("rewrite-target", "https://example.com", Effect::Deny),
     ];
     for (key, value, effect) in rows {
         let (settings, findings) = annotated(&[(key, value)]);
         assert_eq!(findings, [(key.to_owned(), FindingKind::Invalid, effect)], "{key}");
-        let expected =
-            Settings { deny: (effect == Effect::Deny).then(|| format!("{NGINX}/{key}")), ..annotated(&[]).0 };
+        let expected = Settings {
+            deny: (effect == Effect::Deny).then(|| format!("annotation {NGINX}/{key}")),
+            ..annotated(&[]).0
+        };
         assert_eq!(settings, expected, "{key}");
     }
 }
@@ -67,7 +72,7 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
 fn unsupported_protection_denies_and_the_rest_does_not() {
     let (settings, findings) =
         annotated(&[("auth-url", "http://a"), ("enable-cors", "true"), ("proxy-buffering", "on")]);
-    assert_eq!(settings.deny.as_deref(), Some("nginx.ingress.kubernetes.io/auth-url"));
+    assert_eq!(settings.deny.as_deref(), Some("annotation nginx.ingress.kubernetes.io/auth-url"));
     let effects: Vec<Effect> = findings.into_iter().map(|(_, _, effect)| effect).collect();
     assert_eq!(effects, [Effect::Deny, Effect::Warn, Effect::Note]);
     let off = [
@@ -108,8 +113,7 @@ fn config_map_keys_are_checked() {
     let data =
         [("ssl-redirct", "false"), ("proxy-body-size", "20MB"), ("server-snippet", "x"), ("hsts", "false")];
     let data = data.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-    let (defaults, findings) = config_map::read(&data);
-    assert_eq!(defaults, Defaults::default());
+    let (_, findings) = config_map::read(&data);
     let found: Vec<_> = findings.iter().map(|f| (f.key.as_str(), f.kind)).collect();
     let expected = [
         ("proxy-body-size", FindingKind::Invalid),
@@ -186,8 +190,9 @@ proptest::proptest! {
     fn any_config_map_is_read(key in 0..config_map::all().count(), value in any_value()) {
         let key = config_map::all().nth(key).unwrap_or_default();
         let (defaults, findings) = config_map::read(&[(key.to_owned(), value)].into());
-        let is_served = config_map::KEYS.iter().any(|(served, ..)| *served == key);
-        proptest::prop_assert!(defaults == Defaults::default() || is_served);
+        let is_served = super::registry::config_row(key).is_some();
+        let (unset, _) = config_map::read(&BTreeMap::new());
+        proptest::prop_assert!(defaults.global == unset.global || is_served);
         proptest::prop_assert!(findings.len() <= 64);
     }
 }

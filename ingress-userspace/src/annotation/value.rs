@@ -140,6 +140,25 @@ pub fn service_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// The name of a header.
+pub fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    if text.is_empty() || !text.chars().all(is_token) {
+        return Err("is not the name of a header".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// Path prefixes, separated by commas.
+pub fn locations(text: &str) -> Result<Vec<String>, String> {
+    let locations: Vec<String> =
+        text.split(',').map(str::trim).filter(|location| !location.is_empty()).map(str::to_owned).collect();
+    match locations.iter().find(|location| !location.starts_with('/')) {
+        Some(bad) => Err(format!("holds {bad}, which does not begin with /")),
+        None => Ok(locations),
+    }
+}
+
 /// An HTTP status between two bounds.
 pub fn status<const FIRST: u16, const LAST: u16>(text: &str) -> Result<u16, String> {
     match integer(text).ok().and_then(|value| u16::try_from(value).ok()) {

@@ -25,7 +25,7 @@ impl Filter for SourceList {
     const NAME: &'static str = "allow_list";
 
     async fn on_request(&self, ctx: &mut RequestCtx, _request: &mut Request) -> Outcome {
-        if self.0.contains(ctx.connection.client) {
+        if self.0.contains(ctx.peer.client) {
             ControlFlow::Continue(())
         } else {
             ControlFlow::Break(Stop::Fail(ProxyError::SourceRefused))

@@ -59,7 +59,7 @@ impl Filter for RequestRate {
     const NAME: &'static str = "rate_limit";
 
     async fn on_request(&self, ctx: &mut RequestCtx, _request: &mut Request) -> Outcome {
-        if self.buckets.admit(&*self.identity, ctx.connection.client, &self.limit, now()) {
+        if self.buckets.admit(&*self.identity, ctx.peer.client, &self.limit, now()) {
             return ControlFlow::Continue(());
         }
         ctx.worker.counters.rate_limited.add(1);

@@ -43,7 +43,7 @@ impl Filter for HttpsRedirect {
     async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
         let head = &request.head;
         let is_exempt = || self.except.iter().any(|prefix| head.target.path().starts_with(prefix.as_bytes()));
-        if ctx.connection.scheme == Scheme::Https || is_exempt() {
+        if ctx.peer.scheme == Scheme::Https || is_exempt() {
             return ControlFlow::Continue(());
         }
         if head.host.name().is_empty() {
@@ -79,7 +79,7 @@ pub fn to_path(
     let query = head.target.query();
     let location = format!(
         "{}{}{host}{path}{}{}",
-        if host.is_empty() { "" } else { ctx.connection.scheme.name() },
+        if host.is_empty() { "" } else { ctx.peer.scheme.name() },
         if host.is_empty() { "" } else { "://" },
         if query.is_some() { "?" } else { "" },
         query.unwrap_or_default(),

@@ -10,6 +10,7 @@ use super::Model;
 use super::backend::{Backend, BackendId, BackendState, EndpointCondition};
 use super::certificate::{Certificate, CertificateId};
 use super::edge::{Edge, EdgePolicy, EdgeScope};
+use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::Policies;
@@ -42,7 +43,17 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
     for (id, certificate) in &model.certificates {
         write_certificate(out, id, certificate)?;
     }
-    write_edge(out, &model.edge)
+    write_edge(out, &model.edge)?;
+    write_global(out, &model.global)
+}
+
+/// Only what differs from its default is shown.
+fn write_global(out: &mut String, global: &Global) -> fmt::Result {
+    let Global { forwarded } = global;
+    if forwarded.names_client {
+        writeln!(out, "global forwarded: {forwarded:?}")?;
+    }
+    Ok(())
 }
 
 fn show_certificate(id: Option<&CertificateId>) -> String {

@@ -83,7 +83,7 @@ pub async fn serve(
             // Refused by the engine, which answers by itself and says nothing to the access log.
             worker.counters.failed(&ProxyError::Gate(GateReason::Unreadable));
         }
-        debug!(client = %connection.client, %error, "connection ended");
+        debug!(client = %connection.peer.client, %error, "connection ended");
     }
 }
 

@@ -33,19 +33,30 @@ impl Scheme {
     }
 }
 
+/// Who asks, as the connection shows it or as a trusted proxy before us says. Every decision about a client reads this.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address, IPv4 when it is IPv4-mapped.
+    pub client: IpAddr,
+    /// The same as a header value.
+    pub client_value: HeaderValue,
+    /// How the client speaks.
+    pub scheme: Scheme,
+    /// The port that the client connected to, as a header value.
+    pub port_value: HeaderValue,
+    /// The host that the client asked for, when a trusted proxy names one.
+    pub host: Option<HeaderValue>,
+    /// The address of the connection itself.
+    pub connection: IpAddr,
+}
+
 /// One client connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
-    /// The client's address, IPv4 when it is IPv4-mapped.
-    pub client: IpAddr,
+    /// Who is at its other end.
+    pub peer: Rc<Peer>,
     /// Name of the listener.
     pub listener: Rc<str>,
-    /// How the client speaks.
-    pub scheme: Scheme,
-    /// The client's address as a header value; made once per connection.
-    pub client_value: HeaderValue,
-    /// The port that the client connected to, as a header value.
-    pub port_value: HeaderValue,
     /// Read by the socket when it is closed: unread request bytes are waited for, so that the answer arrives.
     pub lingers: Arc<AtomicBool>,
     /// Requests so far.
@@ -61,12 +72,17 @@ impl ConnectionInfo {
     pub fn new(peer: SocketAddr, local: SocketAddr, listener: Rc<str>, scheme: Scheme) -> Self {
         let client = peer.ip().to_canonical();
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
-        Self {
+        let peer = Peer {
             client,
-            listener,
-            scheme,
             client_value: value(client.to_string()),
+            scheme,
             port_value: HeaderValue::from(local.port()),
+            host: None,
+            connection: client,
+        };
+        Self {
+            peer: Rc::new(peer),
+            listener,
             lingers: Arc::new(AtomicBool::new(false)),
             requests: Cell::new(0),
             active: Cell::new(0),
@@ -107,6 +123,8 @@ pub struct RequestCtx {
     pub worker: Rc<Worker>,
     /// Its connection.
     pub connection: Rc<ConnectionInfo>,
+    /// Who asks: the connection's peer, unless a trusted proxy names another.
+    pub peer: Rc<Peer>,
     /// The configuration that it began with and ends with.
     pub snapshot: Arc<Snapshot>,
     /// The route that took it.

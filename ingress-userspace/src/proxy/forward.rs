@@ -7,6 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri, Version};
 
 use super::context::{RequestCtx, Scheme};
+use super::forwarded;
 use super::head::{Headers, RequestHead, ResponseHead};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -17,10 +18,10 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 /// Names the request in the logs of both sides.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-scheme");
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
@@ -87,23 +88,25 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     headers.remove(HTTP2_SETTINGS);
     headers.remove(PROXY);
     join(&mut headers, header::COOKIE, b"; ");
+    let peer = &ctx.peer;
+    let globals = &ctx.snapshot.globals.forwarded;
     join(&mut headers, X_FORWARDED_FOR, b", ");
+    let forwarded_for = forwarded::chain(globals, peer, headers.get(&globals.for_header));
     let original_for = headers.get(X_FORWARDED_FOR).cloned();
     let original_host = headers.get(X_FORWARDED_HOST).cloned();
     for name in UNTRUSTED {
         headers.remove(name);
     }
-    let connection = &ctx.connection;
-    let scheme = match connection.scheme {
+    let scheme = match peer.scheme {
         Scheme::Http => HeaderValue::from_static("http"),
         Scheme::Https => HeaderValue::from_static("https"),
     };
     headers.insert(header::HOST, host.sent().clone());
     headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
-    headers.insert(X_REAL_IP, connection.client_value.clone());
-    headers.insert(X_FORWARDED_FOR, connection.client_value.clone());
-    headers.insert(X_FORWARDED_HOST, host.sent().clone());
-    headers.insert(X_FORWARDED_PORT, connection.port_value.clone());
+    headers.insert(X_REAL_IP, peer.client_value.clone());
+    headers.insert(X_FORWARDED_FOR, forwarded_for);
+    headers.insert(X_FORWARDED_HOST, peer.host.as_ref().unwrap_or(host.sent()).clone());
+    headers.insert(X_FORWARDED_PORT, peer.port_value.clone());
     headers.insert(X_FORWARDED_PROTO, scheme.clone());
     headers.insert(X_FORWARDED_SCHEME, scheme.clone());
     headers.insert(X_SCHEME, scheme);

@@ -16,7 +16,7 @@ use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, Response};
 use super::worker::{Phase, Worker};
-use super::{forward, gate, retry, upgrade};
+use super::{forward, forwarded, gate, retry, upgrade};
 use crate::filter::redirect;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
 use crate::snapshot::{Action, Route};
@@ -39,11 +39,12 @@ pub async fn serve(
         Some(id) if !id.is_empty() => id.clone(),
         _ => worker.request_id(),
     };
-    let record = Record::open(&worker.reporter, connection.client, &parts, request_id);
+    let record = Record::open(&worker.reporter, connection.peer.client, &parts, request_id);
     worker.counters.requests.add(1);
     let active = ActiveRequest::begin(&connection);
     let mut ctx = RequestCtx {
         snapshot: worker.snapshot.pin(),
+        peer: Rc::clone(&connection.peer),
         connection,
         worker,
         route: None,
@@ -77,6 +78,10 @@ async fn answer(
 ) -> Result<Response, ProxyError> {
     let head = gate::admit(parts).map_err(ProxyError::Gate)?;
     let mut request = Request { head, body };
+    if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &request.head.headers) {
+        ctx.record.client = peer.client;
+        ctx.peer = Rc::new(peer);
+    }
     let route = ctx
         .snapshot
         .listener(&ctx.connection.listener)
@@ -97,7 +102,9 @@ async fn answer(
     }
 }
 
-/// Redirects come before limits, and limits before source checks, as in ingress-nginx.
+/// In the order of nginx's phases: app-root; permanent and temporal redirects; CORS preflight; redirects to HTTPS and to or
+/// from `www.`; limits; source lists and authentication (with `satisfy`); mirror; then what concerns the
+/// request that goes upstream. So redirects and preflight answers pass limits, lists and authentication.
 async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
     let Chain { deny, https_redirect, rate_limit, allow_list, body_limit, rewrite } = chain;
     run(deny, ctx, request).await?;

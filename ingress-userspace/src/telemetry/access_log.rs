@@ -147,7 +147,8 @@ pub struct Record {
     /// The route's, once there is one.
     pub labels: Arc<RouteLabels>,
     reporter: Rc<Reporter>,
-    client: IpAddr,
+    /// Who asked; a trusted proxy may name another than the connection shows.
+    pub client: IpAddr,
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,

@@ -67,10 +67,10 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     for path in &draft.paths {
         let Some(owner) = shared.owner(path) else { continue };
         if is_regex {
-            routes.extend(regex_route(build, shared, &draft, owner, path));
+            routes.extend(regex_route(build, &draft, owner, path));
         } else {
             warn_of_literals(build, owner, path);
-            routes.push(route(shared, &draft, owner, path, plain(path.kind, &path.path), None));
+            routes.push(route(&draft, owner, path, plain(path.kind, &path.path), None));
             routes.extend(slash_redirect(shared, &draft, owner, path));
         }
     }
@@ -79,7 +79,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     let default = draft.default.as_ref();
     let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
     if let Some((owner, action)) = default {
-        let policies = route_policies(owner, shared.defaults, "/", draft.tls.is_some());
+        let policies = route_policies(owner, "/", draft.tls.is_some());
         let source = source(owner, &draft, "/");
         routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
     } else if let Some(action) = &shared.controller_default {
@@ -115,14 +115,13 @@ fn with_fallback(owner: &Owner<'_>, action: &RouteAction) -> RouteAction {
 }
 
 fn route(
-    shared: &Shared<'_>,
     draft: &Draft,
     owner: &Owner<'_>,
     path: &DraftPath,
     matched: PathMatch,
     rewrite: Option<Rewrite>,
 ) -> Route {
-    let mut policies = route_policies(owner, shared.defaults, &path.path, draft.tls.is_some());
+    let mut policies = route_policies(owner, &path.path, draft.tls.is_some());
     policies.rewrite = rewrite;
     Route {
         source: source(owner, draft, &path.path),
@@ -134,13 +133,7 @@ fn route(
 
 /// A path of a host in regex mode. One that is no expression answers 503 on the literal text that it begins with, so that
 /// requests meant for it do not fall to a broader path with other policies.
-fn regex_route(
-    build: &mut Build<'_>,
-    shared: &Shared<'_>,
-    draft: &Draft,
-    owner: &Owner<'_>,
-    path: &DraftPath,
-) -> Option<Route> {
+fn regex_route(build: &mut Build<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
     let text = path.path.as_str();
     let groups = match check_regex(text) {
         Ok(groups) => groups,
@@ -161,7 +154,7 @@ fn regex_route(
             if start.len() < 2 {
                 return None;
             }
-            let mut route = route(shared, draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
+            let mut route = route(draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
             route.policies.deny = Some(Deny { reason: format!("path {text} is not a regular expression") });
             return Some(route);
         }
@@ -189,7 +182,7 @@ fn regex_route(
         );
     }
     let rewrite = target.map(|target| Rewrite { pattern: text.to_owned(), replacement: target.clone() });
-    Some(route(shared, draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
+    Some(route(draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
 }
 
 /// The highest `$1`…`$9` of a rewrite target.
@@ -220,7 +213,7 @@ fn slash_redirect(shared: &Shared<'_>, draft: &Draft, owner: &Owner<'_>, path: &
     if !is_asked || draft.paths.iter().any(|other| other.path == bare) {
         return None;
     }
-    let mut route = route(shared, draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
+    let mut route = route(draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
     route.action = RouteAction::Redirect { status: 301, path: path.path.clone() };
     Some(route)
 }

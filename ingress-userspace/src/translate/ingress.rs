@@ -19,12 +19,13 @@ use super::{Build, policies};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
+use crate::model::global::Global;
 use crate::model::host::{Host, HostPattern};
 use crate::model::route::{RouteAction, WeightedBackend};
 use crate::problem::{Code, Severity};
 
-/// All hosts of all our Ingresses.
-pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> {
+/// All hosts of all our Ingresses, and what holds for the whole proxy.
+pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>, Global) {
     let defaults = policies::defaults(build);
     let owners: Vec<Owner<'_>> =
         ours.iter().filter_map(|ingress| policies::owner(build, ingress, &defaults)).collect();
@@ -37,7 +38,8 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> Vec<Host> 
     if shared.controller_default.is_some() {
         drafts.entry(HostPattern::Any).or_default();
     }
-    drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect()
+    let hosts = drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
+    (hosts, defaults.global)
 }
 
 /// Where requests go that nothing else takes, by `--default-backend-service`.

@@ -102,7 +102,7 @@ fn report(build: &mut Build<'_>, object: &ObjectRef, field: String, finding: &Fi
     let severity = match finding.effect {
         Effect::Note => Severity::Note,
         Effect::Warn => Severity::Warning,
-        Effect::Deny | Effect::Skip => Severity::Error,
+        Effect::Deny | Effect::Refuse | Effect::Skip => Severity::Error,
     };
     let message = match (finding.kind, hint) {
         (FindingKind::Unknown, Some(near)) => format!("{}; did you mean {near}?", finding.message),
@@ -113,25 +113,22 @@ fn report(build: &mut Build<'_>, object: &ObjectRef, field: String, finding: &Fi
 }
 
 /// The policies of a path, without a rewrite.
-pub(super) fn route_policies(owner: &Owner<'_>, defaults: &Defaults, path: &str, has_tls: bool) -> Policies {
+pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Policies {
     let settings = &owner.settings;
-    let inherited = defaults.deny.as_ref().filter(|_| settings.allow_list.is_none());
-    let deny = settings.deny.as_ref().map(|key| format!("annotation {key}"));
-    let deny = deny.or_else(|| inherited.map(|key| format!("ConfigMap key {key}")));
     let is_redirected = settings.redirect.always || (settings.redirect.with_certificate && has_tls);
-    let is_excepted = defaults.no_redirect.iter().any(|prefix| path.starts_with(prefix));
+    let is_excepted = settings.redirect.except.iter().any(|prefix| path.starts_with(prefix));
     Policies {
-        deny: deny.map(|reason| Deny { reason }),
+        deny: settings.deny.clone().map(|reason| Deny { reason }),
         https_redirect: (is_redirected && !is_excepted).then(|| HttpsRedirect {
-            status: defaults.redirect_status,
-            except: defaults.no_redirect.clone(),
+            status: settings.redirect.status,
+            except: settings.redirect.except.clone(),
         }),
         allow_list: settings.allow_list.clone(),
         rate_limit: settings.rate.map(|rate| RateLimit {
             bucket: format!("{}/{}", owner.object.namespace, owner.object.name),
             requests_per_second: rate.requests_per_second,
             burst: rate.burst,
-            status: defaults.limit_status,
+            status: rate.status,
         }),
         body_limit: settings.body_limit,
         rewrite: None,
@@ -139,15 +136,16 @@ pub(super) fn route_policies(owner: &Owner<'_>, defaults: &Defaults, path: &str,
     }
 }
 
-/// The policies of a route that belongs to no Ingress.
+/// The policies of a route that belongs to no Ingress: the cluster's defaults, without the redirect to HTTPS.
 pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
+    let (settings, _) = read(OWN_PREFIX, &BTreeMap::new(), defaults);
     Policies {
-        deny: defaults.deny.as_ref().map(|key| Deny { reason: format!("ConfigMap key {key}") }),
+        deny: settings.deny.map(|reason| Deny { reason }),
         https_redirect: None,
-        allow_list: defaults.allow_list.clone(),
+        allow_list: settings.allow_list,
         rate_limit: None,
-        body_limit: defaults.body_limit,
+        body_limit: settings.body_limit,
         rewrite: None,
-        timeouts: defaults.timeouts,
+        timeouts: settings.timeouts,
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::annotation::registry::{GROUPS, Row};
-use crate::annotation::{Effect, config_map, known};
+use crate::annotation::registry::{GROUPS, Place, Row, rows};
+use crate::annotation::{Effect, known};
 
 /// The page.
 pub fn annotations_page() -> String {
@@ -24,7 +24,7 @@ fn write_page(out: &mut String) -> fmt::Result {
          503, and in both cases an Event, a log line and `portcullis lint` name object, key, value and fix.\n\
          Booleans are `true`, `false` and Go's other spellings; numbers are bare.\n\n",
     );
-    for group in GROUPS {
+    for group in GROUPS.iter().filter(|group| group.rows.iter().any(Row::is_annotation)) {
         writeln!(out, "## {}\n", group.name)?;
         group.rows.iter().try_for_each(|row| write_row(out, row))?;
     }
@@ -40,7 +40,7 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
     }
     let default = if row.default.is_empty() { "none".to_owned() } else { format!("`{}`", row.default) };
     let on_invalid = match row.on_invalid {
-        Effect::Deny | Effect::Skip => "the paths answer 503",
+        Effect::Deny | Effect::Refuse | Effect::Skip => "the paths answer 503",
         Effect::Note | Effect::Warn if row.default.is_empty() => "as if it were absent",
         Effect::Note | Effect::Warn => "the default",
     };
@@ -100,9 +100,17 @@ fn write_config_map(out: &mut String) -> fmt::Result {
          Read from the ConfigMap that `--configmap` names. Other keys of ingress-nginx are reported and ignored; unknown \
          ones are reported with the nearest known key.\n\n| key | default | values | meaning |\n|---|---|---|---|\n",
     );
-    for (key, default, values, meaning) in config_map::KEYS {
-        let default = if default.is_empty() { String::new() } else { format!("`{default}`") };
-        writeln!(out, "| `{key}` | {default} | {values} | {meaning} |")?;
+    for row in rows().filter(|row| row.is_config_key()) {
+        let default = if row.default.is_empty() { String::new() } else { format!("`{}`", row.default) };
+        let meaning = match row.place {
+            Place::Both => "Default of the annotation.".to_owned(),
+            Place::ConfigMap | Place::Annotation => {
+                row.docs.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+            }
+        };
+        for key in row.keys() {
+            writeln!(out, "| `{key}` | {default} | {} | {meaning} |", row.values)?;
+        }
     }
     Ok(())
 }

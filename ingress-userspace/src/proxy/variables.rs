@@ -1,0 +1,155 @@
+//! The variables of templates, as a request on its way answers them. What is not known (yet, or here) is empty, as in nginx.
+
+use std::fmt::Write as _;
+
+use http::Version;
+use http::header::{self, HeaderName};
+
+use super::context::RequestCtx;
+use super::head::{RequestHead, ResponseHead};
+use crate::model::template::{Part, Template, Variable};
+
+/// What variables are read from.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The request's surroundings.
+    pub ctx: &'a RequestCtx,
+    /// Its head, as it is now.
+    pub head: &'a RequestHead,
+    /// The answer, once there is one.
+    pub response: Option<&'a ResponseHead>,
+}
+
+impl<'a> View<'a> {
+    /// Before there is an answer.
+    pub fn new(ctx: &'a RequestCtx, head: &'a RequestHead) -> Self {
+        Self { ctx, head, response: None }
+    }
+
+    /// The text of a template.
+    pub fn expand(&self, template: &Template) -> String {
+        if let Some(text) = template.as_text() {
+            return text.to_owned();
+        }
+        let mut out = String::with_capacity(64);
+        for part in &template.0 {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Variable(variable) => self.write(variable, &mut out),
+            }
+        }
+        out
+    }
+
+    /// Appends the value of a variable.
+    pub fn write(&self, variable: &Variable, out: &mut String) {
+        let Self { ctx, head, response } = *self;
+        let labels = &ctx.record.labels;
+        // Writing into a String cannot fail.
+        let _ = match variable {
+            Variable::Scheme => out.write_str(ctx.peer.scheme.name()),
+            Variable::Host => out.write_str(head.host.name()),
+            Variable::BestHttpHost => {
+                let host = ctx.peer.host.as_ref().unwrap_or(head.host.sent());
+                out.write_str(host.to_str().unwrap_or_default())
+            }
+            Variable::Hostname => out.write_str(&rustix::system::uname().nodename().to_string_lossy()),
+            Variable::RequestUri => out.write_str(head.target.raw()),
+            Variable::EscapedRequestUri => {
+                escape_argument(head.target.raw(), out);
+                Ok(())
+            }
+            Variable::Uri => out.write_str(&String::from_utf8_lossy(head.target.path())),
+            Variable::Args => out.write_str(head.target.query().unwrap_or_default()),
+            Variable::IsArgs => out.write_str(if head.target.query().is_some() { "?" } else { "" }),
+            Variable::RequestMethod => out.write_str(head.method.as_str()),
+            Variable::Request => {
+                write!(out, "{} {} {}", head.method, head.target.raw(), protocol(head.version))
+            }
+            Variable::ServerProtocol => out.write_str(protocol(head.version)),
+            Variable::RemoteAddr | Variable::BinaryRemoteAddr => write!(out, "{}", ctx.peer.client),
+            Variable::RealipRemoteAddr => write!(out, "{}", ctx.peer.connection),
+            Variable::ServerName => out.write_str(if labels.host.is_empty() { "_" } else { &labels.host }),
+            Variable::ServerPort => out.write_str(ctx.peer.port_value.to_str().unwrap_or_default()),
+            Variable::ContentType => {
+                out.write_str(head.headers.text(&header::CONTENT_TYPE).unwrap_or_default())
+            }
+            Variable::ContentLength => {
+                out.write_str(head.headers.text(&header::CONTENT_LENGTH).unwrap_or_default())
+            }
+            Variable::RequestId => out.write_str(ctx.record.request_id.to_str().unwrap_or_default()),
+            Variable::ProxyUpstreamName => out.write_str(&labels.upstream),
+            Variable::Namespace => out.write_str(&labels.namespace),
+            Variable::IngressName => out.write_str(&labels.ingress),
+            Variable::ServiceName => out.write_str(&labels.service),
+            Variable::ServicePort => out.write_str(labels.upstream.rsplit('-').next().unwrap_or_default()),
+            Variable::LocationPath => out.write_str(&labels.path),
+            Variable::Https => {
+                let is_https = ctx.peer.scheme == super::context::Scheme::Https;
+                out.write_str(if is_https { "on" } else { "" })
+            }
+            Variable::RequestHeader(name) => joined(
+                name,
+                |name| head.headers.all(name).filter_map(|value| value.to_str().ok()).collect(),
+                out,
+            ),
+            Variable::ResponseHeader(name) => {
+                let lines = |name: &HeaderName| {
+                    let headers = response.map(|response| &response.headers);
+                    headers
+                        .into_iter()
+                        .flat_map(|headers| headers.all(name))
+                        .filter_map(|v| v.to_str().ok())
+                        .collect()
+                };
+                joined(name, lines, out)
+            }
+            Variable::Cookie(name) => out.write_str(cookie(head, name).unwrap_or_default()),
+            Variable::Argument(name) => out.write_str(argument(head, name).unwrap_or_default()),
+            Variable::Status => match response {
+                Some(response) => write!(out, "{}", response.status.as_u16()),
+                None => Ok(()),
+            },
+            // Groups belong to the rewrite, the rest to the end of the request.
+            _ => Ok(()),
+        };
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// All lines of a header, as nginx joins them.
+fn joined<'a>(name: &str, lines: impl Fn(&HeaderName) -> Vec<&'a str>, out: &mut String) -> std::fmt::Result {
+    let Ok(name) = name.parse::<HeaderName>() else { return Ok(()) };
+    out.write_str(&lines(&name).join(if name == header::COOKIE { "; " } else { ", " }))
+}
+
+/// The value of a cookie.
+pub fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
+    let lines = head.headers.all(&header::COOKIE).filter_map(|value| value.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.trim(), value.trim())).find(|(found, _)| *found == name).map(|(_, v)| v)
+}
+
+/// The value of an argument of the query, as it stands there; names without regard to case.
+pub fn argument<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
+    let pairs = head.target.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Escapes text to stand as one argument of a query, as nginx's `escape_uri` does for arguments.
+pub fn escape_argument(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
