@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Version, header, request};
@@ -24,6 +25,9 @@ use crate::telemetry::access_log::Record;
 
 /// Requests that one client connection may carry, as nginx's `keepalive_requests`.
 const MOST_REQUESTS: u64 = 1000;
+
+/// The longest gap between two reads of a client's body, as nginx's `client_body_timeout`.
+const CLIENT_BODY_GAP: Duration = Duration::from_secs(60);
 
 /// Serves one request. Never fails: whatever happens becomes a response and a log line.
 pub async fn serve(
@@ -51,7 +55,7 @@ pub async fn serve(
         record,
         upgrade: client_side,
     };
-    let (body, progress) = Body::client(incoming, version);
+    let (body, progress) = Body::client(incoming, version, CLIENT_BODY_GAP);
     // A defect in one request must not end the others of its connection, nor the process.
     let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
     let mut response = match answered {
@@ -191,7 +195,7 @@ fn finish(
     } else {
         head.headers.remove(&header::CONNECTION);
     }
-    if !progress.is_finished.get() {
+    if !progress.is_received.get() {
         connection.linger();
     }
     record.answered(head.status);

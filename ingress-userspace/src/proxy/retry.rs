@@ -1,6 +1,7 @@
 //! Choosing an endpoint, and when a second attempt is safe: `proxy-next-upstream error timeout`, three tries.
 //!
-//! A request goes to the next endpoint when the one before saw nothing of it, or when it is idempotent and has no body.
+//! A request goes to the next endpoint when the one before saw nothing of it, or when it is idempotent and its body
+//! (which may be empty) can be sent again.
 //! A connection from the pool that turns out closed is no attempt: the endpoint gets the request on a new one.
 
 use std::rc::Rc;
@@ -68,7 +69,8 @@ pub async fn send(
     progress: &Rc<Progress>,
     timeouts: &Timeouts,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
-    let is_repeatable = progress.is_finished.get() && is_idempotent(&outgoing.method);
+    let copy = body.again();
+    let is_repeatable = copy.is_some() && is_idempotent(&outgoing.method);
     let first = round_robin::next(&backend.turn);
     let mut body = Some(body);
     let mut tries = 0;
@@ -79,7 +81,8 @@ pub async fn send(
         };
         let started = Instant::now();
         // Cloning a HeaderMap shares names and values; it is the price of a safe second attempt.
-        let request = request(outgoing.clone(), body.take().unwrap_or_default());
+        let whole = body.take().or_else(|| copy.as_ref().and_then(Body::again)).unwrap_or_default();
+        let request = request(outgoing.clone(), whole);
         let lease = Lease::new(&ctx.worker.pools, endpoint, progress);
         let mut attempt = Attempt::begin(endpoint);
         let result = once(ctx, lease, request, progress, timeouts, may_reuse, &mut attempt).await;
