@@ -7,6 +7,7 @@
 
 pub mod allow_list;
 pub mod body_limit;
+pub mod cloud;
 pub mod config_map;
 pub mod fallback;
 pub mod forwarded;
@@ -276,6 +277,7 @@ pub fn read(
     settings.deny = reader.inherited_deny.map(|key| format!("ConfigMap key {key}"));
     let mut findings = reader.findings;
     findings.extend(known::check(prefix, annotations));
+    findings.extend(cloud::check(annotations));
     let mut own_deny = None;
     for finding in &mut findings {
         let is_ignored = finding.kind == FindingKind::Unsupported && defaults.is_refused_ignored;

@@ -7,6 +7,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod objects;
+
+use objects::{BackendsArgs, CertsArgs, ConfArgs, IngressesArgs, LintArgs};
+
 /// eBPF-accelerated ingress for Kubernetes on bare metal.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis", version, propagate_version = true)]
@@ -27,8 +31,16 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What one replica does for the cluster: status and Events.
     Controller(ControllerArgs),
-    /// Reports what is wrong in manifests: object, field, value and fix.
+    /// Reports per Ingress, annotation and ConfigMap key whether it is supported, and every mistake with its fix.
     Lint(LintArgs),
+    /// Lists the rules of our Ingresses with their addresses and endpoints.
+    Ingresses(IngressesArgs),
+    /// Prints the backends and their endpoints as JSON.
+    Backends(BackendsArgs),
+    /// Lists the certificates and what they serve.
+    Certs(CertsArgs),
+    /// Prints the whole configuration as it would be served, secrets redacted.
+    Conf(ConfArgs),
     /// Prints the kernel maps and what they hold.
     Maps(MapsArgs),
     /// Says which mode each interface runs in and what the kernel counted.
@@ -287,20 +299,6 @@ pub enum OutputFormat {
     Table,
     /// JSON.
     Json,
-}
-
-/// `portcullis lint`.
-#[derive(Debug, Args)]
-pub struct LintArgs {
-    /// Folder or file to read.
-    #[arg(short = 'f', long = "filename", value_name = "DIR")]
-    pub filename: PathBuf,
-    /// How to print.
-    #[arg(short = 'o', long, value_enum, default_value = "table")]
-    pub output: OutputFormat,
-    /// As for the roles.
-    #[command(flatten)]
-    pub rules: RuleArgs,
 }
 
 /// `portcullis maps`.

@@ -1,8 +1,13 @@
 //! Commands that are not roles, one file each.
 
+pub mod backends;
+pub mod certs;
 pub mod cleanup;
+pub mod conf;
+pub mod ingresses;
 pub mod lint;
 pub mod maps;
+pub mod objects;
 pub mod probe;
 pub mod reference;
 pub mod status;

@@ -23,11 +23,11 @@ fn main() -> ExitCode {
         Command::Agent(args) => role(&args.log, roles::agent(&args)),
         Command::Proxy(args) => role(&args.log, roles::proxy(&args)),
         Command::Controller(args) => role(&args.log, roles::controller(&args)),
-        Command::Lint(args) => match cli::lint::run(&args, &mut io::stdout().lock()) {
-            Ok(Verdict::Clean) => Ok(ExitCode::SUCCESS),
-            Ok(Verdict::Findings) => Ok(ExitCode::from(FINDINGS)),
-            Err(error) => Err(error.into()),
-        },
+        Command::Lint(args) => cli::lint::run(&args, &mut io::stdout()).map(exit).map_err(Into::into),
+        Command::Ingresses(args) => done(cli::ingresses::run(&args, &mut io::stdout())),
+        Command::Backends(args) => done(cli::backends::run(&args, &mut io::stdout())),
+        Command::Certs(args) => done(cli::certs::run(&args, &mut io::stdout())),
+        Command::Conf(args) => done(cli::conf::run(&args, &mut io::stdout())),
         Command::Probe(args) => tool(cli::probe::run(&args, &mut io::stdout())),
         Command::Maps(args) => done(cli::maps::run(&args, &mut io::stdout().lock())),
         Command::Status(args) => tool(cli::status::run(&args, &mut io::stdout())),
@@ -43,6 +43,13 @@ fn main() -> ExitCode {
         eprintln!("portcullis: {error:#}");
         ExitCode::from(FAILED)
     })
+}
+
+fn exit(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Clean => ExitCode::SUCCESS,
+        Verdict::Findings => ExitCode::from(FINDINGS),
+    }
 }
 
 /// Runs a role on the control runtime; workers have threads and runtimes of their own.

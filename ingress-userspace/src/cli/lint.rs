@@ -1,38 +1,18 @@
-//! `portcullis lint -f DIR`: what is wrong in manifests, as the controller would say it. Needs no cluster.
+//! `portcullis lint [-f DIR|-A]`: whether each Ingress, annotation and ConfigMap key is supported, which surprises of
+//! ingress-nginx it depends on, and what is wrong, as the controller would say it.
 //!
 //! Notes are printed and are no findings: exit code 0 with notes alone, 1 with a warning or an error.
 
-use std::collections::HashSet;
+mod quirks;
+mod report;
+mod sarif;
+
 use std::io;
 
-use crate::app::world::{SettingsError, settings};
-use crate::args::{LintArgs, OutputFormat, PortArgs};
-use crate::k8s::folder::Folder;
+use super::objects::{self, ObjectsError};
+use crate::args::objects::{LintArgs, LintFormat};
 use crate::problem::{Code, Problem, Severity};
-use crate::translate::{Settings, translate};
-
-/// Why the command failed.
-#[derive(Debug, thiserror::Error)]
-pub enum LintError {
-    /// The folder is not there.
-    #[error("cannot read {path}")]
-    Folder {
-        /// The folder or file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// A flag.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// JSON.
-    #[error("cannot encode the findings")]
-    Encode(#[from] serde_json::Error),
-    /// Standard output.
-    #[error("cannot print")]
-    Print(#[from] io::Error),
-}
+use report::{IngressReport, Report, Setting, report};
 
 /// What lint has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,32 +24,59 @@ pub enum Verdict {
 }
 
 /// Runs the command.
-pub fn run(args: &LintArgs, out: &mut dyn io::Write) -> Result<Verdict, LintError> {
-    let unreadable = |source| LintError::Folder { path: args.filename.display().to_string(), source };
-    if std::fs::metadata(&args.filename).map_err(unreadable)?.is_dir() {
-        std::fs::read_dir(&args.filename).map_err(unreadable)?;
-    }
-    let mut folder = Folder::new(&args.filename);
-    folder.scan(&HashSet::new());
-    let ports = PortArgs { http_port: 80, https_port: 443 };
-    let settings = Settings { is_serving: false, ..settings(&args.rules, &ports)? };
-    let cluster = folder.cluster();
-    let translation = translate(&cluster, &settings);
-    let mut problems = translation.problems;
-    problems.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
+pub fn run(args: &LintArgs, out: &mut dyn io::Write) -> Result<Verdict, ObjectsError> {
+    let objects = objects::read(&args.objects)?;
+    let report = report(&objects);
     match args.output {
-        OutputFormat::Json => writeln!(out, "{:#}", serde_json::to_value(&problems)?)?,
-        OutputFormat::Table => {
-            let served = translation.ingresses.len();
-            print_text(out, &problems, served, cluster.ingresses.len().saturating_sub(served))?;
+        LintFormat::Json => writeln!(out, "{:#}", serde_json::to_value(&report)?)?,
+        LintFormat::Sarif => writeln!(out, "{:#}", sarif::log(&report))?,
+        LintFormat::Table => {
+            let served = objects.translation.ingresses.len();
+            print_settings(out, &report)?;
+            print_problems(
+                out,
+                &report.problems,
+                served,
+                objects.cluster.ingresses.len().saturating_sub(served),
+            )?;
         }
     }
     let is_finding = |problem: &Problem| problem.severity > Severity::Note;
-    Ok(if problems.iter().any(is_finding) { Verdict::Findings } else { Verdict::Clean })
+    Ok(if report.problems.iter().any(is_finding) { Verdict::Findings } else { Verdict::Clean })
+}
+
+/// A block per Ingress: its verdict, then its annotations and the surprises it depends on.
+fn print_settings(out: &mut dyn io::Write, report: &Report) -> io::Result<()> {
+    for IngressReport { object, is_served, verdict, settings, quirks } in &report.ingresses {
+        let served = if *is_served { "" } else { " (another class; not served)" };
+        writeln!(out, "{object}: {}{served}", verdict.name())?;
+        print_rows(out, settings)?;
+        for quirk in quirks {
+            writeln!(out, "  quirk      {} on {}\n             {}", quirk.name, quirk.path, quirk.message)?;
+        }
+    }
+    if !report.config.is_empty() {
+        writeln!(out, "ConfigMap:")?;
+        print_rows(out, &report.config)?;
+    }
+    if !report.ingresses.is_empty() || !report.config.is_empty() {
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn print_rows(out: &mut dyn io::Write, settings: &[Setting]) -> io::Result<()> {
+    for Setting { key, value, verdict, message, .. } in settings {
+        writeln!(out, "  {:<10} {key}: {}", verdict.name(), crate::problem::shorten(value).escape_debug())?;
+        if !message.is_empty() {
+            writeln!(out, "             {message}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Messages are sentences, so each Problem is a paragraph and not a row.
-fn print_text(
+fn print_problems(
     out: &mut dyn io::Write,
     problems: &[Problem],
     served: usize,
@@ -144,11 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn json_is_a_list_of_problems() {
+    fn json_has_verdicts_and_problems() {
         let (_, text) = lint("json", INGRESS, &["-o", "json"]);
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(value[0]["code"], "BackendMissing");
-        assert_eq!(value[0]["object"]["name"], "web");
+        assert_eq!(value["problems"][0]["code"], "BackendMissing");
+        assert_eq!(value["problems"][0]["object"]["name"], "web");
+        assert_eq!(value["ingresses"][0]["verdict"], "refused");
+        let setting = &value["ingresses"][0]["settings"][0];
+        assert_eq!(setting["key"], "nginx.ingress.kubernetes.io/rewrit-target");
+        assert_eq!(setting["verdict"], "ignored");
     }
 
     #[test]
@@ -165,5 +176,40 @@ mod tests {
         let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n";
         let (verdict, text) = lint("notes", deployment, &[]);
         assert_eq!(verdict, Verdict::Clean, "{text}");
+    }
+
+    #[test]
+    fn every_annotation_has_a_verdict_and_quirks_are_named() {
+        let web = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\n  annotations:\n    \
+                   nginx.ingress.kubernetes.io/rewrite-target: /$1\n    nginx.ingress.kubernetes.io/ssl-redirect: \"false\"\n    \
+                   alb.ingress.kubernetes.io/scheme: internal\nspec:\n  rules:\n  - host: a.example\n    http: {paths: \
+                   [{path: /x/(.*), pathType: ImplementationSpecific, backend: {service: {name: web, port: {number: 80}}}}]}\n";
+        let other = web
+            .replace("name: web\n  annotations", "name: other\n  annotations")
+            .replace("rewrite-target: /$1", "proxy-body-size: 8m")
+            .replace("/x/(.*)", "/dir/");
+        let (_, text) = lint("verdicts", &format!("{web}---\n{other}"), &[]);
+        for expected in [
+            "Ingress default/web: refused",
+            "supported  nginx.ingress.kubernetes.io/ssl-redirect: false",
+            "different  nginx.ingress.kubernetes.io/rewrite-target: /$1",
+            "ignored    alb.ingress.kubernetes.io/scheme: internal",
+            "rewrite-implies-regex on /x/(.*)",
+            "regex-spreads-over-host on /dir/",
+            "trailing-slash-redirect on /dir/",
+        ] {
+            assert!(text.contains(expected), "{expected}\n---\n{text}");
+        }
+    }
+
+    #[test]
+    fn sarif_names_rule_level_and_object() {
+        let (_, text) = lint("sarif", INGRESS, &["-o", "sarif"]);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["version"], "2.1.0");
+        let results = value["runs"][0]["results"].as_array().unwrap();
+        let missing = results.iter().find(|result| result["ruleId"] == "BackendMissing").unwrap();
+        assert_eq!(missing["level"], "error");
+        assert!(missing["message"]["text"].as_str().unwrap().contains("default/web"));
     }
 }

@@ -29,13 +29,27 @@ pub enum ConnectError {
 
 /// Connects lazily: an API server that is away is not an error here.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let config = match kubeconfig {
-        Some(path) => {
+    let (client, _) = connect_as(kubeconfig, None).await?;
+    Ok(client)
+}
+
+/// The same by a context of the kubeconfig; also says which namespace it is for.
+pub async fn connect_as(
+    kubeconfig: Option<&Path>,
+    context: Option<&str>,
+) -> Result<(Client, String), ConnectError> {
+    let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
+    let config = match (kubeconfig, context) {
+        (Some(path), _) => {
             let wrap = |source| ConnectError::Kubeconfig { path: path.to_owned(), source };
             let file = Kubeconfig::read_from(path).map_err(wrap)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(wrap)?
+            Config::from_custom_kubeconfig(file, &options).await.map_err(wrap)?
         }
-        None => Config::infer().await.map_err(ConnectError::Infer)?,
+        (None, Some(_)) => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|source| ConnectError::Kubeconfig { path: "of this user".into(), source })?,
+        (None, None) => Config::infer().await.map_err(ConnectError::Infer)?,
     };
-    Client::try_from(config).map_err(ConnectError::Client)
+    let namespace = config.default_namespace.clone();
+    Ok((Client::try_from(config).map_err(ConnectError::Client)?, namespace))
 }

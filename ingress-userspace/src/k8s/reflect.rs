@@ -116,6 +116,24 @@ impl Reflectors {
         }
     }
 
+    /// The kinds that were not listed yet.
+    pub fn waiting(&self) -> Vec<&'static str> {
+        fn is_waiting<K: Resource<DynamicType = ()>>(watched: &[Watched<K>]) -> bool {
+            watched.iter().any(|watched| !watched.state.is_ready.load(Ordering::Acquire))
+        }
+        let kinds = [
+            (is_waiting(&self.ingresses), "Ingress"),
+            (is_waiting(&self.ingress_classes), "IngressClass"),
+            (is_waiting(&self.services), "Service"),
+            (is_waiting(&self.endpoint_slices), "EndpointSlice"),
+            (is_waiting(&self.secrets), "Secret"),
+            (is_waiting(&self.config_maps), "ConfigMap"),
+            (is_waiting(&self.edge_policies), "EdgePolicy"),
+            (is_waiting(&self.address_pools), "AddressPool"),
+        ];
+        kinds.into_iter().filter_map(|(is_waiting, kind)| is_waiting.then_some(kind)).collect()
+    }
+
     /// Resolves when a store changed.
     pub async fn changed(&self) {
         self.changed.notified().await;

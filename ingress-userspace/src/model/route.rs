@@ -76,6 +76,17 @@ pub enum RouteAction {
     },
 }
 
+impl RouteAction {
+    /// Every backend that it may send to.
+    pub fn backends(&self) -> impl Iterator<Item = &BackendId> {
+        let (shares, fallback) = match self {
+            Self::Forward { backends, fallback } => (backends.as_slice(), fallback.as_ref()),
+            Self::Redirect { .. } | Self::Respond { .. } => (&[][..], None),
+        };
+        shares.iter().map(|share| &share.backend).chain(fallback)
+    }
+}
+
 /// A backend and its share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightedBackend {

@@ -1,0 +1,197 @@
+//! What lint knows: a verdict per Ingress, per annotation and per ConfigMap key, with the Problems of translation.
+
+use k8s_openapi::api::networking::v1::Ingress;
+use serde::Serialize;
+
+use super::quirks::{Quirk, quirks};
+use crate::annotation::registry::{self, Row, Support};
+use crate::annotation::{Effect, config_map};
+use crate::annotation::{OWN_PREFIX, cloud, known};
+use crate::cli::objects::Objects;
+use crate::k8s::cluster::{ObjectKey, reference};
+use crate::problem::{ObjectRef, Problem, Severity};
+
+/// How something is served, from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// As in ingress-nginx.
+    Supported,
+    /// Served; the text says what differs.
+    Different,
+    /// Has no effect.
+    Ignored,
+    /// Refused: paths answer 503, or the key is not honoured.
+    Refused,
+}
+
+impl Verdict {
+    /// As it is printed.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Supported => "supported",
+            Self::Different => "different",
+            Self::Ignored => "ignored",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// An annotation or a ConfigMap key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Setting {
+    pub(super) key: String,
+    pub(super) value: String,
+    pub(super) verdict: Verdict,
+    /// What differs, or what to do.
+    pub(super) message: String,
+    /// Where it is explained.
+    pub(super) docs: String,
+}
+
+/// An Ingress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct IngressReport {
+    pub(super) object: ObjectRef,
+    /// Whether it is ours.
+    pub(super) is_served: bool,
+    pub(super) verdict: Verdict,
+    pub(super) settings: Vec<Setting>,
+    pub(super) quirks: Vec<Quirk>,
+}
+
+/// Everything that lint says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Report {
+    pub(super) ingresses: Vec<IngressReport>,
+    pub(super) config: Vec<Setting>,
+    /// The worst first.
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Looks at everything.
+pub(super) fn report(objects: &Objects) -> Report {
+    let shows =
+        |problem: &Problem| problem.object.namespace.is_empty() || objects.shows(&problem.object.namespace);
+    let mut problems: Vec<Problem> =
+        objects.translation.problems.iter().filter(|problem| shows(problem)).cloned().collect();
+    let mut ingresses = Vec::new();
+    let quirks = quirks(objects);
+    for (key, ingress) in &objects.cluster.ingresses {
+        if objects.shows(&key.namespace) {
+            let found = ingress_report(objects, key, ingress, &quirks);
+            // Of somebody else's Ingress only what would have to change is of interest.
+            if found.is_served || !found.settings.is_empty() {
+                ingresses.push(found);
+            }
+        }
+    }
+    problems.sort_by(|a, b| b.severity.cmp(&a.severity).then_with(|| a.cmp(b)));
+    Report { ingresses, config: config(objects), problems }
+}
+
+fn ingress_report(
+    objects: &Objects,
+    key: &ObjectKey,
+    ingress: &Ingress,
+    quirks: &[(ObjectKey, Quirk)],
+) -> IngressReport {
+    let object = reference(ingress);
+    let is_served = objects.translation.ingresses.iter().any(|ours| ours.object == object);
+    let of_object: Vec<&Problem> =
+        objects.translation.problems.iter().filter(|problem| problem.object == object).collect();
+    let mut settings = Vec::new();
+    for (written, value) in ingress.metadata.annotations.iter().flatten() {
+        let setting = match cloud::advise(written, value) {
+            Some(advice) => Some((Verdict::Ignored, advice.text(), "docs/migration.md#clouds".to_owned())),
+            None if is_served => annotation(objects, written, value),
+            None => None,
+        };
+        let Some((mut verdict, mut message, docs)) = setting else { continue };
+        let field = format!("metadata.annotations[{written}]");
+        if let Some(problem) =
+            of_object.iter().filter(|problem| problem.field == field).max_by_key(|p| p.severity)
+        {
+            verdict = match problem.severity {
+                Severity::Error => Verdict::Refused,
+                Severity::Warning => verdict.max(Verdict::Different),
+                Severity::Note => verdict,
+            };
+            message.clone_from(&problem.message);
+        }
+        settings.push(Setting { key: written.clone(), value: value.clone(), verdict, message, docs });
+    }
+    let worst = settings.iter().map(|setting| setting.verdict).max().unwrap_or(Verdict::Supported);
+    let of_fields = match of_object.iter().map(|problem| problem.severity).max() {
+        Some(Severity::Error) => Verdict::Refused,
+        Some(Severity::Warning) => Verdict::Different,
+        Some(Severity::Note) | None => Verdict::Supported,
+    };
+    let quirks = quirks.iter().filter(|(of, _)| of == key).map(|(_, quirk)| quirk.clone()).collect();
+    IngressReport { object, is_served, verdict: worst.max(of_fields), settings, quirks }
+}
+
+fn annotation(objects: &Objects, written: &str, value: &str) -> Option<(Verdict, String, String)> {
+    let (prefix, key) = written.rsplit_once('/')?;
+    if prefix != OWN_PREFIX && prefix != objects.settings.annotations_prefix {
+        return None;
+    }
+    let row = registry::rows().find(|row| row.is_annotation() && row.keys().any(|known| known == key));
+    let docs = format!("docs/reference/annotations.md#{key}");
+    if let Some(row) = row {
+        let (verdict, message) = of_row(row);
+        return Some((verdict, message, docs));
+    }
+    let effect = known::unsupported().find(|(known, _)| *known == key).map(|(_, effect)| effect);
+    let verdict = match effect {
+        Some(Effect::Deny | Effect::Refuse | Effect::Skip) => Verdict::Refused,
+        Some(Effect::Warn | Effect::Note) | None => Verdict::Ignored,
+    };
+    let message = match (effect, value.trim()) {
+        (_, "") => "empty, which asks for nothing".to_owned(),
+        (Some(_), _) => "known and without effect".to_owned(),
+        (None, _) => "unknown".to_owned(),
+    };
+    Some((verdict, message, docs))
+}
+
+fn of_row(row: &Row) -> (Verdict, String) {
+    let docs = || row.docs.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    match row.support {
+        Support::Same | Support::Own => (Verdict::Supported, String::new()),
+        Support::Differs => (Verdict::Different, docs()),
+        Support::Ignored => (Verdict::Ignored, docs()),
+        Support::Refused => (Verdict::Refused, docs()),
+    }
+}
+
+fn config(objects: &Objects) -> Vec<Setting> {
+    let Some(key) = &objects.settings.config_map else { return Vec::new() };
+    let Some(object) = objects.cluster.config_maps.get(key) else { return Vec::new() };
+    let mut settings = Vec::new();
+    for (key, value) in object.data.iter().flatten() {
+        let row = registry::config_row(key);
+        let (mut verdict, mut message) = match row {
+            Some(row) => of_row(row),
+            None if config_map::all().any(|known| known == key) => {
+                (Verdict::Ignored, "known and without effect".to_owned())
+            }
+            None => (Verdict::Ignored, "unknown".to_owned()),
+        };
+        let field = format!("data[{key}]");
+        let own = reference(&**object);
+        let problems = objects.translation.problems.iter();
+        let worst = problems
+            .filter(|problem| problem.object == own && problem.field == field)
+            .max_by_key(|p| p.severity);
+        if let Some(problem) = worst {
+            if problem.severity == Severity::Error {
+                verdict = Verdict::Refused;
+            }
+            message.clone_from(&problem.message);
+        }
+        let docs = format!("docs/reference/configmap.md#{key}");
+        settings.push(Setting { key: key.clone(), value: value.clone(), verdict, message, docs });
+    }
+    settings
+}
