@@ -8,6 +8,7 @@ pub mod edge;
 pub mod maps;
 pub mod pools;
 pub mod routes;
+pub mod tls;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::buckets::Buckets;
 use crate::snapshot::globals::Globals;
 use crate::tls::resolver::Certificates;
+use crate::tls::server::Sessions;
 
 /// Compiles one model after the other; holds what the next one may take over.
 #[derive(Debug)]
@@ -25,6 +27,7 @@ pub struct Compiler {
     routes: routes::Cache,
     pools: pools::Pools,
     certificates: Certificates,
+    sessions: Sessions,
     limits: Arc<Buckets>,
 }
 
@@ -38,14 +41,16 @@ pub struct Compiled {
 }
 
 impl Compiler {
-    /// A compiler that has seen no model yet. `certificates` holds the default that it answers with.
-    pub fn new(certificates: Certificates) -> Self {
+    /// A compiler that has seen no model yet. `certificates` holds the default that it answers with, `sessions` what lets
+    /// TLS sessions resume.
+    pub fn new(certificates: Certificates, sessions: Sessions) -> Self {
         Self {
             model: Arc::new(Model::default()),
             snapshot: Arc::new(Snapshot::empty()),
             routes: routes::Cache::default(),
             pools: pools::Pools::default(),
             certificates,
+            sessions,
             limits: Arc::new(Buckets::new()),
         }
     }
@@ -59,6 +64,7 @@ impl Compiler {
         // Endpoints change far more often than anything else, and they live in cells: nothing is rebuilt for them.
         let is_same = self.model.hosts == model.hosts
             && self.model.listeners == model.listeners
+            && self.model.global.tls == model.global.tls
             && self.model.certificates == model.certificates;
         let listeners = if is_same {
             self.snapshot.listeners.clone()
@@ -66,7 +72,7 @@ impl Compiler {
             let context = routes::Context { pools: &self.pools, limits: &self.limits };
             let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
             self.routes = cache;
-            routes::listeners(model, &hosts, &self.certificates)
+            routes::listeners(model, &hosts, (&self.certificates, &self.sessions), &mut refused)
         };
         refused.extend(self.routes.refused());
         let edge = if self.model.edge == model.edge {

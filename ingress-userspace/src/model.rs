@@ -14,6 +14,7 @@ pub mod policy;
 pub mod render;
 pub mod route;
 pub mod template;
+pub mod tls;
 
 use std::collections::BTreeMap;
 

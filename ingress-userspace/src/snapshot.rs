@@ -17,7 +17,7 @@ use http::StatusCode;
 use crate::filter::Chain;
 use crate::model::policy::Timeouts;
 use crate::telemetry::labels::RouteLabels;
-use crate::tls::resolver::CertificateTable;
+use crate::tls::server::TlsTable;
 use crate::upstream::backend::BackendCell;
 use edge::EdgeTable;
 use globals::Globals;
@@ -60,8 +60,8 @@ pub struct ListenerTable {
     pub name: Box<str>,
     /// Host and path → route.
     pub router: Arc<Router>,
-    /// Server name → certificate.
-    pub certificates: Arc<CertificateTable>,
+    /// Server name → certificate and cipher suites; `None` for a listener without TLS.
+    pub tls: Option<Arc<TlsTable>>,
 }
 
 /// What is done with the requests of one match.

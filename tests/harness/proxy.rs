@@ -241,6 +241,7 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
             pattern,
             listeners: vec![ListenerName("http".into()), ListenerName("https".into())],
             certificate: None,
+            ciphers: None,
             routes: vec![route],
         }),
     }
@@ -272,6 +273,7 @@ pub fn certificate(model: &mut Model, secret: &str, name: &str) -> CertificateId
         names: vec![name.to_owned()],
         not_after: i64::MAX,
         fingerprint: "test".into(),
+        ocsp: None,
     };
     model.certificates.insert(id.clone(), certificate);
     id

@@ -51,7 +51,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         data: data.clone(),
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
-        global: Global { forwarded: forwarded::parse(&mut reader) },
+        global: Global { forwarded: forwarded::parse(&mut reader), ..Global::default() },
     };
     reader.value(&STRICT_VALIDATE_PATH_TYPE);
     let mut findings = reader.findings;

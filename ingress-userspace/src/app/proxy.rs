@@ -27,6 +27,7 @@ use crate::telemetry::access_log::{Destination, Writer};
 use crate::telemetry::metrics::{self, Samples};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
+use crate::tls::server::Sessions;
 use listeners::Listeners;
 use thread::Workers;
 
@@ -85,12 +86,12 @@ pub async fn run(
     let (refused, refused_seen) = watch::channel(0_usize);
     register_metrics(&state, &workers, &cell, &writer, refused_seen);
     let mut publisher = Publisher {
-        compiler: Compiler::new(Certificates::new(self_signed::generate()?)),
+        compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?),
         cell: Arc::clone(&cell),
         refused,
         state: state.clone(),
     };
-    let mut listeners = Listeners::new(settings.workers, Arc::clone(&cell));
+    let mut listeners = Listeners::new(settings.workers);
 
     loop {
         let message = tokio::select! {

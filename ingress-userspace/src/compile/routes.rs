@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::compile::chain::chain;
 use crate::compile::pools::Pools;
+use crate::compile::tls;
 use crate::filter::Chain;
 use crate::filter::deny::Deny;
 use crate::filter::redirect;
@@ -21,6 +22,7 @@ use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
+use crate::tls::server::Sessions;
 
 /// What routes point to.
 #[derive(Debug)]
@@ -93,17 +95,18 @@ pub fn hosts(hosts: &[Host], before: &Cache, context: &Context<'_>) -> (Vec<Arc<
     (compiled, cache)
 }
 
-/// The tables of every listener.
+/// The tables of every listener. One whose TLS cannot be set up is named in `refused` and serves nothing.
 pub fn listeners(
     model: &Model,
     hosts: &[Arc<HostRoutes>],
-    certificates: &Certificates,
+    (certificates, sessions): (&Certificates, &Sessions),
+    refused: &mut Vec<String>,
 ) -> Vec<ListenerTable> {
-    let table = |listener: &crate::model::listener::Listener| {
+    let mut table = |listener: &crate::model::listener::Listener| {
         let mut router = Router::default();
-        let default = match &listener.protocol {
-            ListenerProtocol::Https { default_certificate } => default_certificate.as_ref(),
-            ListenerProtocol::Http => None,
+        let (default, is_tls) = match &listener.protocol {
+            ListenerProtocol::Https { default_certificate } => (default_certificate.as_ref(), true),
+            ListenerProtocol::Http => (None, false),
         };
         let mut names = CertificateTable::new(certificates.get_or_default(default));
         let attached =
@@ -126,13 +129,18 @@ pub fn listeners(
                 }
             }
         }
-        ListenerTable {
-            name: listener.name.0.as_str().into(),
-            router: Arc::new(router),
-            certificates: Arc::new(names),
-        }
+        let attached = model.hosts.iter().filter(|host| host.listeners.contains(&listener.name));
+        let tls = is_tls.then(|| tls::table(&model.global.tls, attached, names, sessions));
+        let tls = tls.and_then(|made| match made {
+            Ok(table) => Some(Arc::new(table)),
+            Err(error) => {
+                refused.push(format!("listener {}: {error}; its connections are closed", listener.name.0));
+                None
+            }
+        });
+        ListenerTable { name: listener.name.0.as_str().into(), router: Arc::new(router), tls }
     };
-    model.listeners.iter().map(table).collect()
+    model.listeners.iter().map(&mut table).collect()
 }
 
 fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Context<'_>) -> CachedHost {

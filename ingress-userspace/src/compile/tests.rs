@@ -11,7 +11,7 @@ use crate::snapshot::Action;
 use crate::tls::self_signed;
 
 fn compiler() -> Compiler {
-    Compiler::new(Certificates::new(self_signed::generate().unwrap()))
+    Compiler::new(Certificates::new(self_signed::generate().unwrap()), Sessions::new().unwrap())
 }
 
 fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
@@ -30,6 +30,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         pattern: HostPattern::Exact((*name).to_owned()),
         listeners: vec![ListenerName("http".into())],
         certificate: None,
+        ciphers: None,
         routes: vec![Route {
             source: RouteSource {
                 namespace: "ns".into(),

@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::proxy::connection;
@@ -22,6 +24,8 @@ use crate::snapshot::edge::Enforce;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The first bytes of a request come within this time, as nginx's `client_header_timeout`.
 const FIRST_BYTES: Duration = Duration::from_secs(60);
+/// The fatal alert `unrecognized_name` (RFC 6066, section 3), as nginx's `ssl_reject_handshake` sends it.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,7 +37,7 @@ pub struct Listening {
     /// The socket.
     pub socket: TcpListener,
     /// With TLS.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub is_tls: bool,
     /// Which part of the EdgePolicies is enforced here.
     pub enforce: Enforce,
 }
@@ -42,7 +46,6 @@ pub struct Listening {
 pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> {
     let socket = tokio::net::TcpListener::from_std(listening.socket)?;
     let listener: Rc<str> = listening.listener.into();
-    let tls = listening.tls.map(TlsAcceptor::from);
     let mut phase = worker.phase.clone();
     let mut is_failing = false;
     loop {
@@ -78,10 +81,10 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
             let _ = stream.set_zero_linger();
             continue;
         }
-        let (worker, listener, tls) = (Rc::clone(&worker), Rc::clone(&listener), tls.clone());
+        let (worker, listener) = (Rc::clone(&worker), Rc::clone(&listener));
         tokio::task::spawn_local(async move {
             let _open = Open::count(&worker);
-            serve(&worker, listener, tls, stream, peer, local).await;
+            serve(&worker, listener, listening.is_tls, stream, peer, local).await;
         });
     }
 }
@@ -105,19 +108,19 @@ impl Drop for Open {
 async fn serve(
     worker: &Rc<Worker>,
     listener: Rc<str>,
-    tls: Option<TlsAcceptor>,
+    is_tls: bool,
     stream: TcpStream,
     peer: SocketAddr,
     local: SocketAddr,
 ) {
     // Only latency would suffer.
     let _ = stream.set_nodelay(true);
-    let scheme = if tls.is_some() { Scheme::Https } else { Scheme::Http };
-    let connection = Rc::new(ConnectionInfo::new(peer, local, listener, scheme));
+    let scheme = if is_tls { Scheme::Https } else { Scheme::Http };
+    let connection = Rc::new(ConnectionInfo::new(peer, local, Rc::clone(&listener), scheme));
     let lingers = Arc::clone(&connection.lingers);
-    let (stream, protocol) = match tls {
-        Some(acceptor) => {
-            let handshake = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    let (stream, protocol) = match is_tls {
+        true => {
+            let handshake = timeout(HANDSHAKE, handshake(worker, &listener, stream)).await;
             let Ok(Ok(stream)) = handshake else {
                 worker.counters.handshakes_failed.add(1);
                 debug!(%peer, "TLS handshake failed");
@@ -128,7 +131,7 @@ async fn serve(
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
             (ClientStream::new(Transport::Tls(Box::new(stream)), lingers), protocol)
         }
-        None => {
+        false => {
             let mut stream = ClientStream::new(Transport::Plain(stream), lingers);
             let mut phase = worker.phase.clone();
             let detected = tokio::select! {
@@ -142,6 +145,23 @@ async fn serve(
         }
     };
     connection::serve(worker, connection, stream, protocol).await;
+}
+
+/// Reads the ClientHello, chooses the configuration by the server name in it, and finishes the handshake.
+async fn handshake(worker: &Worker, listener: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let config = worker.snapshot.with(|snapshot| {
+        let tls = snapshot.listener(listener).and_then(|table| table.tls.as_ref());
+        tls.and_then(|tls| tls.config(start.client_hello().server_name()).map(Arc::clone))
+    });
+    match config {
+        Some(config) => start.into_stream(config).await,
+        None => {
+            start.io.write_all(&UNRECOGNIZED_NAME).await?;
+            start.io.shutdown().await?;
+            Err(io::Error::new(io::ErrorKind::NotFound, "no host has this name"))
+        }
+    }
 }
 
 /// Errors that say something about a connection, not about us (accept(2)).

@@ -24,6 +24,8 @@ pub struct Certificate {
     pub not_after: i64,
     /// SHA-256 of the leaf, lower-case hex: how dumps and logs name it.
     pub fingerprint: String,
+    /// DER of an OCSP response about the leaf.
+    pub ocsp: Option<Vec<u8>>,
 }
 
 /// A private key, DER (PKCS#8, PKCS#1 or SEC1). Prints as `[redacted]`.

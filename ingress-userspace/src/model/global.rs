@@ -3,11 +3,15 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::tls::Tls;
+
 /// Cluster-wide settings of the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Global {
     /// Which proxies before us are believed about the client.
     pub forwarded: Forwarded,
+    /// How TLS is spoken with clients.
+    pub tls: Tls,
 }
 
 /// Whether and from whom `X-Forwarded-*` is believed.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::CertificateId;
 use super::listener::ListenerName;
 use super::route::Route;
+use super::tls::Ciphers;
 
 /// Which `Host` (`:authority`) values a virtual host serves. Lower case, without port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub struct Host {
     pub listeners: Vec<ListenerName>,
     /// Certificate for handshakes whose SNI matches the pattern; `None`: the listener's default.
     pub certificate: Option<CertificateId>,
+    /// Cipher suites of its own, for TLS 1.2.
+    pub ciphers: Option<Ciphers>,
     /// In order of precedence: the first that matches serves the request. The last is often a catch-all.
     pub routes: Vec<Route>,
 }

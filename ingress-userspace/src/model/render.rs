@@ -49,7 +49,7 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
 
 /// Only what differs from its default is shown.
 fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded } = global;
+    let Global { forwarded, tls: _ } = global;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
     }
@@ -151,7 +151,7 @@ fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Re
 }
 
 fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certificate) -> fmt::Result {
-    let Certificate { chain, key: _, names, not_after, fingerprint } = certificate;
+    let Certificate { chain, key: _, names, not_after, fingerprint, ocsp: _ } = certificate;
     writeln!(
         out,
         "certificate {}/{}: {}, chain of {}, expires {not_after}, sha256 {fingerprint}, key [redacted]",
@@ -203,6 +203,7 @@ mod tests {
             names: vec!["a.example.com".into()],
             not_after: 4_000_000_000,
             fingerprint: "ab".into(),
+            ocsp: None,
         };
         let id = CertificateId { namespace: "n".into(), name: "s".into() };
         let model = Model { certificates: [(id, certificate)].into(), ..Model::default() };

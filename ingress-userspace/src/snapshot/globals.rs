@@ -55,7 +55,7 @@ impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded } = model;
+        let global::Global { forwarded, tls: _ } = model;
         Self { forwarded: Forwarding::new(forwarded) }
     }
 }

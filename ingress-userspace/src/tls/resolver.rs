@@ -1,4 +1,4 @@
-//! Server name → certificate, from the snapshot of the moment: exact, then wildcard (one label), then the default.
+//! Server name → certificate, of the snapshot in which a handshake began: exact, then wildcard (one label), then the default.
 //!
 //! A certificate that was replaced serves its open connections and no new one. Keys are parsed once, when the model
 //! brings them, and taken over while they stay the same.
@@ -12,8 +12,6 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::model::certificate::{Certificate, CertificateId};
-use crate::snapshot::Snapshot;
-use crate::snapshot::cell::Cell;
 
 /// All certificates of a model, parsed.
 #[derive(Debug)]
@@ -61,7 +59,7 @@ fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, rustls:
         .map_err(|text| rustls::Error::General(text.to_owned()))?;
     let signer = aws_lc_rs::sign::any_supported_type(&key)?;
     let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
-    let certified = CertifiedKey::new(chain, signer);
+    let certified = CertifiedKey { ocsp: certificate.ocsp.clone(), ..CertifiedKey::new(chain, signer) };
     certified.keys_match()?;
     Ok(Arc::new(certified))
 }
@@ -99,6 +97,17 @@ impl CertificateTable {
         }
     }
 
+    /// Whether a host has exactly this name (lower case).
+    pub fn is_exact(&self, name: &str) -> bool {
+        self.exact.contains_key(name)
+    }
+
+    /// Whether a host has this name (lower case), or a wildcard that covers it.
+    pub fn is_known(&self, name: &str) -> bool {
+        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+        self.is_exact(name) || suffix.is_some_and(|suffix| self.wildcard.contains_key(suffix))
+    }
+
     /// The certificate for a server name (lower case, as rustls hands it on).
     pub fn lookup(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
         let Some(name) = name else { return &self.default };
@@ -111,27 +120,10 @@ impl CertificateTable {
     }
 }
 
-/// Asks the current snapshot at each handshake.
-#[derive(Debug)]
-pub struct SnapshotResolver {
-    snapshot: Arc<Cell<Snapshot>>,
-    listener: String,
-}
-
-impl SnapshotResolver {
-    /// For one listener.
-    pub fn new(snapshot: Arc<Cell<Snapshot>>, listener: String) -> Self {
-        Self { snapshot, listener }
-    }
-}
-
-impl ResolvesServerCert for SnapshotResolver {
+impl ResolvesServerCert for CertificateTable {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.snapshot.with(|snapshot| {
-            let table = &snapshot.listener(&self.listener)?.certificates;
-            // Names are compared without case; rustls hands on what the client sent.
-            let lower = hello.server_name().map(str::to_ascii_lowercase);
-            Some(Arc::clone(table.lookup(lower.as_deref())))
-        })
+        // Names are compared without case; rustls hands on what the client sent.
+        let lower = hello.server_name().map(str::to_ascii_lowercase);
+        Some(Arc::clone(self.lookup(lower.as_deref())))
     }
 }

@@ -1,21 +1,171 @@
-//! The TLS configuration of a listener: 1.2 and 1.3, AEAD with ECDHE only, HTTP/2 and HTTP/1.1 by ALPN.
+//! The TLS configurations of a listener: 1.2 and 1.3, AEAD with ECDHE only, HTTP/2 and HTTP/1.1 by ALPN.
+//!
+//! Which one a connection gets is decided when its ClientHello was read: a host may have cipher suites of its own. They
+//! are made with the snapshot; the session state behind them (ticket keys, cache) lives as long as the process, so that a
+//! session begun on one worker or before a change resumes.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+};
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
-use super::resolver::SnapshotResolver;
+use super::resolver::CertificateTable;
+use crate::model::tls::{CipherSuite, Ciphers, Group, Tls};
 
-/// Makes the configuration; shared by all workers, so that a session begun on one resumes on another.
-pub fn config(resolver: SnapshotResolver) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+/// Sessions in memory; an entry is a few hundred bytes.
+const CACHED_SESSIONS: usize = 20_000;
+
+/// What lets a session resume.
+#[derive(Debug)]
+pub struct Sessions {
+    ticketer: Arc<dyn ProducesTickets>,
+    cache: Arc<dyn StoresServerSessions>,
+}
+
+impl Sessions {
+    /// Fresh keys; they rotate by themselves every few hours.
+    pub fn new() -> Result<Self, rustls::Error> {
+        Ok(Self {
+            ticketer: aws_lc_rs::Ticketer::new()?,
+            cache: ServerSessionMemoryCache::new(CACHED_SESSIONS),
+        })
+    }
+}
+
+/// The configurations of one listener, by what hosts ask for.
+#[derive(Debug)]
+pub struct TlsTable {
+    certificates: Arc<CertificateTable>,
+    default: Arc<ServerConfig>,
+    exact: HashMap<Box<str>, Arc<ServerConfig>>,
+    wildcard: HashMap<Box<str>, Arc<ServerConfig>>,
+    rejects_unknown: bool,
+}
+
+/// Settings under which no TLS can be spoken.
+#[derive(Debug, thiserror::Error)]
+#[error("TLS cannot be set up")]
+pub struct TlsError(#[from] rustls::Error);
+
+impl TlsTable {
+    /// A table without hosts of their own settings.
+    pub fn new(
+        settings: &Tls,
+        certificates: Arc<CertificateTable>,
+        sessions: &Sessions,
+    ) -> Result<Self, TlsError> {
+        let default = config(settings, &settings.ciphers, &certificates, sessions)?;
+        Ok(Self {
+            certificates,
+            default,
+            exact: HashMap::new(),
+            wildcard: HashMap::new(),
+            rejects_unknown: settings.rejects_unknown,
+        })
+    }
+
+    /// The configuration of a name that has its own.
+    pub fn insert_exact(&mut self, name: &str, config: Arc<ServerConfig>) {
+        self.exact.insert(name.into(), config);
+    }
+
+    /// The configuration of `*.` + suffix.
+    pub fn insert_wildcard(&mut self, suffix: &str, config: Arc<ServerConfig>) {
+        self.wildcard.insert(suffix.into(), config);
+    }
+
+    /// The configuration of names that have none of their own.
+    pub fn set_default(&mut self, config: Arc<ServerConfig>) {
+        self.default = config;
+    }
+
+    /// The configuration for a server name as the client sent it; `None`: the handshake is to be refused.
+    pub fn config(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
+        // Names are compared without case; rustls hands on what the client sent.
+        let lower = name.map(str::to_ascii_lowercase);
+        let name = lower.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));
+        if self.rejects_unknown && !name.is_some_and(|name| self.certificates.is_known(name)) {
+            return None;
+        }
+        let Some(name) = name else { return Some(&self.default) };
+        if let Some(config) = self.exact.get(name) {
+            return Some(config);
+        }
+        if self.wildcard.is_empty() || self.certificates.is_exact(name) {
+            return Some(&self.default);
+        }
+        let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+        Some(suffix.and_then(|suffix| self.wildcard.get(suffix)).unwrap_or(&self.default))
+    }
+}
+
+/// Makes a configuration.
+pub fn config(
+    settings: &Tls,
+    ciphers: &Ciphers,
+    certificates: &Arc<CertificateTable>,
+    sessions: &Sessions,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
+    if settings.has_tls13 {
+        versions.push(&rustls::version::TLS13);
+    }
+    if settings.has_tls12 {
+        versions.push(&rustls::version::TLS12);
+    }
+    let provider = provider(ciphers, &settings.groups);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&versions)?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    // The keys rotate by themselves every few hours; one ticket per handshake is enough.
-    config.ticketer = aws_lc_rs::Ticketer::new()?;
-    config.send_tls13_tickets = 1;
+        .with_cert_resolver(Arc::clone(certificates) as _);
+    config.ignore_client_order = ciphers.is_our_order;
+    config.alpn_protocols = match settings.has_http2 {
+        true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        false => vec![b"http/1.1".to_vec()],
+    };
+    // One ticket per handshake is enough: browsers open several connections at once, but resume from the newest.
+    config.send_tls13_tickets = usize::from(settings.has_tickets || settings.has_session_cache);
+    if settings.has_tickets {
+        config.ticketer = Arc::clone(&sessions.ticketer);
+    }
+    config.session_storage = match settings.has_session_cache {
+        true => Arc::clone(&sessions.cache),
+        false => Arc::new(NoServerSessionStorage {}),
+    };
     Ok(Arc::new(config))
+}
+
+fn provider(ciphers: &Ciphers, groups: &[Group]) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let is_tls13 = |suite: &SupportedCipherSuite| matches!(suite, SupportedCipherSuite::Tls13(_));
+    provider.cipher_suites.retain(is_tls13);
+    provider.cipher_suites.extend(ciphers.suites.iter().map(|suite| supported_suite(*suite)));
+    provider.kx_groups = groups.iter().map(|group| supported_group(*group)).collect();
+    provider
+}
+
+fn supported_suite(suite: CipherSuite) -> SupportedCipherSuite {
+    use aws_lc_rs::cipher_suite as known;
+    match suite {
+        CipherSuite::EcdsaAes128 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaAes128 => known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaAes256 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaAes256 => known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaChacha20 => known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaChacha20 => known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    }
+}
+
+fn supported_group(group: Group) -> &'static dyn SupportedKxGroup {
+    use aws_lc_rs::kx_group as known;
+    match group {
+        Group::X25519MlKem768 => known::X25519MLKEM768,
+        Group::X25519 => known::X25519,
+        Group::P256 => known::SECP256R1,
+        Group::P384 => known::SECP384R1,
+    }
 }

@@ -93,7 +93,13 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
-    Host { pattern, listeners, certificate: draft.tls.and_then(|(_, certificate)| certificate), routes }
+    Host {
+        pattern,
+        listeners,
+        certificate: draft.tls.and_then(|(_, certificate)| certificate),
+        ciphers: None,
+        routes,
+    }
 }
 
 fn source(owner: &Owner<'_>, draft: &Draft, path: &str) -> RouteSource {

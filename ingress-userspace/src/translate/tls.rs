@@ -222,6 +222,7 @@ fn parse(secret: &Secret) -> Result<Certificate, String> {
         names: names(&parsed),
         not_after: parsed.validity().not_after.timestamp(),
         fingerprint: sha256(leaf),
+        ocsp: None,
         key: KeyDer(key.secret_der().to_vec()),
         chain: chain.iter().map(|part| part.to_vec()).collect(),
     })

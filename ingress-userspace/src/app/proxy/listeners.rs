@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing::info;
@@ -14,17 +13,12 @@ use crate::listener::accept::Listening;
 use crate::listener::bind::{BoundSocket, bind};
 use crate::model::Model;
 use crate::model::listener::{Listener, ListenerProtocol};
-use crate::snapshot::Snapshot;
-use crate::snapshot::cell::Cell;
 use crate::snapshot::edge::Enforce;
-use crate::tls::resolver::SnapshotResolver;
-use crate::tls::server;
 
 /// The open listeners.
 #[derive(Debug)]
 pub(super) struct Listeners {
     workers: u32,
-    cell: Arc<Cell<Snapshot>>,
     plan: Option<ListenPlan>,
     wanted: Option<Vec<Listener>>,
     open: BTreeMap<String, Open>,
@@ -41,8 +35,8 @@ struct Open {
 }
 
 impl Listeners {
-    pub(super) fn new(workers: u32, cell: Arc<Cell<Snapshot>>) -> Self {
-        Self { workers, cell, plan: None, wanted: None, open: BTreeMap::new(), is_told: false }
+    pub(super) fn new(workers: u32) -> Self {
+        Self { workers, plan: None, wanted: None, open: BTreeMap::new(), is_told: false }
     }
 
     /// The agent said where to listen; it waits for all sockets.
@@ -101,13 +95,6 @@ impl Listeners {
 
     fn open(&self, listener: &Listener, plan: &ListenPlan, workers: &Workers) -> anyhow::Result<Open> {
         let sockets = bind(listener, plan, self.workers)?;
-        let tls = match is_tls(listener) {
-            true => {
-                let resolver = SnapshotResolver::new(Arc::clone(&self.cell), listener.name.0.clone());
-                Some(server::config(resolver).context("TLS cannot be set up")?)
-            }
-            false => None,
-        };
         for bound in sockets.iter().filter(|bound| bound.worker == 0) {
             info!(listener = listener.name.0, address = %bound.address, port = listener.port, "listening");
         }
@@ -120,7 +107,7 @@ impl Listeners {
             let listening = Listening {
                 listener: bound.listener.clone(),
                 socket: bound.socket.try_clone().context("a listening socket cannot be duplicated")?,
-                tls: tls.clone(),
+                is_tls: is_tls(listener),
                 enforce,
             };
             workers.listen(bound.worker, listening);
