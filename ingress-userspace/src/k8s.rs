@@ -10,3 +10,4 @@ pub mod cluster;
 pub mod crd;
 pub mod folder;
 pub mod reflect;
+pub mod selector;

@@ -4,6 +4,7 @@
 //! annotations, its rules as drafts of hosts, one owner per host and path, certificates, then the finished hosts with
 //! the backends that they refer to, and apart from all that the packet policies.
 
+mod classes;
 mod edge;
 mod endpoints;
 mod hosts;
@@ -20,6 +21,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::k8s::class::{ClassRules, Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
+use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Certificate, CertificateId};
@@ -36,6 +38,10 @@ pub struct Settings {
     pub annotations_prefix: String,
     /// Only this namespace.
     pub watch_namespace: Option<String>,
+    /// Only namespaces with these labels.
+    pub namespace_selector: Option<Selector>,
+    /// `--disable-catch-all`: an Ingress that has a default backend and no rules is not served.
+    pub is_catch_all_disabled: bool,
     /// Only Secrets of these namespaces can be read; empty: all.
     pub secret_namespaces: Vec<String>,
     /// ConfigMap with cluster-wide settings.
@@ -58,6 +64,8 @@ impl Default for Settings {
             classes: ClassRules::default(),
             annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
             watch_namespace: None,
+            namespace_selector: None,
+            is_catch_all_disabled: false,
             secret_namespaces: Vec::new(),
             config_map: None,
             default_backend: None,
@@ -176,10 +184,16 @@ fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
     let cluster = build.cluster;
     let mut ours = Vec::new();
     for (key, ingress) in &cluster.ingresses {
-        if build.settings.watch_namespace.as_ref().is_some_and(|only| *only != key.namespace) {
+        if !is_watched(cluster, build.settings, &key.namespace) {
             continue;
         }
         match ownership(cluster, &build.settings.classes, ingress) {
+            Ownership::Ours if build.settings.is_catch_all_disabled && is_catch_all(ingress) => {
+                let message = "takes what no rule of any Ingress takes, which --disable-catch-all forbids, so it is not served; \
+                               give it rules with hosts";
+                let at = ("spec.defaultBackend", "");
+                build.problem(&reference(&**ingress), (Code::FieldUnsupported, Severity::Error), at, message);
+            }
             Ownership::Ours => ours.push((key, ingress)),
             Ownership::Foreign => {}
             Ownership::Dangling(class) => {
@@ -202,21 +216,28 @@ fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
     ours.into_iter().map(|(_, ingress)| ingress).collect()
 }
 
-/// Fields of classes and Services that ask us for something which this version does not do.
+/// Whether the Ingresses of a namespace are looked at.
+fn is_watched(cluster: &Cluster, settings: &Settings, namespace: &str) -> bool {
+    let none = BTreeMap::new();
+    let is_named = settings.watch_namespace.as_ref().is_none_or(|only| only == namespace);
+    let is_selected = settings.namespace_selector.as_ref().is_none_or(|selector| {
+        let found = cluster.namespaces.get(&ObjectKey::new("", namespace));
+        found.is_some_and(|found| selector.matches(found.metadata.labels.as_ref().unwrap_or(&none)))
+    });
+    is_named && is_selected
+}
+
+/// Whether an Ingress has a default backend and no rules.
+fn is_catch_all(ingress: &Ingress) -> bool {
+    let spec = ingress.spec.as_ref();
+    spec.is_some_and(|spec| {
+        spec.default_backend.is_some() && spec.rules.as_deref().unwrap_or_default().is_empty()
+    })
+}
+
+/// Fields of Services that ask us for something which this version does not do.
 fn unsupported_elsewhere(build: &mut Build<'_>) {
     let cluster = build.cluster;
-    for class in cluster.ingress_classes.values() {
-        let spec = class.spec.as_ref();
-        let controller = spec.and_then(|spec| spec.controller.as_ref());
-        let is_ours =
-            controller.is_some_and(|controller| build.settings.classes.controllers.contains(controller));
-        if let (true, Some(parameters)) = (is_ours, spec.and_then(|spec| spec.parameters.as_ref())) {
-            let shown = format!("{} {}", parameters.kind, parameters.name);
-            let message = "parameters are not supported by this version; they are ignored; remove them";
-            let at = ("spec.parameters", shown.as_str());
-            build.problem(&reference(&**class), (Code::FieldUnsupported, Severity::Warning), at, message);
-        }
-    }
     for service in cluster.services.values() {
         let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
         if let Some(class @ "portcullis.dev/l4") = class {

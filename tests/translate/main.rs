@@ -11,6 +11,7 @@ use ingress_tests::golden;
 use ingress_userspace::k8s::cluster::{Cluster, ObjectKey, Origin};
 use ingress_userspace::k8s::folder::parse::parse;
 use ingress_userspace::k8s::folder::{Folder, insert};
+use ingress_userspace::k8s::selector::Selector;
 use ingress_userspace::model::render::render;
 use ingress_userspace::problem::Problem;
 use ingress_userspace::translate::{Reuse, Settings, translate_with};
@@ -127,10 +128,17 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
             "configmap" => settings.config_map = Some(key()?),
             "default-backend-service" => settings.default_backend = Some(key()?),
             "default-ssl-certificate" => settings.default_certificate = Some(key()?),
-            "controller-class" => settings.classes.controllers = vec![value.to_owned()],
+            "controller-class" => {
+                settings.classes.controllers = value.split(' ').map(str::to_owned).collect();
+            }
             "ingress-class" => settings.classes.name = value.to_owned(),
             "watch-ingress-without-class" => settings.classes.with_classless = value == "true",
             "watch-namespace" => settings.watch_namespace = Some(value.to_owned()),
+            "ingress-class-by-name" => settings.classes.by_name = value == "true",
+            "disable-catch-all" => settings.is_catch_all_disabled = value == "true",
+            "watch-namespace-selector" => {
+                settings.namespace_selector = Some(Selector::parse(value).map_err(anyhow::Error::msg)?);
+            }
             "annotations-prefix" => settings.annotations_prefix = value.to_owned(),
             other => bail!("unknown flag {other}"),
         }

@@ -70,9 +70,12 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         classes: ClassRules {
             controllers: rules.controller_class.clone(),
             name: rules.ingress_class.clone(),
+            by_name: false,
             with_classless: rules.watch_ingress_without_class,
         },
         annotations_prefix: rules.annotations_prefix.clone(),
+        namespace_selector: None,
+        is_catch_all_disabled: false,
         watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
         secret_namespaces: Vec::new(),
         config_map: object("configmap", &rules.configmap)?,
@@ -110,6 +113,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
         secret_namespaces: settings.secret_namespaces.clone(),
         secrets: settings.default_certificate.iter().cloned().collect(),
         services: settings.default_backend.iter().cloned().collect(),
+        namespaces: settings.namespace_selector.is_some(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which Ingresses are ours.
 //!
 //! As ingress-nginx decides: `spec.ingressClassName` comes first and counts when an IngressClass of that name exists whose
-//! `spec.controller` is one of `--controller-class`; then the legacy annotation `kubernetes.io/ingress.class`, which must
-//! equal `--ingress-class`; an Ingress with neither is ours with `--watch-ingress-without-class`, or when an IngressClass
+//! `spec.controller` is one of `--controller-class`, or with `--ingress-class-by-name` whose name is `--ingress-class`;
+//! then the legacy annotation `kubernetes.io/ingress.class`, which must equal `--ingress-class` or be empty; an Ingress
+//! with neither is ours with `--watch-ingress-without-class`, or when an IngressClass
 //! of ours is marked as default (admission fills that one in; an Ingress older than the mark has no class still).
 //!
 //! A folder of manifests has no other controller beside us, so there more is ours: an Ingress without any class; a class
@@ -29,6 +30,8 @@ pub struct ClassRules {
     pub controllers: Vec<String>,
     /// `--ingress-class`.
     pub name: String,
+    /// `--ingress-class-by-name`: an IngressClass of our name is ours, whatever controller it names.
+    pub by_name: bool,
     /// `--watch-ingress-without-class`.
     pub with_classless: bool,
 }
@@ -38,6 +41,7 @@ impl Default for ClassRules {
         Self {
             controllers: vec![OWN_CONTROLLER.to_owned()],
             name: "portcullis".to_owned(),
+            by_name: false,
             with_classless: false,
         }
     }
@@ -71,6 +75,10 @@ pub fn ownership(cluster: &Cluster, rules: &ClassRules, ingress: &Ingress) -> Ow
     }
     let legacy =
         ingress.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LEGACY_ANNOTATION));
+    // ingress-nginx compares only a name that is there, so that an empty one is everybody's.
+    if legacy.is_some_and(String::is_empty) && !is_folder {
+        return Ownership::Ours;
+    }
     let is_ours = match legacy.map(String::as_str).filter(|class| !class.is_empty()) {
         Some(class) => {
             // A class of that name decides in a folder, where one legacy name is as good as another.
@@ -101,7 +109,11 @@ pub fn ownership(cluster: &Cluster, rules: &ClassRules, ingress: &Ingress) -> Ow
     if is_ours && !is_taken { Ownership::Ours } else { Ownership::Foreign }
 }
 
-fn is_our_class(origin: Origin, rules: &ClassRules, class: &IngressClass) -> bool {
+/// Whether an IngressClass is one of ours.
+pub fn is_our_class(origin: Origin, rules: &ClassRules, class: &IngressClass) -> bool {
+    if rules.by_name && class.metadata.name.as_deref() == Some(rules.name.as_str()) {
+        return true;
+    }
     let controller = class.spec.as_ref().and_then(|spec| spec.controller.as_deref()).unwrap_or_default();
     let is_by_default =
         origin == Origin::Folder && rules.controllers == [OWN_CONTROLLER] && controller == NGINX_CONTROLLER;
@@ -132,11 +144,44 @@ mod tests {
         let mut cluster = Cluster { origin, ..Cluster::default() };
         for (name, controller, default) in classes {
             let mut class = IngressClass::default();
+            class.metadata.name = Some((*name).to_owned());
             class.spec.get_or_insert_default().controller = Some((*controller).to_owned());
             class.metadata.annotations = Some([(DEFAULT_MARK.to_owned(), default.to_string())].into());
             cluster.ingress_classes.insert(ObjectKey::new("", *name), Arc::new(class));
         }
         cluster
+    }
+
+    #[test]
+    fn an_empty_annotation_is_ours_in_a_cluster_as_in_ingress_nginx() {
+        let rules = ClassRules::default();
+        let found = ownership(&cluster(Origin::Api, &[]), &rules, &ingress(None, Some("")));
+        assert_eq!(found, Ownership::Ours);
+        let marked = [("x", "example.com/other", true)];
+        let found = ownership(&cluster(Origin::Folder, &marked), &rules, &ingress(None, Some("")));
+        assert_eq!(found, Ownership::Ours);
+    }
+
+    #[test]
+    fn a_class_of_our_name_is_ours_when_names_count() {
+        let classes = [("portcullis", "example.com/other", false)];
+        for (by_name, expected) in [(false, Ownership::Foreign), (true, Ownership::Ours)] {
+            let rules = ClassRules { by_name, ..ClassRules::default() };
+            let found =
+                ownership(&cluster(Origin::Api, &classes), &rules, &ingress(Some("portcullis"), None));
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn several_controller_values_are_ours_at_once() {
+        let controllers = vec![OWN_CONTROLLER.to_owned(), NGINX_CONTROLLER.to_owned()];
+        let rules = ClassRules { controllers, ..ClassRules::default() };
+        let classes = [("a", OWN_CONTROLLER, false), ("b", NGINX_CONTROLLER, false), ("c", "x", false)];
+        let cluster = cluster(Origin::Api, &classes);
+        for (name, expected) in [("a", Ownership::Ours), ("b", Ownership::Ours), ("c", Ownership::Foreign)] {
+            assert_eq!(ownership(&cluster, &rules, &ingress(Some(name), None)), expected, "{name}");
+        }
     }
 
     #[test]

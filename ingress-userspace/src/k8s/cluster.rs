@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::Resource;
@@ -77,6 +77,8 @@ pub struct Cluster {
     pub secrets: Objects<Secret>,
     /// `v1` ConfigMap.
     pub config_maps: Objects<ConfigMap>,
+    /// `v1` Namespace; only their labels are read, and only where a selector asks for them.
+    pub namespaces: Objects<Namespace>,
     /// `portcullis.dev/v1alpha1` EdgePolicy.
     pub edge_policies: Objects<EdgePolicy>,
     /// `portcullis.dev/v1alpha1` AddressPool.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::StreamExt as _;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::NamespaceResourceScope;
@@ -41,6 +41,8 @@ pub struct Wanted {
     pub secrets: Vec<ObjectKey>,
     /// Services that flags name, wherever they are.
     pub services: Vec<ObjectKey>,
+    /// The labels of all namespaces, for a selector.
+    pub namespaces: bool,
 }
 
 /// The stores of all kinds and the tasks that fill them, which end with this value.
@@ -54,6 +56,7 @@ pub struct Reflectors {
     endpoint_slices: Vec<Watched<EndpointSlice>>,
     secrets: Vec<Watched<Secret>>,
     config_maps: Vec<Watched<ConfigMap>>,
+    namespaces: Vec<Watched<Namespace>>,
     edge_policies: Vec<Watched<EdgePolicy>>,
     address_pools: Vec<Watched<AddressPool>>,
 }
@@ -109,6 +112,7 @@ impl Reflectors {
             endpoint_slices,
             secrets,
             config_maps,
+            namespaces: wanted.namespaces.then(|| start.cluster_wide()).into_iter().collect(),
             edge_policies: vec![start.cluster_wide()],
             address_pools: vec![start.cluster_wide()],
             changed: start.changed,
@@ -150,6 +154,7 @@ impl Reflectors {
             && all(&self.endpoint_slices)
             && all(&self.secrets)
             && all(&self.config_maps)
+            && all(&self.namespaces)
             && all(&self.edge_policies)
             && all(&self.address_pools)
     }
@@ -165,6 +170,7 @@ impl Reflectors {
             endpoint_slices: objects(&self.endpoint_slices, &mut problems),
             secrets: objects(&self.secrets, &mut problems),
             config_maps: objects(&self.config_maps, &mut problems),
+            namespaces: objects(&self.namespaces, &mut problems),
             edge_policies: objects(&self.edge_policies, &mut problems),
             address_pools: objects(&self.address_pools, &mut problems),
             problems,
@@ -300,6 +306,7 @@ impl Kept for IngressClass {}
 impl Kept for Service {}
 impl Kept for EndpointSlice {}
 impl Kept for ConfigMap {}
+impl Kept for Namespace {}
 impl Kept for EdgePolicy {}
 impl Kept for AddressPool {}
 

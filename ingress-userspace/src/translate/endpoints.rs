@@ -4,11 +4,12 @@
 //! ready. A Service that does not exist leaves a backend without endpoints: its routes answer 503. In a folder of
 //! manifests, and only there, a Service without EndpointSlice may name its endpoints by an annotation.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Build;
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, reference};
@@ -115,8 +116,29 @@ fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a Servi
     let is_tcp = |port: &&ServicePort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
     ports(service).iter().filter(is_tcp).find(|port| match wanted {
         None => true,
-        Some(wanted) => port.name.as_deref() == Some(wanted) || wanted.parse() == Ok(port.port),
+        // ingress-nginx compares with the port of the pods, too.
+        Some(wanted) => {
+            port.name.as_deref() == Some(wanted) || wanted.parse() == Ok(port.port) || is_target(port, wanted)
+        }
     })
+}
+
+fn is_target(port: &ServicePort, wanted: &str) -> bool {
+    match &port.target_port {
+        Some(IntOrString::Int(number)) => wanted.parse() == Ok(*number),
+        Some(IntOrString::String(name)) => name == wanted,
+        None => false,
+    }
+}
+
+/// The port of the pods where the Service says it by number, as the API server fills it in.
+fn target_number(port: &ServicePort) -> Option<u16> {
+    let number = match &port.target_port {
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(name)) => name.parse().ok()?,
+        None => port.port,
+    };
+    u16::try_from(number).ok().filter(|number| *number != 0)
 }
 
 fn endpoints(
@@ -147,8 +169,7 @@ fn endpoints(
     let mut found: BTreeMap<SocketAddr, EndpointCondition> = BTreeMap::new();
     let mut has_port = false;
     for slice in &slices {
-        let numbers = slice.ports.as_deref().unwrap_or_default().iter();
-        let numbers: Vec<u16> = numbers.filter_map(|candidate| number_of(candidate, wanted)).collect();
+        let numbers = numbers(slice, wanted, target_number(port));
         has_port |= !numbers.is_empty();
         for (address, condition) in addresses(build, slice) {
             for number in &numbers {
@@ -172,9 +193,7 @@ fn endpoints(
                  folder of manifests the annotation {ENDPOINTS_ANNOTATION}"
             ),
             (false, "") => {
-                "no EndpointSlice of the Service has an unnamed TCP port; requests get 503; give both the \
-                            same port name"
-                    .to_owned()
+                "no EndpointSlice of the Service has a TCP port; requests get 503; add one".to_owned()
             }
             (false, name) => format!(
                 "no EndpointSlice of the Service has a TCP port named {name}; requests get 503; give both the same name"
@@ -198,15 +217,20 @@ fn endpoints(
     found.into_iter().map(|(address, condition)| Endpoint { address, condition }).collect()
 }
 
-/// The port number of a slice's port if it is the wanted one.
-fn number_of(port: &EndpointPort, wanted: &str) -> Option<u16> {
-    let is_tcp = port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
-    let is_wanted = port.name.as_deref().unwrap_or_default() == wanted;
-    if is_tcp && is_wanted {
-        port.port.and_then(|number| u16::try_from(number).ok()).filter(|n| *n != 0)
-    } else {
-        None
-    }
+/// The port numbers of a slice for a port of its Service: that of the same name; any, where the Service's has no name; else,
+/// as in ingress-nginx, the number that the Service itself gives for the pods. Each slice has its own: of two versions of
+/// a pod one may call 8080 `http` and the other 9090.
+fn numbers(slice: &EndpointSlice, wanted: &str, target: Option<u16>) -> BTreeSet<u16> {
+    let is_tcp = |port: &&EndpointPort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+    let ports = slice.ports.as_deref().unwrap_or_default();
+    let of_name = ports.iter().filter(is_tcp).filter(|port| {
+        let name = port.name.as_deref().unwrap_or_default();
+        wanted.is_empty() || name == wanted
+    });
+    let numbers = of_name.filter_map(|port| port.port.and_then(|number| u16::try_from(number).ok()));
+    let numbers: BTreeSet<u16> = numbers.filter(|number| *number != 0).collect();
+    let is_open = ports.is_empty() || ports.iter().any(|port| is_tcp(&port));
+    if numbers.is_empty() && is_open { target.into_iter().collect() } else { numbers }
 }
 
 fn addresses(build: &mut Build<'_>, slice: &EndpointSlice) -> Vec<(IpAddr, EndpointCondition)> {

@@ -71,7 +71,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         } else {
             warn_of_literals(build, owner, path);
             routes.push(route(&draft, owner, path, plain(path.kind, &path.path), None));
-            routes.extend(slash_redirect(shared, &draft, owner, path));
+            routes.extend(slash_redirect(&draft, owner, path));
         }
     }
     routes.sort_by_cached_key(|route| rank(&route.matches.path, &route.source.path));
@@ -212,9 +212,9 @@ fn warn_of_literals(build: &mut Build<'_>, owner: &Owner<'_>, path: &DraftPath) 
 }
 
 /// nginx answers `/p` by a redirect to `/p/` where only a literal `/p/` exists.
-fn slash_redirect(shared: &Shared<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
+fn slash_redirect(draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
     let is_asked = path.kind == PathKind::Literal
-        || (path.kind == PathKind::Prefix && shared.defaults.is_slash_redirected);
+        || (path.kind == PathKind::Prefix && owner.defaults.is_slash_redirected);
     let bare = path.path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
     if !is_asked || draft.paths.iter().any(|other| other.path == bare) {
         return None;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec};
 
+use super::classes::Classes;
 use super::endpoints::{PortRef, backend};
 use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
@@ -26,11 +27,11 @@ use crate::problem::{Code, Severity};
 
 /// All hosts of all our Ingresses, and what holds for the whole proxy.
 pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>, Global) {
-    let defaults = policies::defaults(build);
+    let classes = Classes::read(build);
     let owners: Vec<Owner<'_>> =
-        ours.iter().filter_map(|ingress| policies::owner(build, ingress, &defaults)).collect();
+        ours.iter().filter_map(|ingress| policies::owner(build, ingress, classes.of(ingress))).collect();
     let controller_default = controller_default(build);
-    let shared = Shared { owners: &owners, defaults: &defaults, controller_default };
+    let shared = Shared { owners: &owners, defaults: &classes.cluster, controller_default };
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for (index, owner) in owners.iter().enumerate() {
         read_ingress(build, &mut drafts, &owners, index, owner, shared.controller_default.as_ref());
@@ -39,7 +40,7 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
         drafts.entry(HostPattern::Any).or_default();
     }
     let hosts = drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
-    (hosts, defaults.global)
+    (hosts, classes.cluster.global.clone())
 }
 
 /// Where requests go that nothing else takes, by `--default-backend-service`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use super::Build;
+use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
@@ -21,6 +22,8 @@ pub(super) struct Owner<'a> {
     pub(super) ingress: &'a Ingress,
     pub(super) object: ObjectRef,
     pub(super) settings: Settings,
+    /// The defaults under its annotations.
+    pub(super) defaults: Arc<Defaults>,
     /// The Service of `default-backend`.
     pub(super) fallback: Option<BackendId>,
 }
@@ -42,22 +45,29 @@ pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
     let (defaults, findings) = config_map::read(object.data.as_ref().unwrap_or(&BTreeMap::new()));
     let object = reference(&**object);
     for finding in findings {
-        let hint = hint(&finding, &finding.key, config_map::all());
-        report(build, &object, format!("data[{}]", finding.key), &finding, hint);
+        report_config(build, &object, &finding);
     }
     defaults
+}
+
+/// A finding in a ConfigMap.
+pub(super) fn report_config(build: &mut Build<'_>, object: &ObjectRef, finding: &Finding) {
+    let hint = hint(finding, &finding.key, config_map::all());
+    report(build, object, format!("data[{}]", finding.key), finding, hint);
 }
 
 /// Reads the annotations of an Ingress. `None`: it takes no part in routing.
 pub(super) fn owner<'a>(
     build: &mut Build<'_>,
     ingress: &'a Arc<Ingress>,
-    defaults: &Defaults,
+    class: ClassDefaults,
 ) -> Option<Owner<'a>> {
     let object = reference(&**ingress);
     let none = BTreeMap::new();
     let annotations = ingress.metadata.annotations.as_ref().unwrap_or(&none);
-    let (settings, findings) = read(&build.settings.annotations_prefix, annotations, defaults);
+    let ClassDefaults { defaults, deny } = class;
+    let (mut settings, findings) = read(&build.settings.annotations_prefix, annotations, &defaults);
+    settings.deny = settings.deny.or(deny);
     for finding in findings {
         let bare = finding.key.rsplit('/').next().unwrap_or_default();
         let hint = if finding.key.starts_with(OWN_PREFIX) {
@@ -87,7 +97,7 @@ pub(super) fn owner<'a>(
         let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field: &field };
         Some(backend(build, &port))
     });
-    Some(Owner { ingress, object, settings, fallback })
+    Some(Owner { ingress, object, settings, defaults, fallback })
 }
 
 fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use serde::Serialize;
@@ -31,6 +31,8 @@ pub enum Object {
     Secret(Arc<Secret>),
     /// A ConfigMap.
     ConfigMap(Arc<ConfigMap>),
+    /// A Namespace.
+    Namespace(Arc<Namespace>),
     /// An EdgePolicy.
     EdgePolicy(Arc<EdgePolicy>),
     /// An AddressPool.
@@ -60,13 +62,14 @@ pub struct Parsed {
 }
 
 /// The kinds that we read: API version and kind.
-const READ: [(&str, &str); 8] = [
+const READ: [(&str, &str); 9] = [
     ("networking.k8s.io/v1", "Ingress"),
     ("networking.k8s.io/v1", "IngressClass"),
     ("v1", "Service"),
     ("discovery.k8s.io/v1", "EndpointSlice"),
     ("v1", "Secret"),
     ("v1", "ConfigMap"),
+    ("v1", "Namespace"),
     ("portcullis.dev/v1alpha1", "EdgePolicy"),
     ("portcullis.dev/v1alpha1", "AddressPool"),
 ];
@@ -88,10 +91,9 @@ const OTHER_GROUPS: [&str; 12] = [
 ];
 
 /// Core and networking kinds that stand beside ours in ordinary manifests.
-const OTHER_KINDS: [&str; 9] = [
+const OTHER_KINDS: [&str; 8] = [
     "Endpoints",
     "LimitRange",
-    "Namespace",
     "NetworkPolicy",
     "Node",
     "PersistentVolumeClaim",
@@ -239,6 +241,7 @@ fn read_object(
         "EndpointSlice" => typed(&reference, value, found).map(|o| Object::EndpointSlice(Arc::new(o))),
         "Secret" => typed(&reference, value, found).map(|o| Object::Secret(Arc::new(merge_string_data(o)))),
         "ConfigMap" => typed(&reference, value, found).map(|o| Object::ConfigMap(Arc::new(o))),
+        "Namespace" => typed(&reference, value, found).map(|o| Object::Namespace(Arc::new(o))),
         "EdgePolicy" => typed(&reference, value, found).map(|o| Object::EdgePolicy(Arc::new(o))),
         _ => typed(&reference, value, found).map(|o| Object::AddressPool(Arc::new(o))),
     };

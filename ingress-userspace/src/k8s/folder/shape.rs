@@ -7,7 +7,7 @@ use super::parse::file_reference;
 use crate::problem::{Code, ObjectRef, Problem, Severity, shorten};
 
 /// Kinds of ours that live outside of namespaces.
-const CLUSTER_SCOPED: [&str; 3] = ["IngressClass", "EdgePolicy", "AddressPool"];
+const CLUSTER_SCOPED: [&str; 4] = ["IngressClass", "Namespace", "EdgePolicy", "AddressPool"];
 
 /// Names an untyped object. Namespaced kinds without a namespace live in `default`, as with kubectl.
 pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectRef {
