@@ -9,6 +9,7 @@ pub mod maps;
 pub mod pools;
 pub mod routes;
 pub mod tls;
+pub mod transports;
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ pub struct Compiler {
     pools: pools::Pools,
     certificates: Certificates,
     sessions: Sessions,
+    transports: transports::Transports,
     limits: Arc<Buckets>,
 }
 
@@ -51,6 +53,7 @@ impl Compiler {
             pools: pools::Pools::default(),
             certificates,
             sessions,
+            transports: transports::Transports::default(),
             limits: Arc::new(Buckets::new()),
         }
     }
@@ -61,6 +64,7 @@ impl Compiler {
         let mut refused = Vec::new();
         self.pools.update(&model.backends);
         self.certificates.update(&model.certificates, &mut refused);
+        self.transports.update(model, &self.certificates);
         // Endpoints change far more often than anything else, and they live in cells: nothing is rebuilt for them.
         let is_same = self.model.hosts == model.hosts
             && self.model.listeners == model.listeners
@@ -69,7 +73,8 @@ impl Compiler {
         let listeners = if is_same {
             self.snapshot.listeners.clone()
         } else {
-            let context = routes::Context { pools: &self.pools, limits: &self.limits };
+            let context =
+                routes::Context { pools: &self.pools, transports: &self.transports, limits: &self.limits };
             let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
             self.routes = cache;
             routes::listeners(model, &hosts, (&self.certificates, &self.sessions), &mut refused)

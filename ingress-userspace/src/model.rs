@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use backend::{Backend, BackendId};
-use certificate::{Certificate, CertificateId};
+use certificate::{Authorities, Certificate, CertificateId};
 use edge::Edge;
 use global::Global;
 use host::Host;
@@ -38,6 +38,8 @@ pub struct Model {
     pub backends: BTreeMap<BackendId, Backend>,
     /// Certificates that hosts and listeners refer to.
     pub certificates: BTreeMap<CertificateId, Certificate>,
+    /// Trusted authorities that policies refer to, by the SHA-256 of their certificates.
+    pub authorities: BTreeMap<String, Authorities>,
     /// What the kernel does with packets, and which addresses are ours.
     pub edge: Edge,
     /// What holds for the whole proxy.

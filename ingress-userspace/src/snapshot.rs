@@ -19,6 +19,7 @@ use crate::model::policy::Timeouts;
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::server::TlsTable;
 use crate::upstream::backend::BackendCell;
+use crate::upstream::transport::RouteTransport;
 use edge::EdgeTable;
 use globals::Globals;
 use router::Router;
@@ -73,6 +74,8 @@ pub struct Route {
     pub action: Action,
     /// Deadlines towards the backend.
     pub timeouts: Timeouts,
+    /// How its endpoints are spoken to.
+    pub transport: RouteTransport,
     /// How the access log and metrics name the route before a backend is chosen.
     pub labels: Arc<RouteLabels>,
 }

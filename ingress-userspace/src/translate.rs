@@ -174,7 +174,8 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     certificates.retain(|id, _| used.contains(id));
     problems.sort();
     problems.dedup();
-    let model = Model { listeners, hosts, backends, certificates, edge, global };
+    let model =
+        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), edge, global };
     Translation { model, problems, ingresses }
 }
 

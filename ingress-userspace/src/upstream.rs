@@ -4,3 +4,4 @@ pub mod backend;
 pub mod balance;
 pub mod connect;
 pub mod pool;
+pub mod transport;

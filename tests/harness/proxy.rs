@@ -19,6 +19,7 @@ use ingress_userspace::model::backend::{
 use ingress_userspace::model::certificate::{Certificate, CertificateId, KeyDer};
 use ingress_userspace::model::host::{Host, HostPattern};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
+use ingress_userspace::model::policy::upstream::Upstream;
 use ingress_userspace::model::policy::{BodyLimit, Policies, Timeouts};
 use ingress_userspace::model::route::{
     PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend,
@@ -201,6 +202,7 @@ pub fn policies() -> Policies {
             send: Duration::from_secs(2),
             read: Duration::from_secs(2),
         },
+        upstream: Upstream::default(),
     }
 }
 

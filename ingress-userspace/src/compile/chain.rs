@@ -15,8 +15,16 @@ use crate::snapshot::buckets::Buckets;
 /// The filters of a route, and what could not be compiled.
 pub fn chain(policies: &Policies, limits: &Arc<Buckets>) -> (Chain, Vec<String>) {
     // Taken apart without `..`: a new policy does not compile until it stands here.
-    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts: _ } =
-        policies;
+    let Policies {
+        deny,
+        https_redirect,
+        allow_list,
+        rate_limit,
+        body_limit,
+        rewrite,
+        timeouts: _,
+        upstream: _,
+    } = policies;
     let mut refused = Vec::new();
     let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy) {
         Ok(filter) => Some(filter),

@@ -8,6 +8,7 @@ use http::StatusCode;
 use crate::compile::chain::chain;
 use crate::compile::pools::Pools;
 use crate::compile::tls;
+use crate::compile::transports::Transports;
 use crate::filter::Chain;
 use crate::filter::deny::Deny;
 use crate::filter::redirect;
@@ -23,12 +24,15 @@ use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
 use crate::tls::server::Sessions;
+use crate::upstream::transport::RouteTransport;
 
 /// What routes point to.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// Endpoint cells.
     pub pools: &'a Pools,
+    /// How endpoints are spoken to.
+    pub transports: &'a Transports,
     /// State of request limits.
     pub limits: &'a Arc<Buckets>,
 }
@@ -165,6 +169,11 @@ fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Contex
             report(problem);
             Action::Respond(StatusCode::SERVICE_UNAVAILABLE)
         });
+        let transport = context.transports.of(&route.policies.upstream).unwrap_or_else(|problem| {
+            report(problem);
+            filters = Chain { deny: Some(Deny::new()), ..Chain::default() };
+            RouteTransport::plain()
+        });
         let labels = match &action {
             Action::Forward { targets, .. } => targets.first().map(|target| Arc::clone(&target.labels)),
             Action::Redirect { .. } | Action::Respond(_) => None,
@@ -172,7 +181,7 @@ fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Contex
         let labels = labels.unwrap_or_else(|| cache.label(before, labels_of(route, None)));
         routes.push(
             matcher,
-            Arc::new(Route { chain: filters, action, timeouts: route.policies.timeouts, labels }),
+            Arc::new(Route { chain: filters, action, timeouts: route.policies.timeouts, transport, labels }),
         );
     }
     CachedHost { host: host.clone(), routes: Arc::new(routes), refused }

@@ -28,6 +28,16 @@ pub struct Certificate {
     pub ocsp: Option<Vec<u8>>,
 }
 
+/// Certificates of authorities that are trusted. In the model under their own digest, so that a change of content is a
+/// change of whatever refers to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authorities {
+    /// The Secret that they come from.
+    pub source: CertificateId,
+    /// DER.
+    pub certificates: Vec<Vec<u8>>,
+}
+
 /// A private key, DER (PKCS#8, PKCS#1 or SEC1). Prints as `[redacted]`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDer(pub Vec<u8>);

@@ -1,9 +1,13 @@
 //! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
 
+pub mod upstream;
+
 use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use upstream::Upstream;
 
 /// The policies of one route.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +26,8 @@ pub struct Policies {
     pub rewrite: Option<Rewrite>,
     /// Deadlines towards the backend.
     pub timeouts: Timeouts,
+    /// How the endpoints are spoken to.
+    pub upstream: Upstream,
 }
 
 /// Stands in for a policy that cannot be honoured.

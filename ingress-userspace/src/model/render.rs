@@ -14,6 +14,7 @@ use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::Policies;
+use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::route::{PathMatch, Route, RouteAction};
 
 /// The model as text.
@@ -42,6 +43,14 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
     }
     for (id, certificate) in &model.certificates {
         write_certificate(out, id, certificate)?;
+    }
+    for (digest, authorities) in &model.authorities {
+        let source = show_certificate(Some(&authorities.source));
+        writeln!(
+            out,
+            "authorities {source}: {} certificates, sha256 {digest}",
+            authorities.certificates.len()
+        )?;
     }
     write_edge(out, &model.edge)?;
     write_global(out, &model.global)
@@ -111,7 +120,8 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
 }
 
 fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
-    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts } = policies;
+    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts, upstream } =
+        policies;
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
     }
@@ -128,10 +138,43 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     if let Some(rewrite) = rewrite {
         writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;
     }
+    write_upstream(out, upstream)?;
     let body = body_limit.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let seconds = |time: Duration| time.as_secs();
     let (connect, send, read) = (seconds(timeouts.connect), seconds(timeouts.send), seconds(timeouts.read));
     writeln!(out, "    body {body}, connect {connect} s, send {send} s, read {read} s")
+}
+
+fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
+    let Upstream { protocol, is_http10, tls } = upstream;
+    if *protocol != UpstreamProtocol::default() || *is_http10 {
+        let version = if *is_http10 { ", HTTP/1.0" } else { "" };
+        writeln!(out, "    upstream: {protocol:?}{version}")?;
+    }
+    let UpstreamTls { certificate, verify, server_name, has_tls12, has_tls13, ciphers } = tls;
+    if *tls == UpstreamTls::default() {
+        return Ok(());
+    }
+    let versions: Vec<&str> = [(has_tls12, "1.2"), (has_tls13, "1.3")]
+        .iter()
+        .filter(|(is, _)| **is)
+        .map(|(_, name)| *name)
+        .collect();
+    write!(out, "    upstream TLS: versions {}", versions.join(" "))?;
+    if let Some(id) = certificate {
+        write!(out, ", certificate {} ({})", show_certificate(Some(&id.id)), id.fingerprint)?;
+    }
+    if let Some(name) = server_name {
+        write!(out, ", server name {name}")?;
+    }
+    if let Some(Verify { authorities, name, depth }) = verify {
+        write!(out, ", verified as {name} by {authorities}, depth {depth}")?;
+    }
+    if !ciphers.is_empty() {
+        write!(out, ", ciphers {}", ciphers.join(":"))?;
+    }
+    out.push('\n');
+    Ok(())
 }
 
 fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Result {

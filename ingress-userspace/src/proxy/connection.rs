@@ -31,7 +31,7 @@ const HTTP1_BUFFER: usize = 64 * 1024;
 
 /// hyper's tasks stay on the worker's thread.
 #[derive(Clone, Copy, Debug)]
-struct LocalExecutor;
+pub struct LocalExecutor;
 
 impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {

@@ -144,6 +144,9 @@ pub enum ProxyError {
     /// The endpoint could not be reached.
     #[error("connect failed")]
     Connect(#[source] std::io::Error),
+    /// The TLS handshake with the endpoint failed, or its certificate was refused.
+    #[error("TLS with the endpoint failed")]
+    UpstreamTls(#[source] std::io::Error),
     /// The endpoint did not answer the connection in time.
     #[error("connect timed out")]
     ConnectTimeout,
@@ -181,6 +184,7 @@ impl ProxyError {
             Self::BackendMissing => "backend_missing",
             Self::NoEndpoint => "no_endpoint",
             Self::Connect(_) => "connect_failed",
+            Self::UpstreamTls(_) => "upstream_tls",
             Self::ConnectTimeout => "connect_timeout",
             Self::SendTimeout => "send_timeout",
             Self::ReadTimeout => "read_timeout",
@@ -205,6 +209,7 @@ impl ProxyError {
             Self::BackendMissing
             | Self::NoEndpoint
             | Self::Connect(_)
+            | Self::UpstreamTls(_)
             | Self::ConnectTimeout
             | Self::SendTimeout
             | Self::ReadTimeout
@@ -225,7 +230,9 @@ impl ProxyError {
             Self::NoHostToRedirect | Self::RewriteLeavesRoot | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::RouteRefused | Self::BackendMissing | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Connect(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => StatusCode::BAD_GATEWAY,
+            Self::Connect(_) | Self::UpstreamTls(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => {
+                StatusCode::BAD_GATEWAY
+            }
             Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -235,6 +242,7 @@ impl ProxyError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect(_)
+            | Self::UpstreamTls(_)
             | Self::ConnectTimeout
             | Self::SendTimeout
             | Self::ReadTimeout
@@ -258,7 +266,7 @@ impl ProxyError {
 
     /// Whether the endpoint saw nothing of the request.
     pub fn is_unsent(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::ConnectTimeout)
+        matches!(self, Self::Connect(_) | Self::UpstreamTls(_) | Self::ConnectTimeout)
     }
 
     /// The response. A request that was not understood ends its connection, for what follows it cannot be trusted.

@@ -141,13 +141,16 @@ async fn send(
     let (target, endpoints, is_fallback) = retry::choose(ctx, &route.action)?;
     ctx.record.labels = Arc::clone(&target.labels);
     let Request { head, body } = request;
+    let transport = route.transport.of(ctx.connection.peer.scheme);
+    let wanted = wanted.filter(|_| transport.can_upgrade());
     let asks_for_upgrade = wanted.is_some();
     let mut outgoing = forward::to_upstream(ctx, head, wanted);
     if is_fallback {
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
     }
     let (mut answer, lease) =
-        retry::send(ctx, &target.backend, &endpoints, outgoing, body, progress, &route.timeouts).await?;
+        retry::send(ctx, &target.backend, &endpoints, outgoing, body, progress, (transport, &route.timeouts))
+            .await?;
     let switched = answer.status() == http::StatusCode::SWITCHING_PROTOCOLS;
     if switched && !asks_for_upgrade {
         return Err(ProxyError::UnexpectedUpgrade);

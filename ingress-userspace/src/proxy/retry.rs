@@ -21,6 +21,7 @@ use crate::telemetry::access_log::Attempt;
 use crate::upstream::backend::{BackendCell, EndpointSet};
 use crate::upstream::balance::round_robin;
 use crate::upstream::pool::{Lease, Sender};
+use crate::upstream::transport::Transport;
 
 /// Attempts per request, as `proxy-next-upstream-tries`.
 const MOST_TRIES: usize = 3;
@@ -67,7 +68,7 @@ pub async fn send(
     outgoing: Outgoing,
     body: Body,
     progress: &Rc<Progress>,
-    timeouts: &Timeouts,
+    (transport, timeouts): (&Arc<Transport>, &Timeouts),
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let copy = body.again();
     let is_repeatable = copy.is_some() && is_idempotent(&outgoing.method);
@@ -82,8 +83,8 @@ pub async fn send(
         let started = Instant::now();
         // Cloning a HeaderMap shares names and values; it is the price of a safe second attempt.
         let whole = body.take().or_else(|| copy.as_ref().and_then(Body::again)).unwrap_or_default();
-        let request = request(outgoing.clone(), whole);
-        let lease = Lease::new(&ctx.worker.pools, endpoint, progress);
+        let request = transport.request(outgoing.clone(), whole);
+        let lease = Lease::new(&ctx.worker.pools, endpoint, transport, progress);
         let mut attempt = Attempt::begin(endpoint);
         let result = once(ctx, lease, request, progress, timeouts, may_reuse, &mut attempt).await;
         attempt.header_time = started.elapsed();
@@ -202,14 +203,6 @@ fn deadline(started: Instant, progress: &Progress, timeouts: &Timeouts) -> (Inst
     } else {
         (last + timeouts.send, ProxyError::SendTimeout)
     }
-}
-
-fn request(outgoing: Outgoing, body: Body) -> Request<Body> {
-    let mut request = Request::new(body);
-    *request.method_mut() = outgoing.method;
-    *request.uri_mut() = outgoing.uri;
-    *request.headers_mut() = outgoing.headers;
-    request
 }
 
 fn is_idempotent(method: &Method) -> bool {

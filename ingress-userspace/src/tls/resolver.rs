@@ -47,6 +47,11 @@ impl Certificates {
         }
     }
 
+    /// A certificate that can be used.
+    pub fn get(&self, id: &CertificateId) -> Option<Arc<CertifiedKey>> {
+        self.known.get(id).map(|(_, key)| Arc::clone(key))
+    }
+
     /// A certificate, or the default.
     pub fn get_or_default(&self, id: Option<&CertificateId>) -> Arc<CertifiedKey> {
         let known = id.and_then(|id| self.known.get(id)).map(|(_, key)| key);

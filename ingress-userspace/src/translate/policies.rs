@@ -14,6 +14,7 @@ use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
+use crate::model::policy::upstream::Upstream;
 use crate::model::policy::{Deny, HttpsRedirect, Policies, RateLimit};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
@@ -143,6 +144,7 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
+        upstream: Upstream::default(),
     }
 }
 
@@ -157,5 +159,6 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
+        upstream: Upstream::default(),
     }
 }

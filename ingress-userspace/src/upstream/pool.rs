@@ -1,74 +1,178 @@
-//! Idle connections of one worker, by endpoint: the last one used is the first one reused.
+//! Open connections of one worker, by endpoint and transport. HTTP/1: the last one used is the first one reused. HTTP/2: one
+//! connection carries many requests.
 //!
-//! A connection comes back only when its response was read to the end and its request was sent to the end, so nothing of
-//! one exchange can be read as part of the next. What stays idle for a minute is closed.
+//! An HTTP/1 connection comes back only when its response was read to the end and its request was sent to the end, so
+//! nothing of one exchange can be read as part of the next. What stays idle for a minute is closed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::client::conn::http1::SendRequest;
-use tokio::time::Instant;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 
-use super::connect::connect;
+use super::connect;
+use super::transport::Transport;
 use crate::proxy::body::{Body, Progress};
 use crate::proxy::error::ProxyError;
-
-/// An open connection.
-pub type Sender = SendRequest<Body>;
 
 /// Idle connections per endpoint and worker.
 const MOST_PER_ENDPOINT: usize = 64;
 /// Idle connections per worker, as nginx's `keepalive 320`.
 const MOST: usize = 320;
+/// Requests at once on one HTTP/2 connection; most servers allow 100 or more.
+const MOST_STREAMS: u32 = 100;
 /// How long a connection may be idle, as nginx's `keepalive_timeout`.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The idle connections.
+/// Sends requests on an open connection.
+#[derive(Debug)]
+pub enum Sender {
+    /// One request after the other.
+    Http1(http1::SendRequest<Body>),
+    /// One of many requests at once.
+    Http2(Stream),
+}
+
+impl Sender {
+    /// Sends a request. One of which nothing was sent comes back with the error.
+    pub async fn try_send_request(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        match self {
+            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http2(stream) => stream.sender.try_send_request(request).await,
+        }
+    }
+}
+
+/// The place of one request on an HTTP/2 connection.
+#[derive(Debug)]
+pub struct Stream {
+    sender: http2::SendRequest<Body>,
+    usage: Rc<Usage>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.usage.streams.set(self.usage.streams.get().saturating_sub(1));
+        self.usage.last.set(Instant::now());
+    }
+}
+
+#[derive(Debug)]
+struct Usage {
+    streams: Cell<u32>,
+    /// When the last request ended.
+    last: Cell<Instant>,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug)]
+struct Shared {
+    sender: http2::SendRequest<Body>,
+    usage: Rc<Usage>,
+}
+
+impl Shared {
+    fn new(sender: http2::SendRequest<Body>) -> Self {
+        Self { sender, usage: Rc::new(Usage { streams: Cell::new(0), last: Cell::new(Instant::now()) }) }
+    }
+
+    fn stream(&self) -> Sender {
+        self.usage.streams.set(self.usage.streams.get() + 1);
+        Sender::Http2(Stream { sender: self.sender.clone(), usage: Rc::clone(&self.usage) })
+    }
+
+    fn is_wanted(&self) -> bool {
+        let is_used = self.usage.streams.get() > 0 || self.usage.last.get().elapsed() < IDLE;
+        is_used && !self.sender.is_closed()
+    }
+}
+
+/// The connections to one endpoint that are shared.
+#[derive(Debug, Default)]
+struct SharedSet {
+    connections: Vec<Shared>,
+    /// Held by the request that dials; the others wait for what comes of it.
+    dialling: Rc<Mutex<()>>,
+}
+
+/// An endpoint and how it is spoken to.
+type Key = (SocketAddr, u64);
+
+/// The open connections.
 #[derive(Debug, Default)]
 pub struct Pools(RefCell<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    idle: HashMap<SocketAddr, Vec<Idle>>,
+    idle: HashMap<Key, Vec<Idle>>,
     count: usize,
+    shared: HashMap<Key, SharedSet>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    sender: http1::SendRequest<Body>,
     since: Instant,
 }
 
 impl Pools {
-    fn take(&self, endpoint: SocketAddr) -> Option<Sender> {
+    fn take(&self, key: Key) -> Option<Sender> {
         let mut state = self.0.borrow_mut();
-        let State { idle, count } = &mut *state;
-        let connections = idle.get_mut(&endpoint)?;
+        let State { idle, count, .. } = &mut *state;
+        let connections = idle.get_mut(&key)?;
         while let Some(Idle { mut sender, since }) = connections.pop() {
             *count = count.saturating_sub(1);
             // One look, no waiting: a connection that is not ready for a request now is of no use.
             let is_ready = matches!(sender.ready().now_or_never(), Some(Ok(())));
             if is_ready && since.elapsed() < IDLE {
-                return Some(sender);
+                return Some(Sender::Http1(sender));
             }
         }
         None
     }
 
-    fn put(&self, endpoint: SocketAddr, sender: Sender) {
+    fn put(&self, key: Key, sender: http1::SendRequest<Body>) {
         let mut state = self.0.borrow_mut();
         if sender.is_closed() || state.count >= MOST {
             return;
         }
-        let connections = state.idle.entry(endpoint).or_default();
+        let connections = state.idle.entry(key).or_default();
         if connections.len() < MOST_PER_ENDPOINT {
             connections.push(Idle { sender, since: Instant::now() });
             state.count += 1;
         }
+    }
+
+    /// A place on a shared connection, the one with the fewest requests.
+    fn share(&self, key: Key) -> Option<Sender> {
+        let mut state = self.0.borrow_mut();
+        let set = state.shared.get_mut(&key)?;
+        set.connections.retain(Shared::is_wanted);
+        let free = set.connections.iter().filter(|shared| shared.usage.streams.get() < MOST_STREAMS);
+        free.min_by_key(|shared| shared.usage.streams.get()).map(Shared::stream)
+    }
+
+    /// Keeps a new shared connection, and takes the first place on it.
+    fn add_shared(&self, key: Key, sender: http2::SendRequest<Body>) -> Sender {
+        let shared = Shared::new(sender);
+        let stream = shared.stream();
+        self.0.borrow_mut().shared.entry(key).or_default().connections.push(shared);
+        stream
+    }
+
+    fn dialling(&self, key: Key) -> Rc<Mutex<()>> {
+        Rc::clone(&self.0.borrow_mut().shared.entry(key).or_default().dialling)
     }
 
     /// Closes what was idle for too long or was closed by its endpoint. Called every few seconds.
@@ -79,9 +183,13 @@ impl Pools {
             !connections.is_empty()
         });
         state.count = state.idle.values().map(Vec::len).sum();
+        state.shared.retain(|_, set| {
+            set.connections.retain(Shared::is_wanted);
+            !set.connections.is_empty() || Rc::strong_count(&set.dialling) > 1
+        });
     }
 
-    /// Idle connections now.
+    /// Connections that are idle now.
     pub fn len(&self) -> usize {
         self.0.borrow().count
     }
@@ -97,24 +205,54 @@ impl Pools {
 pub struct Lease {
     pools: Rc<Pools>,
     endpoint: SocketAddr,
+    transport: Arc<Transport>,
     request: Rc<Progress>,
     sender: Option<Sender>,
 }
 
 impl Lease {
     /// For an exchange with this endpoint; holds no connection yet.
-    pub fn new(pools: &Rc<Pools>, endpoint: SocketAddr, request: &Rc<Progress>) -> Self {
-        Self { pools: Rc::clone(pools), endpoint, request: Rc::clone(request), sender: None }
+    pub fn new(
+        pools: &Rc<Pools>,
+        endpoint: SocketAddr,
+        transport: &Arc<Transport>,
+        request: &Rc<Progress>,
+    ) -> Self {
+        Self {
+            pools: Rc::clone(pools),
+            endpoint,
+            transport: Arc::clone(transport),
+            request: Rc::clone(request),
+            sender: None,
+        }
     }
 
-    /// An idle connection, if there is one.
+    fn key(&self) -> Key {
+        (self.endpoint, self.transport.id)
+    }
+
+    /// An open connection, if there is one that can take a request.
     pub fn idle(&self) -> Option<Sender> {
-        self.pools.take(self.endpoint)
+        if self.transport.is_shared() { self.pools.share(self.key()) } else { self.pools.take(self.key()) }
     }
 
-    /// A new connection.
+    /// A new connection; of a kind that is shared, one that another request has just made.
     pub async fn connect(&self, deadline: Duration) -> Result<Sender, ProxyError> {
-        connect(self.endpoint, deadline).await
+        let connected = async {
+            if !self.transport.is_shared() {
+                return connect::http1(self.endpoint, &self.transport).await.map(Sender::Http1);
+            }
+            let dialling = self.pools.dialling(self.key());
+            let _turn = dialling.lock().await;
+            match self.pools.share(self.key()) {
+                Some(sender) => Ok(sender),
+                None => {
+                    let sender = connect::http2(self.endpoint, &self.transport).await?;
+                    Ok(self.pools.add_shared(self.key(), sender))
+                }
+            }
+        };
+        timeout(deadline, connected).await.unwrap_or(Err(ProxyError::ConnectTimeout))
     }
 
     /// Holds the connection until the response is read.
@@ -126,14 +264,14 @@ impl Lease {
     /// The response was read to its end. A request that still sends keeps its connection from being reused.
     pub fn give_back(mut self) {
         if !self.request.is_finished.get() {
-            // Answered early: the connection ends, and what the client still sends goes nowhere.
+            // Answered early: the connection (of HTTP/2, the stream) ends, and what the client still sends goes nowhere.
             self.request.abandon();
         }
-        if let Some(sender) = self.sender.take()
+        if let Some(Sender::Http1(sender)) = self.sender.take()
             && self.request.is_finished.get()
             && self.request.failure.get().is_none()
         {
-            self.pools.put(self.endpoint, sender);
+            self.pools.put(self.key(), sender);
         }
     }
 }
