@@ -5,6 +5,7 @@ use super::*;
 use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use crate::model::policy::upstream::Upstream;
 use crate::model::policy::{BodyLimit, Policies, Timeouts};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
 use crate::snapshot::Action;
@@ -25,6 +26,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         timeouts: Timeouts { connect: second, send: second, read: second },
+        upstream: Upstream::default(),
     };
     let host = |name: &&str| Host {
         pattern: HostPattern::Exact((*name).to_owned()),

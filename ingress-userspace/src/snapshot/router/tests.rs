@@ -7,6 +7,7 @@ use crate::filter::Chain;
 use crate::model::policy::Timeouts;
 use crate::snapshot::Action;
 use crate::telemetry::labels::RouteLabels;
+use crate::upstream::transport::RouteTransport;
 
 fn route(name: &str) -> Arc<Route> {
     let second = Duration::from_secs(1);
@@ -14,6 +15,7 @@ fn route(name: &str) -> Arc<Route> {
         chain: Chain::default(),
         action: Action::Respond(StatusCode::OK),
         timeouts: Timeouts { connect: second, send: second, read: second },
+        transport: RouteTransport::plain(),
         labels: Arc::new(RouteLabels { path: name.to_owned(), ..RouteLabels::default() }),
     })
 }
