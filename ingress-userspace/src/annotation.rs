@@ -16,6 +16,7 @@ pub mod rate_limit;
 pub mod redirect;
 pub mod registry;
 pub mod rewrite;
+pub mod subrequest;
 pub mod timeout;
 pub mod value;
 

@@ -15,6 +15,7 @@ pub mod render;
 pub mod route;
 pub mod template;
 pub mod tls;
+pub mod url;
 
 use std::collections::BTreeMap;
 

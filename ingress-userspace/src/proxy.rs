@@ -3,6 +3,7 @@
 //! Engines (hyper, for both versions of HTTP and both sides) end at `connection` and `upstream`; filters, gate and log see
 //! a request only as the head and body of `head` and `body`.
 
+pub mod ask;
 pub mod body;
 pub mod connection;
 pub mod context;

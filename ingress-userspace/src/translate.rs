@@ -11,6 +11,7 @@ mod hosts;
 mod ingress;
 mod paths;
 mod policies;
+mod subrequests;
 mod tls;
 
 use std::cmp::Reverse;
@@ -25,6 +26,7 @@ use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Certificate, CertificateId};
+use crate::model::global::Subrequests;
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
@@ -107,6 +109,8 @@ struct Build<'a> {
     known: &'a mut tls::Known,
     /// Seconds since the epoch.
     now: i64,
+    /// Which addresses URLs in settings may not name.
+    subrequests: Subrequests,
     problems: Vec<Problem>,
 }
 
@@ -151,6 +155,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         certificates: BTreeMap::new(),
         known: &mut reuse.certificates,
         now,
+        subrequests: Subrequests::default(),
         problems: cluster.problems.clone(),
     };
     let ours = ours(&mut build);

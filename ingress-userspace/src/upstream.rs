@@ -4,4 +4,5 @@ pub mod backend;
 pub mod balance;
 pub mod connect;
 pub mod pool;
+pub mod subrequest;
 pub mod transport;

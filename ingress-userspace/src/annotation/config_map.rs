@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use super::forwarded;
 use super::registry::{self, config_keys};
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
+use super::{forwarded, subrequest};
 use crate::model::global::Global;
 
 config_keys! { "Cluster-wide behaviour";
@@ -33,6 +33,8 @@ pub struct Defaults {
     pub is_slash_redirected: bool,
     /// `refused-annotations: Ignore`.
     pub is_refused_ignored: bool,
+    /// `allow-local-urls`.
+    pub allows_local_urls: bool,
     /// What holds for the whole proxy.
     pub global: Global,
 }
@@ -51,6 +53,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         data: data.clone(),
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
+        allows_local_urls: subrequest::parse(&mut reader),
         global: Global { forwarded: forwarded::parse(&mut reader), ..Global::default() },
     };
     reader.value(&STRICT_VALIDATE_PATH_TYPE);

@@ -4,7 +4,8 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    allow_list, body_limit, config_map, fallback, forwarded, rate_limit, redirect, rewrite, timeout,
+    allow_list, body_limit, config_map, fallback, forwarded, rate_limit, redirect, rewrite, subrequest,
+    timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -118,6 +119,7 @@ pub const GROUPS: &[Group] = &[
     timeout::GROUP,
     fallback::GROUP,
     forwarded::CONFIG,
+    subrequest::CONFIG,
     config_map::CONFIG,
 ];
 

@@ -1,7 +1,6 @@
 //! A route's policies → its filters. A policy that cannot be compiled becomes the deny filter: the route fails closed.
 
-use std::sync::Arc;
-
+use crate::compile::routes::Context;
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
 use crate::filter::body_limit::BodySize;
@@ -10,10 +9,9 @@ use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::rewrite::PathRewrite;
 use crate::model::policy::Policies;
-use crate::snapshot::buckets::Buckets;
 
 /// The filters of a route, and what could not be compiled.
-pub fn chain(policies: &Policies, limits: &Arc<Buckets>) -> (Chain, Vec<String>) {
+pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>) {
     // Taken apart without `..`: a new policy does not compile until it stands here.
     let Policies {
         deny,
@@ -40,13 +38,14 @@ pub fn chain(policies: &Policies, limits: &Arc<Buckets>) -> (Chain, Vec<String>)
             None
         }
     });
-    let limit = rate_limit.as_ref().and_then(|policy| match RequestRate::from_policy(policy, limits) {
-        Ok(filter) => Some(filter),
-        Err(error) => {
-            refused.push(error.to_string());
-            None
-        }
-    });
+    let limit =
+        rate_limit.as_ref().and_then(|policy| match RequestRate::from_policy(policy, context.limits) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                refused.push(error.to_string());
+                None
+            }
+        });
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         deny: is_denied.then(Deny::new),

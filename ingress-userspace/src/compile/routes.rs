@@ -151,7 +151,7 @@ fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Contex
     let mut refused = Vec::new();
     let mut routes = HostRoutes::default();
     for route in &host.routes {
-        let (mut filters, problems) = chain(&route.policies, context.limits);
+        let (mut filters, problems) = chain(&route.policies, context);
         let mut report = |problem: String| {
             refused.push(format!(
                 "Ingress {}/{} host {:?} path {:?}: {problem}; the path answers 503",

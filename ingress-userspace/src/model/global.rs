@@ -1,5 +1,7 @@
 //! What holds for the whole proxy and not for one route.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +14,8 @@ pub struct Global {
     pub forwarded: Forwarded,
     /// How TLS is spoken with clients.
     pub tls: Tls,
+    /// Where requests of the proxy's own may go.
+    pub subrequests: Subrequests,
 }
 
 /// Whether and from whom `X-Forwarded-*` is believed.
@@ -29,4 +33,58 @@ pub struct Forwarded {
     pub host_header: String,
     /// What goes upstream is the received list with the peer appended.
     pub is_appended: bool,
+}
+
+/// Where requests of the proxy's own (for a verdict, or with a copy) may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subrequests {
+    /// Not to loopback, link-local and API server addresses.
+    pub forbids_local: bool,
+    /// Addresses of the API server.
+    pub api_servers: Vec<IpAddr>,
+}
+
+impl Subrequests {
+    /// Whether an address may not be asked.
+    pub fn forbids(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let is_link_local = match address {
+            IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        self.forbids_local
+            && (address.is_loopback()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || is_link_local
+                || self.api_servers.contains(&address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_addresses_are_forbidden_only_where_that_was_asked_for() {
+        let api_servers = vec!["198.18.0.1".parse().unwrap()];
+        let mut subrequests = Subrequests { forbids_local: true, api_servers };
+        for local in [
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "198.18.0.1",
+        ] {
+            assert!(subrequests.forbids(local.parse().unwrap()), "{local}");
+        }
+        for other in ["198.18.0.2", "203.0.113.7", "2001:db8::1"] {
+            assert!(!subrequests.forbids(other.parse().unwrap()), "{other}");
+        }
+        subrequests.forbids_local = false;
+        assert!(!subrequests.forbids("127.0.0.1".parse().unwrap()));
+    }
 }

@@ -58,9 +58,16 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
 
 /// Only what differs from its default is shown.
 fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded, tls: _ } = global;
+    let Global { forwarded, tls: _, subrequests } = global;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
+    }
+    if !subrequests.api_servers.is_empty() {
+        writeln!(
+            out,
+            "global subrequests: not to local addresses, API server {}",
+            join(&subrequests.api_servers)
+        )?;
     }
     Ok(())
 }

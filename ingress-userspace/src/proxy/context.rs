@@ -133,4 +133,22 @@ pub struct RequestCtx {
     pub record: Box<Record>,
     /// The client's side of a protocol switch, when it asked for one that we allow.
     pub upgrade: Option<OnUpgrade>,
+    /// The proxy itself asks, on behalf of another request.
+    pub is_internal: bool,
+}
+
+impl RequestCtx {
+    /// A request at its beginning.
+    pub fn new(worker: Rc<Worker>, connection: Rc<ConnectionInfo>, record: Box<Record>) -> Self {
+        Self {
+            snapshot: worker.snapshot.pin(),
+            peer: Rc::clone(&connection.peer),
+            connection,
+            worker,
+            route: None,
+            record,
+            upgrade: None,
+            is_internal: false,
+        }
+    }
 }

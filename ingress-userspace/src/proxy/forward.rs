@@ -94,7 +94,7 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     let forwarded_for = forwarded::chain(globals, peer, headers.get(&globals.for_header));
     let original_for = headers.get(X_FORWARDED_FOR).cloned();
     let original_host = headers.get(X_FORWARDED_HOST).cloned();
-    for name in UNTRUSTED {
+    for name in UNTRUSTED.iter().filter(|_| !ctx.is_internal) {
         headers.remove(name);
     }
     let scheme = match peer.scheme {
@@ -154,9 +154,38 @@ fn join(headers: &mut HeaderMap, name: HeaderName, separator: &[u8]) {
     }
 }
 
+/// Ends what `Connection` names beside the connection's own fields, before a filter sets headers of the same names: a
+/// client could have them removed again on the way to the backend.
+pub(super) fn end_named_headers(headers: &mut HeaderMap) {
+    const OWN: [&str; 5] = ["close", "keep-alive", "upgrade", "te", "http2-settings"];
+    let tokens = |value: &HeaderValue| -> Vec<String> {
+        let text = value.to_str().unwrap_or_default();
+        text.split(',')
+            .map(|token| token.trim().to_ascii_lowercase())
+            .filter(|token| !token.is_empty())
+            .collect()
+    };
+    let is_own = |token: &String| OWN.contains(&token.as_str());
+    let mut named = headers.get_all(header::CONNECTION).iter().flat_map(tokens);
+    if named.all(|token| is_own(&token)) {
+        return;
+    }
+    let (own, others): (Vec<String>, Vec<String>) =
+        headers.get_all(header::CONNECTION).iter().flat_map(tokens).partition(is_own);
+    for name in others.iter().filter_map(|name| name.parse::<HeaderName>().ok()) {
+        if ![header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].contains(&name) {
+            headers.remove(name);
+        }
+    }
+    headers.remove(header::CONNECTION);
+    if let (false, Ok(own)) = (own.is_empty(), HeaderValue::try_from(own.join(", "))) {
+        headers.insert(header::CONNECTION, own);
+    }
+}
+
 /// Removes what concerns one connection only: the known fields and those that `Connection` names. It may not name
 /// `Host` and `Content-Length` away, which would change whom the message is for and where it ends.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     while let Some(value) = headers.remove(header::CONNECTION) {
         let names = value
             .to_str()
@@ -199,6 +228,24 @@ mod tests {
         assert!(!wanted("websocket, h2c", "upgrade"));
         let headers = map(&[("connection", "upgrade"), ("upgrade", "websocket")]);
         assert!(wanted_upgrade(&headers, Version::HTTP_10).is_none());
+    }
+
+    #[test]
+    fn what_connection_names_is_gone_before_filters_set_it() {
+        let mut headers = map(&[
+            ("connection", "Upgrade, X-Auth-Request-User, host, content-length"),
+            ("x-auth-request-user", "forged"),
+            ("content-length", "3"),
+            ("upgrade", "websocket"),
+        ]);
+        end_named_headers(&mut headers);
+        let mut left: Vec<_> =
+            headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        left.sort_unstable();
+        assert_eq!(left, [("connection", "upgrade"), ("content-length", "3"), ("upgrade", "websocket")]);
+        let mut headers = map(&[("connection", "keep-alive, Upgrade"), ("x-a", "1")]);
+        end_named_headers(&mut headers);
+        assert_eq!((headers.len(), headers["connection"].as_bytes()), (2, &b"keep-alive, Upgrade"[..]));
     }
 
     #[test]

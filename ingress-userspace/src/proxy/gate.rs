@@ -8,6 +8,7 @@ use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version, request};
 
 use super::error::GateReason;
+use super::forward;
 use super::head::{Headers, HostName, RequestHead};
 use super::path::Target;
 
@@ -30,6 +31,7 @@ pub fn admit(parts: request::Parts) -> Result<RequestHead, GateReason> {
         return Err(GateReason::TargetTooLong);
     }
     let host = host(&uri, version, &mut headers)?;
+    forward::end_named_headers(&mut headers);
     let target = target(uri)?;
     Ok(RequestHead { method, target, host, version, headers: Headers::from_engine(headers) })
 }

@@ -30,7 +30,7 @@ pub struct Response {
 }
 
 /// The head of a request that passed the gate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestHead {
     /// Upper case.
     pub method: Method,

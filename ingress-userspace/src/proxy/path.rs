@@ -10,7 +10,7 @@ use http::uri::PathAndQuery;
 use super::error::GateReason;
 
 /// Path and query of a request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Target {
     raw: PathAndQuery,
     /// Only when it differs from the raw path.

@@ -46,15 +46,8 @@ pub async fn serve(
     let record = Record::open(&worker.reporter, connection.peer.client, &parts, request_id);
     worker.counters.requests.add(1);
     let active = ActiveRequest::begin(&connection);
-    let mut ctx = RequestCtx {
-        snapshot: worker.snapshot.pin(),
-        peer: Rc::clone(&connection.peer),
-        connection,
-        worker,
-        route: None,
-        record,
-        upgrade: client_side,
-    };
+    let mut ctx = RequestCtx::new(worker, connection, record);
+    ctx.upgrade = client_side;
     let (body, progress) = Body::client(incoming, version, CLIENT_BODY_GAP);
     // A defect in one request must not end the others of its connection, nor the process.
     let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
@@ -81,11 +74,31 @@ async fn answer(
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
     let head = gate::admit(parts).map_err(ProxyError::Gate)?;
-    let mut request = Request { head, body };
+    let request = Request { head, body };
     if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &request.head.headers) {
         ctx.record.client = peer.client;
         ctx.peer = Rc::new(peer);
     }
+    dispatch(ctx, request, progress, wanted).await
+}
+
+/// A request of the proxy itself, through the same filters to the same routes as a client's.
+pub(super) async fn serve_internal(ctx: &mut RequestCtx, request: Request) -> Response {
+    let answered = dispatch(ctx, request, &Progress::finished(), None).await;
+    let mut response = answered.unwrap_or_else(|failure| fail(ctx, &failure));
+    if let Some(route) = ctx.route.clone() {
+        response_filters(&route.chain, ctx, &mut response);
+    }
+    ctx.record.answered(response.head.status);
+    response
+}
+
+async fn dispatch(
+    ctx: &mut RequestCtx,
+    mut request: Request,
+    progress: &Rc<Progress>,
+    wanted: Option<HeaderValue>,
+) -> Result<Response, ProxyError> {
     let route = ctx
         .snapshot
         .listener(&ctx.connection.listener)

@@ -88,6 +88,10 @@ impl<'a> View<'a> {
                 let is_https = ctx.peer.scheme == super::context::Scheme::Https;
                 out.write_str(if is_https { "on" } else { "" })
             }
+            // The host left the headers at the gate.
+            Variable::RequestHeader(name) if name == "host" => {
+                out.write_str(head.host.sent().to_str().unwrap_or_default())
+            }
             Variable::RequestHeader(name) => joined(
                 name,
                 |name| head.headers.all(name).filter_map(|value| value.to_str().ok()).collect(),

@@ -15,6 +15,7 @@ use crate::snapshot::cell;
 use crate::telemetry::metrics::{self, Samples};
 use crate::telemetry::shard::Reporter;
 use crate::upstream::pool::Pools;
+use crate::upstream::subrequest::Subrequests;
 
 /// How far the end of the process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +39,8 @@ pub struct Worker {
     pub snapshot: Arc<cell::Cell<Snapshot>>,
     /// Idle connections to endpoints.
     pub pools: Rc<Pools>,
+    /// Idle connections and names for requests of our own.
+    pub subrequests: Subrequests,
     /// Log lines and request metrics.
     pub reporter: Rc<Reporter>,
     /// Plain counts.
@@ -59,6 +62,7 @@ impl Worker {
             index,
             snapshot,
             pools: Rc::new(Pools::default()),
+            subrequests: Subrequests::default(),
             reporter,
             counters: Counters::default(),
             phase,

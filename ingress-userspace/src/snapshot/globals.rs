@@ -11,6 +11,8 @@ use crate::proxy::forwarded::header;
 pub struct Globals {
     /// Which proxies before us are believed.
     pub forwarded: Forwarding,
+    /// Where requests of our own may go.
+    pub subrequests: global::Subrequests,
 }
 
 /// Whether and from whom `X-Forwarded-*` is believed.
@@ -55,7 +57,7 @@ impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded, tls: _ } = model;
-        Self { forwarded: Forwarding::new(forwarded) }
+        let global::Global { forwarded, tls: _, subrequests } = model;
+        Self { forwarded: Forwarding::new(forwarded), subrequests: subrequests.clone() }
     }
 }

@@ -29,6 +29,11 @@ impl Router {
         self.host(host)?.route(path)
     }
 
+    /// Whether a rule names exactly this host.
+    pub fn names(&self, host: &str) -> bool {
+        self.exact.contains_key(host)
+    }
+
     fn host(&self, host: &str) -> Option<&HostRoutes> {
         if let Some(routes) = self.exact.get(host) {
             return Some(routes);

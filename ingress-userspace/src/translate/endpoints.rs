@@ -112,7 +112,7 @@ fn show_port(port: &ServicePort) -> String {
     }
 }
 
-fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a ServicePort> {
+pub(super) fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a ServicePort> {
     let is_tcp = |port: &&ServicePort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
     ports(service).iter().filter(is_tcp).find(|port| match wanted {
         None => true,

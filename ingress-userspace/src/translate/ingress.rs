@@ -16,7 +16,7 @@ use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
 use super::tls::Entries;
-use super::{Build, policies};
+use super::{Build, policies, subrequests};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
@@ -28,6 +28,7 @@ use crate::problem::{Code, Severity};
 /// All hosts of all our Ingresses, and what holds for the whole proxy.
 pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>, Global) {
     let classes = Classes::read(build);
+    build.subrequests = subrequests::rules(build.cluster, classes.cluster.allows_local_urls);
     let owners: Vec<Owner<'_>> =
         ours.iter().filter_map(|ingress| policies::owner(build, ingress, classes.of(ingress))).collect();
     let controller_default = controller_default(build);
@@ -40,7 +41,8 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
         drafts.entry(HostPattern::Any).or_default();
     }
     let hosts = drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
-    (hosts, classes.cluster.global.clone())
+    let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
+    (hosts, global)
 }
 
 /// Where requests go that nothing else takes, by `--default-backend-service`.

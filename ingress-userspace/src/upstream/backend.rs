@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::snapshot::cell::Cell;
 
@@ -31,6 +31,16 @@ impl BackendCell {
     /// A backend with these endpoints.
     pub fn new(name: String, endpoints: EndpointSet) -> Self {
         Self { name, endpoints: Cell::new(endpoints), turn: AtomicUsize::new(0) }
+    }
+
+    /// The usable endpoints, beginning with the one whose turn it is.
+    pub fn endpoints_in_turn(&self) -> Vec<SocketAddr> {
+        let mut endpoints = self.endpoints.pin().usable.clone();
+        if !endpoints.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % endpoints.len();
+            endpoints.rotate_left(first);
+        }
+        endpoints
     }
 
     /// Puts other endpoints in place, if they differ.

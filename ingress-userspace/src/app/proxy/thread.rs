@@ -182,6 +182,7 @@ async fn run(worker: &Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(SWEEP) {
                     worker.pools.sweep();
+                    worker.subrequests.sweep();
                 }
                 let phase = worker.phase();
                 if phase == Phase::Closing || (phase == Phase::Stopped && worker.counters.open.value() == 0) {

@@ -55,6 +55,25 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Of a request without a body.
+    pub fn finished() -> Rc<Self> {
+        Rc::new(Self::new(true))
+    }
+
+    fn new(is_finished: bool) -> Self {
+        Self {
+            bytes: Cell::new(0),
+            failure: Cell::new(None),
+            is_started: Cell::new(false),
+            is_received: Cell::new(is_finished),
+            is_finished: Cell::new(is_finished),
+            awaits_client: Cell::new(false),
+            last: Cell::new(Instant::now()),
+            is_abandoned: Cell::new(false),
+            waker: RefCell::new(None),
+        }
+    }
+
     /// Ends the body where it is, because the response has ended.
     pub fn abandon(&self) {
         self.is_abandoned.set(true);
@@ -79,17 +98,7 @@ impl ClientBody {
     /// `None` when there is none.
     pub(super) fn new(incoming: Incoming, version: Version, gap: Duration) -> (Option<Self>, Rc<Progress>) {
         let is_empty = incoming.is_end_stream();
-        let progress = Rc::new(Progress {
-            bytes: Cell::new(0),
-            failure: Cell::new(None),
-            is_started: Cell::new(false),
-            is_received: Cell::new(is_empty),
-            is_finished: Cell::new(is_empty),
-            awaits_client: Cell::new(false),
-            last: Cell::new(Instant::now()),
-            is_abandoned: Cell::new(false),
-            waker: RefCell::new(None),
-        });
+        let progress = Rc::new(Progress::new(is_empty));
         let body = (!is_empty).then(|| Self {
             incoming: Some(incoming),
             version,

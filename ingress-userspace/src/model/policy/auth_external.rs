@@ -1,0 +1,49 @@
+//! A service that is asked about every request.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::template::Template;
+use crate::model::url::Url;
+
+/// A sub-request decides: 2xx lets the request pass, 401 and 403 are its answer, everything else is 500.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthExternal {
+    /// Who decides.
+    pub url: Url,
+    /// Method of the sub-request when one was asked for: then the service also learns URI and scheme of the request.
+    pub method: Option<String>,
+    /// Where a client goes that has to sign in, instead of 401; complete, with the way back.
+    pub signin: Option<Template>,
+    /// What the service is told about the way back; `None`: the request's URI.
+    pub request_redirect: Option<Template>,
+    /// Headers of the answer that go to the backend, lower case; absent in the answer means removed.
+    pub response_headers: Vec<String>,
+    /// Further headers of the sub-request.
+    pub request_headers: Vec<(String, Template)>,
+    /// Whether verdicts are kept for a while.
+    pub cache: Option<AuthCache>,
+    /// Cookies of the answer go to the client whatever the status; else only with those that nginx adds headers to.
+    pub sets_cookies_always: bool,
+}
+
+/// How long verdicts are kept, and for whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthCache {
+    /// Requests that share a verdict have the same text here, beside host, location, method and credentials.
+    pub key: Template,
+    /// The host and path of the rule.
+    pub location: String,
+    /// The first that names a status gives its time.
+    pub durations: Vec<CacheDuration>,
+}
+
+/// The time for some statuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheDuration {
+    /// Which.
+    pub statuses: Vec<u16>,
+    /// How long.
+    pub time: Duration,
+}
