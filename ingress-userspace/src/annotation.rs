@@ -6,12 +6,15 @@
 //! objects; `translate` turns findings into Problems.
 
 pub mod allow_list;
+pub mod bandwidth;
 pub mod body_limit;
 pub mod cloud;
 pub mod config_map;
+pub mod connection_limit;
 pub mod fallback;
 pub mod forwarded;
 pub mod known;
+pub mod quota;
 pub mod rate_limit;
 pub mod redirect;
 pub mod registry;
@@ -22,7 +25,7 @@ pub mod value;
 
 use std::collections::BTreeMap;
 
-use crate::model::policy::{AllowList, BodyLimit, Timeouts};
+use crate::model::policy::{AllowList, Bandwidth, BodyLimit, Timeouts};
 use config_map::Defaults;
 use registry::{Annotation, Row};
 
@@ -40,8 +43,16 @@ pub struct Settings {
     pub redirect: redirect::HttpsRedirects,
     /// `whitelist-source-range`.
     pub allow_list: Option<AllowList>,
-    /// `limit-rps`, `limit-burst-multiplier`.
-    pub rate: Option<rate_limit::Rate>,
+    /// `limit-rps`, `limit-rpm`, `limit-burst-multiplier`.
+    pub rate: Option<rate_limit::Rates>,
+    /// `rate-limit`.
+    pub quota: Option<quota::Quota>,
+    /// `limit-connections`.
+    pub connections: Option<connection_limit::Connections>,
+    /// `limit-whitelist`, `limit-conn-zone-variable`.
+    pub counted: rate_limit::Counted,
+    /// `limit-rate`, `limit-rate-after`.
+    pub bandwidth: Option<Bandwidth>,
     /// `proxy-body-size`.
     pub body_limit: BodyLimit,
     /// `proxy-connect-timeout`, `proxy-send-timeout`, `proxy-read-timeout`.
@@ -310,6 +321,10 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         redirect: redirect::parse(reader),
         allow_list: allow_list::parse(reader),
         rate: rate_limit::parse(reader),
+        quota: quota::parse(reader),
+        connections: connection_limit::parse(reader),
+        counted: rate_limit::parse_counted(reader),
+        bandwidth: bandwidth::parse(reader),
         body_limit: body_limit::parse(reader),
         timeouts: timeout::parse(reader),
         fallback: fallback::parse(reader),

@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use crate::model::Model;
 use crate::snapshot::Snapshot;
-use crate::snapshot::buckets::Buckets;
 use crate::snapshot::globals::Globals;
+use crate::snapshot::in_flight::Limits;
 use crate::tls::resolver::Certificates;
 use crate::tls::server::Sessions;
 
@@ -30,7 +30,7 @@ pub struct Compiler {
     certificates: Certificates,
     sessions: Sessions,
     transports: transports::Transports,
-    limits: Arc<Buckets>,
+    limits: Limits,
 }
 
 /// What came of a model.
@@ -54,7 +54,7 @@ impl Compiler {
             certificates,
             sessions,
             transports: transports::Transports::default(),
-            limits: Arc::new(Buckets::new()),
+            limits: Limits::default(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Filters: one file per feature, one shape. Their order is the text of `proxy::request`.
 
 pub mod allow_list;
+pub mod bandwidth;
 pub mod body_limit;
+pub mod connection_limit;
 pub mod deny;
 pub mod rate_limit;
 pub mod redirect;
@@ -45,6 +47,9 @@ pub struct Chain {
     pub deny: Option<deny::Deny>,
     pub https_redirect: Option<redirect::HttpsRedirect>,
     pub rate_limit: Option<rate_limit::RequestRate>,
+    pub quota: Option<rate_limit::RequestRate>,
+    pub connection_limit: Option<connection_limit::RequestsInFlight>,
+    pub bandwidth: Option<bandwidth::ResponsePace>,
     pub allow_list: Option<allow_list::SourceList>,
     pub body_limit: Option<body_limit::BodySize>,
     pub rewrite: Option<rewrite::PathRewrite>,

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod forwarded;
 pub mod gate;
 pub mod head;
+pub mod limit_key;
 pub mod path;
 pub mod request;
 pub mod retry;

@@ -7,6 +7,7 @@ pub mod buckets;
 pub mod cell;
 pub mod edge;
 pub mod globals;
+pub mod in_flight;
 pub mod networks;
 pub mod router;
 

@@ -20,7 +20,9 @@ use ingress_userspace::model::certificate::{Certificate, CertificateId, KeyDer};
 use ingress_userspace::model::host::{Host, HostPattern};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
 use ingress_userspace::model::policy::upstream::Upstream;
-use ingress_userspace::model::policy::{BodyLimit, Policies, Timeouts};
+use ingress_userspace::model::policy::{
+    BodyLimit, Disclosure, LimitKey, Policies, Rate, RateLimit, Timeouts,
+};
 use ingress_userspace::model::route::{
     PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend,
 };
@@ -195,6 +197,9 @@ pub fn policies() -> Policies {
         https_redirect: None,
         allow_list: None,
         rate_limit: None,
+        quota: None,
+        connection_limit: None,
+        bandwidth: None,
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         timeouts: Timeouts {
@@ -203,6 +208,18 @@ pub fn policies() -> Policies {
             read: Duration::from_secs(2),
         },
         upstream: Upstream::default(),
+    }
+}
+
+/// So many requests per second and address, answered 503 above that.
+pub fn rate_limit(requests: u32, burst: u32) -> RateLimit {
+    RateLimit {
+        bucket: "default/web".into(),
+        rates: vec![Rate { requests, period: Duration::from_secs(1), burst }],
+        key: LimitKey::address(),
+        exempt: Vec::new(),
+        status: 503,
+        disclosure: Disclosure::Nothing,
     }
 }
 

@@ -9,7 +9,9 @@
 
 mod admin;
 mod allow_list;
+mod bandwidth;
 mod body_limit;
+mod connection_limit;
 mod deny;
 mod forwarded;
 mod gate;
@@ -17,6 +19,7 @@ mod handover;
 mod headers;
 mod lifecycle;
 mod order;
+mod quota;
 mod rate_limit;
 mod redirect;
 mod rewrite;

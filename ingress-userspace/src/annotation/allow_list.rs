@@ -28,9 +28,19 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<AllowList> {
 
 /// The networks of a list; writes down what is wrong with single entries.
 pub(super) fn entries(reader: &mut Reader<'_>, found: &Found<'_>, list: Networks) -> Vec<IpNet> {
+    entries_with(reader, found, list, "it lets nobody in")
+}
+
+/// The same, where an entry that cannot be read has another consequence.
+pub(super) fn entries_with(
+    reader: &mut Reader<'_>,
+    found: &Found<'_>,
+    list: Networks,
+    consequence: &str,
+) -> Vec<IpNet> {
     for unreadable in &list.unreadable {
         let message =
-            "this entry is neither a network nor an address; it lets nobody in; correct or remove it";
+            format!("this entry is neither a network nor an address; {consequence}; correct or remove it");
         reader.report(&Found { text: unreadable, ..found.clone() }, Effect::Warn, message);
     }
     for (written, network) in &list.masked {

@@ -4,8 +4,8 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    allow_list, body_limit, config_map, fallback, forwarded, rate_limit, redirect, rewrite, subrequest,
-    timeout,
+    allow_list, bandwidth, body_limit, config_map, connection_limit, fallback, forwarded, quota, rate_limit,
+    redirect, rewrite, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -115,6 +115,10 @@ pub const GROUPS: &[Group] = &[
     allow_list::GROUP,
     rate_limit::GROUP,
     rate_limit::CONFIG,
+    connection_limit::GROUP,
+    connection_limit::CONFIG,
+    quota::GROUP,
+    bandwidth::GROUP,
     body_limit::GROUP,
     timeout::GROUP,
     fallback::GROUP,

@@ -51,8 +51,8 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
         ("ssl-redirect", "yes", Effect::Warn),
         ("use-regex", "on", Effect::Warn),
         ("default-backend", "other/svc", Effect::Warn),
-        ("limit-burst-multiplier", "0", Effect::Warn),
-        ("limit-rps", "10/s", Effect::Deny),
+        ("limit-burst-multiplier", "0", Effect::Refuse),
+        ("limit-rps", "10/s", Effect::Refuse),
         ("whitelist-source-range", "bogus", Effect::Deny),
         ("allowlist-source-range", "bogus", Effect::Deny),
         ("rewrite-target", "https://example.com", Effect::Deny),
@@ -61,7 +61,8 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
         let (settings, findings) = annotated(&[(key, value)]);
         assert_eq!(findings, [(key.to_owned(), FindingKind::Invalid, effect)], "{key}");
         let expected = Settings {
-            deny: (effect == Effect::Deny).then(|| format!("annotation {NGINX}/{key}")),
+            deny: matches!(effect, Effect::Deny | Effect::Refuse)
+                .then(|| format!("annotation {NGINX}/{key}")),
             ..annotated(&[]).0
         };
         assert_eq!(settings, expected, "{key}");
@@ -89,7 +90,8 @@ fn unsupported_protection_denies_and_the_rest_does_not() {
 fn both_prefixes_are_read_and_ours_wins() {
     let rows = [("limit-rps", "5"), ("portcullis.dev/limit-rps", "7"), ("example.com/limit-rps", "9")];
     let (settings, findings) = annotated(&rows);
-    assert_eq!(settings.rate.map(|rate| (rate.requests_per_second, rate.burst)), Some((7, 35)));
+    let rates = settings.rate.map(|rate| rate.rates).unwrap_or_default();
+    assert_eq!(rates.iter().map(|rate| (rate.requests, rate.burst)).collect::<Vec<_>>(), [(7, 35)]);
     assert_eq!(findings, []);
     let (_, findings) = annotated(&[("portcullis.dev/rewrit-target", "/")]);
     assert_eq!(findings, [("portcullis.dev/rewrit-target".to_owned(), FindingKind::Unknown, Effect::Warn)]);

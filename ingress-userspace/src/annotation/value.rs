@@ -1,5 +1,6 @@
 //! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
 
+pub mod limit;
 pub mod url;
 
 use std::net::IpAddr;
@@ -23,6 +24,19 @@ pub fn integer(text: &str) -> Result<u32, String> {
         return Err("is not a bare whole number".to_owned());
     }
     text.parse().ok().ok_or_else(|| "is too large".to_owned())
+}
+
+/// A whole number with an optional sign; what is below zero means zero, which is no limit.
+pub fn at_most(text: &str) -> Result<u32, String> {
+    match text.strip_prefix('-') {
+        Some(digits) => integer(digits).map(|_| 0),
+        None => integer(text.strip_prefix('+').unwrap_or(text)),
+    }
+}
+
+/// What tells clients apart in limits: text with variables of the request.
+pub fn limit_key(text: &str) -> Result<crate::model::template::Template, String> {
+    limit::variable_key(text)
 }
 
 /// A bare integer from 1.

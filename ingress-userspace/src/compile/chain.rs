@@ -3,12 +3,14 @@
 use crate::compile::routes::Context;
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
+use crate::filter::bandwidth::ResponsePace;
 use crate::filter::body_limit::BodySize;
+use crate::filter::connection_limit::RequestsInFlight;
 use crate::filter::deny::Deny;
 use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::rewrite::PathRewrite;
-use crate::model::policy::Policies;
+use crate::model::policy::{Policies, RateLimit};
 
 /// The filters of a route, and what could not be compiled.
 pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>) {
@@ -18,6 +20,9 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         https_redirect,
         allow_list,
         rate_limit,
+        quota,
+        connection_limit,
+        bandwidth,
         body_limit,
         rewrite,
         timeouts: _,
@@ -38,19 +43,26 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
             None
         }
     });
-    let limit =
-        rate_limit.as_ref().and_then(|policy| match RequestRate::from_policy(policy, context.limits) {
-            Ok(filter) => Some(filter),
-            Err(error) => {
-                refused.push(error.to_string());
-                None
-            }
-        });
+    let mut rate = |policy: &Option<RateLimit>| {
+        let built = policy.as_ref().map(|policy| RequestRate::from_policy(policy, &context.limits.buckets));
+        built.transpose().unwrap_or_else(|error| {
+            refused.push(error.to_string());
+            None
+        })
+    };
+    let (rate_limit, quota) = (rate(rate_limit), rate(quota));
+    let connection_limit = connection_limit.as_ref().and_then(|policy| {
+        let built = RequestsInFlight::from_policy(policy, &context.limits.in_flight);
+        built.map_err(|error| refused.push(error.to_string())).ok()
+    });
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         deny: is_denied.then(Deny::new),
         https_redirect: redirect,
-        rate_limit: limit,
+        rate_limit,
+        quota,
+        connection_limit,
+        bandwidth: bandwidth.as_ref().map(ResponsePace::from_policy),
         allow_list: allow_list.as_ref().map(SourceList::from_policy),
         body_limit: BodySize::from_policy(body_limit),
         rewrite,

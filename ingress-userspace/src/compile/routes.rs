@@ -18,7 +18,7 @@ use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerProtocol;
 use crate::model::route::{self, PathMatch, RouteAction};
 use crate::path_regex;
-use crate::snapshot::buckets::Buckets;
+use crate::snapshot::in_flight::Limits;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
@@ -33,8 +33,8 @@ pub struct Context<'a> {
     pub pools: &'a Pools,
     /// How endpoints are spoken to.
     pub transports: &'a Transports,
-    /// State of request limits.
-    pub limits: &'a Arc<Buckets>,
+    /// State of limits per client.
+    pub limits: &'a Limits,
 }
 
 /// Compiled hosts of the model before, and the labels in use.

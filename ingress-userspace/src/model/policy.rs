@@ -1,5 +1,6 @@
 //! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
 
+mod limits;
 pub mod upstream;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
 use upstream::Upstream;
 
 /// The policies of one route.
@@ -18,8 +20,14 @@ pub struct Policies {
     pub https_redirect: Option<HttpsRedirect>,
     /// Only these sources; others get 403.
     pub allow_list: Option<AllowList>,
-    /// Requests per source.
+    /// Requests per client and time.
     pub rate_limit: Option<RateLimit>,
+    /// A second limit of requests per client and time, with a key and a status of its own.
+    pub quota: Option<RateLimit>,
+    /// Requests in flight per client.
+    pub connection_limit: Option<ConnectionLimit>,
+    /// How fast a response may go out.
+    pub bandwidth: Option<Bandwidth>,
     /// Size of the request body.
     pub body_limit: BodyLimit,
     /// Replacement of the path before the request goes upstream.
@@ -51,19 +59,6 @@ pub struct HttpsRedirect {
 pub struct AllowList {
     /// Canonical networks (no host bits), never empty.
     pub sources: Vec<IpNet>,
-}
-
-/// A leaky bucket per client address, shared by all routes with the same `bucket`, all workers of the node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// Identity of the set of buckets: one per Ingress (`namespace/name`).
-    pub bucket: String,
-    /// Requests per second, at least 1.
-    pub requests_per_second: u32,
-    /// Requests above the rate that are let through at once: nginx's `burst`, rate × multiplier.
-    pub burst: u32,
-    /// Status of a refused request: 503 unless configured.
-    pub status: u16,
 }
 
 /// Largest request body.

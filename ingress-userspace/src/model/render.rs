@@ -3,6 +3,8 @@
 //! One line per thing, indented by what it belongs to, in the model's own order; what is absent is not printed. Private keys
 //! and chains never are: a certificate shows as its fingerprint.
 
+mod limits;
+
 use std::fmt::{self, Write};
 use std::time::Duration;
 
@@ -13,8 +15,8 @@ use super::edge::{Edge, EdgePolicy, EdgeScope};
 use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
-use super::policy::Policies;
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
+use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
 
 /// The model as text.
@@ -127,8 +129,19 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
 }
 
 fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
-    let Policies { deny, https_redirect, allow_list, rate_limit, body_limit, rewrite, timeouts, upstream } =
-        policies;
+    let Policies {
+        deny,
+        https_redirect,
+        allow_list,
+        rate_limit,
+        quota,
+        connection_limit,
+        bandwidth,
+        body_limit,
+        rewrite,
+        timeouts,
+        upstream,
+    } = policies;
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
     }
@@ -138,9 +151,11 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     if let Some(list) = allow_list {
         writeln!(out, "    allow: {}", join(&list.sources))?;
     }
-    if let Some(limit) = rate_limit {
-        let (rate, burst, status) = (limit.requests_per_second, limit.burst, limit.status);
-        writeln!(out, "    rate: {rate}/s, burst {burst}, else {status}, bucket {}", limit.bucket)?;
+    limits::write_rates(out, "rate", rate_limit.as_ref())?;
+    limits::write_rates(out, "quota", quota.as_ref())?;
+    limits::write_connections(out, connection_limit.as_ref())?;
+    if let Some(Bandwidth { bytes_per_second, after }) = bandwidth {
+        writeln!(out, "    bandwidth: {bytes_per_second} bytes/s after {after}")?;
     }
     if let Some(rewrite) = rewrite {
         writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;

@@ -4,6 +4,7 @@
 mod client;
 mod endpoint;
 mod gap;
+mod paced;
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +17,8 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::context::ActiveRequest;
+use crate::model::policy::Bandwidth;
+use crate::snapshot::in_flight::Held;
 use crate::telemetry::access_log::Record;
 use crate::upstream::pool::Lease;
 pub use client::{ClientFailure, Progress};
@@ -23,12 +26,24 @@ pub use gap::Gap;
 
 use client::ClientBody;
 use endpoint::EndpointBody;
+use paced::PacedBody;
 
 /// A request's or a response's body.
 #[derive(Debug, Default)]
 pub struct Body {
     kind: Kind,
-    carried: Option<(Box<Record>, ActiveRequest)>,
+    carried: Option<Carried>,
+}
+
+/// What ends with a response: its log record is written, its places in limits are free again.
+#[derive(Debug)]
+pub struct Carried {
+    /// The log record.
+    pub record: Box<Record>,
+    /// Counts the request of its connection.
+    pub active: ActiveRequest,
+    /// Places in limits of requests in flight.
+    pub in_flight: Vec<Held>,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +53,7 @@ enum Kind {
     Full(Bytes),
     Client(Box<ClientBody>),
     Endpoint(Box<EndpointBody>),
+    Paced(Box<PacedBody>),
 }
 
 /// Why a body ended early.
@@ -103,13 +119,21 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
             Kind::Full(bytes) => Some(Self::full(bytes.clone())),
-            Kind::Client(_) | Kind::Endpoint(_) => None,
+            Kind::Client(_) | Kind::Endpoint(_) | Kind::Paced(_) => None,
         }
     }
 
-    /// What ends with the body: the record is written when the last byte is gone, or nobody wants it any more.
-    pub fn carry(&mut self, record: Box<Record>, active: ActiveRequest) {
-        self.carried = Some((record, active));
+    /// What ends with the body: when the last byte is gone, or nobody wants it any more.
+    pub fn carry(&mut self, carried: Carried) {
+        self.carried = Some(carried);
+    }
+
+    /// The body at this pace.
+    pub fn paced(self, pace: Bandwidth) -> Self {
+        match self.kind {
+            Kind::Empty => self,
+            _ => Self::of(Kind::Paced(Box::new(PacedBody::new(self, pace)))),
+        }
     }
 }
 
@@ -129,8 +153,9 @@ impl http_body::Body for Body {
             }
             Kind::Client(body) => body.poll(cx),
             Kind::Endpoint(body) => body.poll(cx),
+            Kind::Paced(body) => body.poll(cx),
         };
-        if let Some((record, _)) = &mut self.carried
+        if let Some(Carried { record, .. }) = &mut self.carried
             && let Poll::Ready(Some(Ok(frame))) = &polled
         {
             record.sent(frame.data_ref().map_or(0, |data| data.len() as u64));
@@ -148,6 +173,7 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Client(body) => body.is_end(),
             Kind::Endpoint(body) => body.is_end(),
+            Kind::Paced(body) => body.is_end(),
         }
     }
 
@@ -157,6 +183,7 @@ impl http_body::Body for Body {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Client(body) => body.size_hint(),
             Kind::Endpoint(body) => body.size_hint(),
+            Kind::Paced(body) => body.size_hint(),
         }
     }
 }

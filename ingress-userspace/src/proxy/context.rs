@@ -11,6 +11,8 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::worker::Worker;
+use crate::snapshot::buckets::Level;
+use crate::snapshot::in_flight::Held;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::access_log::Record;
 
@@ -135,6 +137,10 @@ pub struct RequestCtx {
     pub upgrade: Option<OnUpgrade>,
     /// The proxy itself asks, on behalf of another request.
     pub is_internal: bool,
+    /// How a limit stands whose clients are told; an error when it refused the request.
+    pub level: Option<Result<Level, Level>>,
+    /// Its places in limits of requests in flight; they are free again when the response has ended.
+    pub in_flight: Vec<Held>,
 }
 
 impl RequestCtx {
@@ -149,6 +155,8 @@ impl RequestCtx {
             record,
             upgrade: None,
             is_internal: false,
+            level: None,
+            in_flight: Vec::new(),
         }
     }
 }

@@ -120,6 +120,9 @@ pub enum ProxyError {
     /// Over the request rate.
     #[error("over the request rate")]
     RateLimited(StatusCode),
+    /// Over the requests in flight.
+    #[error("too many requests in flight")]
+    TooManyInFlight(StatusCode),
     /// The body is larger than the route takes.
     #[error("request body too large")]
     BodyTooLarge,
@@ -176,6 +179,7 @@ impl ProxyError {
             Self::RouteRefused => "route_refused",
             Self::SourceRefused => "source_refused",
             Self::RateLimited(_) => "rate_limited",
+            Self::TooManyInFlight(_) => "too_many_in_flight",
             Self::BodyTooLarge => "body_too_large",
             Self::NoHostToRedirect => "no_host_to_redirect",
             Self::RewriteLeavesRoot => "rewrite_leaves_root",
@@ -201,6 +205,7 @@ impl ProxyError {
             | Self::NoRoute
             | Self::SourceRefused
             | Self::RateLimited(_)
+            | Self::TooManyInFlight(_)
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
             | Self::RewriteLeavesRoot
@@ -225,7 +230,7 @@ impl ProxyError {
             Self::Gate(reason) => reason.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::SourceRefused => StatusCode::FORBIDDEN,
-            Self::RateLimited(status) => *status,
+            Self::RateLimited(status) | Self::TooManyInFlight(status) => *status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoHostToRedirect | Self::RewriteLeavesRoot | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -252,6 +257,7 @@ impl ProxyError {
             | Self::RouteRefused
             | Self::SourceRefused
             | Self::RateLimited(_)
+            | Self::TooManyInFlight(_)
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
             | Self::RewriteLeavesRoot

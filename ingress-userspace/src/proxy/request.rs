@@ -12,7 +12,7 @@ use http::{HeaderValue, Version, header, request};
 use hyper::body::Incoming;
 use tracing::{debug, error};
 
-use super::body::{Body, Progress};
+use super::body::{Body, Carried, Progress};
 use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, Response};
@@ -123,10 +123,23 @@ async fn dispatch(
 /// from `www.`; limits; source lists and authentication (with `satisfy`); mirror; then what concerns the
 /// request that goes upstream. So redirects and preflight answers pass limits, lists and authentication.
 async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
-    let Chain { deny, https_redirect, rate_limit, allow_list, body_limit, rewrite } = chain;
+    let Chain {
+        deny,
+        https_redirect,
+        rate_limit,
+        quota,
+        connection_limit,
+        bandwidth,
+        allow_list,
+        body_limit,
+        rewrite,
+    } = chain;
     run(deny, ctx, request).await?;
     run(https_redirect, ctx, request).await?;
     run(rate_limit, ctx, request).await?;
+    run(quota, ctx, request).await?;
+    run(connection_limit, ctx, request).await?;
+    run(bandwidth, ctx, request).await?;
     run(allow_list, ctx, request).await?;
     run(body_limit, ctx, request).await?;
     run(rewrite, ctx, request).await?;
@@ -135,10 +148,23 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
 
 /// In reverse; our own answers pass through them too.
 fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response) {
-    let Chain { deny, https_redirect, rate_limit, allow_list, body_limit, rewrite } = chain;
+    let Chain {
+        deny,
+        https_redirect,
+        rate_limit,
+        quota,
+        connection_limit,
+        bandwidth,
+        allow_list,
+        body_limit,
+        rewrite,
+    } = chain;
     run_response(rewrite, ctx, response);
     run_response(body_limit, ctx, response);
     run_response(allow_list, ctx, response);
+    run_response(bandwidth, ctx, response);
+    run_response(connection_limit, ctx, response);
+    run_response(quota, ctx, response);
     run_response(rate_limit, ctx, response);
     run_response(https_redirect, ctx, response);
     run_response(deny, ctx, response);
@@ -174,7 +200,8 @@ async fn send(
         let Some(client_side) = ctx.upgrade.take() else { return Err(ProxyError::UnexpectedUpgrade) };
         ctx.record.answered(parts.status);
         let record = ctx.record.split_for_tunnel();
-        upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record);
+        let in_flight = std::mem::take(&mut ctx.in_flight);
+        upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record, in_flight);
         drop(lease);
         return Ok(Response {
             head: forward::from_upstream(parts.status, parts.headers),
@@ -200,7 +227,7 @@ fn finish(
     version: Version,
     progress: &Progress,
 ) -> http::Response<Body> {
-    let RequestCtx { connection, mut record, worker, .. } = ctx;
+    let RequestCtx { connection, mut record, worker, in_flight, .. } = ctx;
     let Response { mut head, mut body } = response;
     let is_http1 = version < Version::HTTP_2;
     let is_over = connection.requests.get() >= MOST_REQUESTS || worker.phase() >= Phase::Draining;
@@ -216,7 +243,7 @@ fn finish(
     }
     record.answered(head.status);
     record.received(progress.bytes.get());
-    body.carry(record, active);
+    body.carry(Carried { record, active, in_flight });
     let mut engine = http::Response::new(body);
     *engine.status_mut() = head.status;
     *engine.headers_mut() = head.headers.into_engine();

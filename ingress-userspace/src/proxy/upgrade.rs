@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
 use super::worker::{Phase, Worker};
+use crate::snapshot::in_flight::Held;
 use crate::telemetry::access_log::Record;
 
 /// Large enough for most messages, small enough for many idle tunnels.
@@ -23,6 +24,7 @@ pub fn spawn(
     endpoint: OnUpgrade,
     idle: Duration,
     record: Box<Record>,
+    in_flight: Vec<Held>,
 ) {
     let worker = Rc::clone(worker);
     worker.counters.open.add(1);
@@ -34,7 +36,7 @@ pub fn spawn(
             _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
         }
         worker.counters.open.sub(1);
-        drop(record);
+        drop((record, in_flight));
     });
 }
 

@@ -52,21 +52,96 @@ impl Buckets {
 
     /// Takes one token from the bucket of `client` in the set of buckets `identity`; false when it has none left.
     pub fn admit(&self, identity: &(impl Hash + ?Sized), client: impl Hash, limit: &Limit, now: u64) -> bool {
-        let hash = self.keys.hash_one((HashRef(identity), client));
+        let Some(slot) = self.slot(self.keys.hash_one((HashRef(identity), client)), now) else { return true };
+        take(slot, limit, now).is_some()
+    }
+
+    /// Takes one token from a bucket of each of `limits`, or from none; the buckets are told apart by `rate_ns`. Says how
+    /// the tightest one stands.
+    pub fn take(
+        &self,
+        identity: &str,
+        client: impl Hash,
+        limits: &[Limit],
+        now: u64,
+    ) -> Result<Level, Level> {
+        let hash = self.keys.hash_one((identity, client));
+        let slots = || limits.iter().filter_map(|limit| Some((self.slot(hash ^ spread(limit), now)?, limit)));
+        let level =
+            |limit: &Limit, empty_at: u64| Level { limit: *limit, backlog_ns: empty_at.saturating_sub(now) };
+        let full = slots().filter_map(|(slot, limit)| {
+            let empty_at = slot.empty_at.load(Ordering::Relaxed);
+            charge(empty_at, now, limit).is_none().then(|| level(limit, empty_at))
+        });
+        if let Some(longest) = full.max_by_key(Level::wait_ns) {
+            return Err(longest);
+        }
+        let mut tightest: Option<Level> = None;
+        for (taken, (slot, limit)) in slots().enumerate() {
+            let Some(empty_at) = take(slot, limit, now) else {
+                // Another worker took the last token in between.
+                slots().take(taken).for_each(|(slot, limit)| give_back(slot, limit));
+                return Err(level(limit, slot.empty_at.load(Ordering::Relaxed)));
+            };
+            let found = level(limit, empty_at);
+            if tightest.is_none_or(|known| found.remaining() < known.remaining()) {
+                tightest = Some(found);
+            }
+        }
+        Ok(tightest
+            .unwrap_or(Level { limit: Limit { kind: 0, bucket: 0, rate_ns: 1, burst_ns: 0 }, backlog_ns: 0 }))
+    }
+
+    fn slot(&self, hash: u64, now: u64) -> Option<&Slot> {
         // The low bits choose the set; 0 means free.
         let set = usize::try_from(hash % SETS as u64).unwrap_or_default();
         let slots = self.slots.get_or_init(|| (0..SETS).map(|_| Default::default()).collect());
-        let Some(set) = slots.get(set) else { return true };
-        let slot = find(set, hash.max(1), now);
-        let mut seen = slot.empty_at.load(Ordering::Relaxed);
-        loop {
-            let Some(next) = charge(seen, now, limit) else { return false };
-            match slot.empty_at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(current) => seen = current,
-            }
+        slots.get(set).map(|set| find(set, hash.max(1), now))
+    }
+}
+
+/// How a bucket stands after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    /// Of which limit.
+    pub limit: Limit,
+    /// Until it is empty.
+    pub backlog_ns: u64,
+}
+
+impl Level {
+    /// Requests that would still be admitted now.
+    pub fn remaining(&self) -> u64 {
+        let room = self.limit.burst_ns.checked_sub(self.backlog_ns);
+        room.map_or(0, |room| room.checked_div(self.limit.rate_ns).unwrap_or_default().saturating_add(1))
+    }
+
+    /// Until the next request would be admitted.
+    pub fn wait_ns(&self) -> u64 {
+        self.backlog_ns.saturating_sub(self.limit.burst_ns)
+    }
+}
+
+/// Tells the buckets of one client apart: each rate in another set.
+fn spread(limit: &Limit) -> u64 {
+    limit.rate_ns.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The new state, if there was a token.
+fn take(slot: &Slot, limit: &Limit, now: u64) -> Option<u64> {
+    let mut seen = slot.empty_at.load(Ordering::Relaxed);
+    loop {
+        let next = charge(seen, now, limit)?;
+        match slot.empty_at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return Some(next),
+            Err(current) => seen = current,
         }
     }
+}
+
+fn give_back(slot: &Slot, limit: &Limit) {
+    // Relative, so that charges of other workers in between stay.
+    slot.empty_at.fetch_sub(limit.rate_ns, Ordering::Relaxed);
 }
 
 struct HashRef<'a, T: ?Sized>(&'a T);
@@ -131,6 +206,22 @@ mod tests {
         assert_eq!(admitted("a/api", 1), 3);
         assert_eq!(admitted("a/web", 1), 0);
         assert!(buckets.admit("a/web", client(1), &limit, 2 * SECOND + 1));
+    }
+
+    #[test]
+    fn a_request_over_one_limit_is_charged_to_none() {
+        let buckets = Buckets::new();
+        // One per second, one more at once; and six per minute, two more at once.
+        let limits = [limit(1, 1), Limit { kind: 0, bucket: 0, rate_ns: 10 * SECOND, burst_ns: 20 * SECOND }];
+        let take = |now| buckets.take("x", client(1), &limits, now);
+        assert_eq!(take(SECOND).map(|level| level.remaining()), Ok(1));
+        assert_eq!(take(SECOND).map(|level| level.remaining()), Ok(0));
+        for _ in 0..10 {
+            assert_eq!(take(SECOND).map_err(|level| level.wait_ns()), Err(SECOND));
+        }
+        assert!(take(2 * SECOND).is_ok(), "the slow limit was not charged for what the fast one refused");
+        let waits = take(3 * SECOND).map_err(|level| (level.limit.rate_ns, level.wait_ns()));
+        assert_eq!(waits, Err((10 * SECOND, 8 * SECOND)));
     }
 
     #[test]

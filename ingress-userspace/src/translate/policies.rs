@@ -1,5 +1,7 @@
 //! Settings of annotations and of the ConfigMap → the policies of routes, and findings → Problems.
 
+mod limits;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +17,7 @@ use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, know
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::upstream::Upstream;
-use crate::model::policy::{Deny, HttpsRedirect, Policies, RateLimit};
+use crate::model::policy::{Deny, HttpsRedirect, Policies};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
@@ -135,12 +137,10 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
             except: settings.redirect.except.clone(),
         }),
         allow_list: settings.allow_list.clone(),
-        rate_limit: settings.rate.map(|rate| RateLimit {
-            bucket: format!("{}/{}", owner.object.namespace, owner.object.name),
-            requests_per_second: rate.requests_per_second,
-            burst: rate.burst,
-            status: rate.status,
-        }),
+        rate_limit: limits::rate(owner),
+        quota: limits::quota(owner),
+        connection_limit: limits::connections(owner),
+        bandwidth: settings.bandwidth,
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
@@ -156,6 +156,9 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         https_redirect: None,
         allow_list: settings.allow_list,
         rate_limit: None,
+        quota: None,
+        connection_limit: None,
+        bandwidth: settings.bandwidth,
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
