@@ -6,11 +6,13 @@
 //! objects; `translate` turns findings into Problems.
 
 pub mod allow_list;
+pub mod auth_basic;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod cloud;
 pub mod config_map;
 pub mod connection_limit;
+pub mod deny_list;
 pub mod fallback;
 pub mod forwarded;
 pub mod known;
@@ -19,6 +21,7 @@ pub mod rate_limit;
 pub mod redirect;
 pub mod registry;
 pub mod rewrite;
+pub mod satisfy;
 pub mod subrequest;
 pub mod timeout;
 pub mod value;
@@ -53,6 +56,12 @@ pub struct Settings {
     pub counted: rate_limit::Counted,
     /// `limit-rate`, `limit-rate-after`.
     pub bandwidth: Option<Bandwidth>,
+    /// `denylist-source-range`.
+    pub deny_list: Option<Vec<ipnet::IpNet>>,
+    /// `auth-type`, `auth-secret`, `auth-secret-type`, `auth-realm`.
+    pub password: Option<auth_basic::PasswordAuth>,
+    /// `satisfy: any`.
+    pub is_one_enough: bool,
     /// `proxy-body-size`.
     pub body_limit: BodyLimit,
     /// `proxy-connect-timeout`, `proxy-send-timeout`, `proxy-read-timeout`.
@@ -320,6 +329,9 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         use_regex,
         redirect: redirect::parse(reader),
         allow_list: allow_list::parse(reader),
+        deny_list: deny_list::parse(reader),
+        password: auth_basic::parse(reader),
+        is_one_enough: satisfy::parse(reader),
         rate: rate_limit::parse(reader),
         quota: quota::parse(reader),
         connections: connection_limit::parse(reader),

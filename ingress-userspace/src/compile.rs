@@ -17,6 +17,8 @@ use crate::model::Model;
 use crate::snapshot::Snapshot;
 use crate::snapshot::globals::Globals;
 use crate::snapshot::in_flight::Limits;
+use crate::snapshot::nonces::Nonces;
+use crate::snapshot::users::{self, UserLists};
 use crate::tls::resolver::Certificates;
 use crate::tls::server::Sessions;
 
@@ -31,6 +33,8 @@ pub struct Compiler {
     sessions: Sessions,
     transports: transports::Transports,
     limits: Limits,
+    users: UserLists,
+    nonces: Arc<Nonces>,
 }
 
 /// What came of a model.
@@ -45,7 +49,7 @@ pub struct Compiled {
 impl Compiler {
     /// A compiler that has seen no model yet. `certificates` holds the default that it answers with, `sessions` what lets
     /// TLS sessions resume.
-    pub fn new(certificates: Certificates, sessions: Sessions) -> Self {
+    pub fn new(certificates: Certificates, sessions: Sessions, nonces: Nonces) -> Self {
         Self {
             model: Arc::new(Model::default()),
             snapshot: Arc::new(Snapshot::empty()),
@@ -55,6 +59,8 @@ impl Compiler {
             sessions,
             transports: transports::Transports::default(),
             limits: Limits::default(),
+            users: UserLists::default(),
+            nonces: Arc::new(nonces),
         }
     }
 
@@ -65,6 +71,7 @@ impl Compiler {
         self.pools.update(&model.backends);
         self.certificates.update(&model.certificates, &mut refused);
         self.transports.update(model, &self.certificates);
+        self.users = users::update(&self.users, &model.users);
         // Endpoints change far more often than anything else, and they live in cells: nothing is rebuilt for them.
         let is_same = self.model.hosts == model.hosts
             && self.model.listeners == model.listeners
@@ -73,8 +80,13 @@ impl Compiler {
         let listeners = if is_same {
             self.snapshot.listeners.clone()
         } else {
-            let context =
-                routes::Context { pools: &self.pools, transports: &self.transports, limits: &self.limits };
+            let context = routes::Context {
+                pools: &self.pools,
+                transports: &self.transports,
+                limits: &self.limits,
+                users: &self.users,
+                nonces: &self.nonces,
+            };
             let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
             self.routes = cache;
             routes::listeners(model, &hosts, (&self.certificates, &self.sessions), &mut refused)

@@ -1,13 +1,17 @@
 //! Filters: one file per feature, one shape. Their order is the text of `proxy::request`.
 
 pub mod allow_list;
+pub mod auth_basic;
+pub mod auth_digest;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod connection_limit;
 pub mod deny;
+pub mod deny_list;
 pub mod rate_limit;
 pub mod redirect;
 pub mod rewrite;
+pub mod satisfy;
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -36,6 +40,9 @@ pub trait Filter {
     /// Before the request goes upstream.
     fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> impl Future<Output = Outcome>;
 
+    /// Another rule of access let the request in: what this one would take from it is taken nevertheless.
+    fn when_skipped(&self, _request: &mut Request) {}
+
     /// Before the response goes downstream, our own answers included.
     fn on_response(&self, _ctx: &mut RequestCtx, _response: &mut Response) {}
 }
@@ -50,7 +57,12 @@ pub struct Chain {
     pub quota: Option<rate_limit::RequestRate>,
     pub connection_limit: Option<connection_limit::RequestsInFlight>,
     pub bandwidth: Option<bandwidth::ResponsePace>,
+    /// One rule of access is enough; it has no filter of its own.
+    pub is_one_enough: bool,
+    pub deny_list: Option<deny_list::DeniedSources>,
     pub allow_list: Option<allow_list::SourceList>,
+    pub auth_basic: Option<auth_basic::BasicAuth>,
+    pub auth_digest: Option<auth_digest::DigestAuth>,
     pub body_limit: Option<body_limit::BodySize>,
     pub rewrite: Option<rewrite::PathRewrite>,
 }

@@ -27,6 +27,7 @@ use edge::Edge;
 use global::Global;
 use host::Host;
 use listener::Listener;
+use policy::password_auth::{UserList, UserListId};
 
 /// Everything the data plane does, resolved: no reference in it points outside of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub struct Model {
     pub certificates: BTreeMap<CertificateId, Certificate>,
     /// Trusted authorities that policies refer to, by the SHA-256 of their certificates.
     pub authorities: BTreeMap<String, Authorities>,
+    /// Lists of users that routes refer to.
+    pub users: BTreeMap<UserListId, UserList>,
     /// What the kernel does with packets, and which addresses are ours.
     pub edge: Edge,
     /// What holds for the whole proxy.

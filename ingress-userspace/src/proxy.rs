@@ -11,6 +11,7 @@ pub mod error;
 pub mod forward;
 pub mod forwarded;
 pub mod gate;
+pub mod hashing;
 pub mod head;
 pub mod limit_key;
 pub mod path;

@@ -9,7 +9,9 @@ pub mod edge;
 pub mod globals;
 pub mod in_flight;
 pub mod networks;
+pub mod nonces;
 pub mod router;
+pub mod users;
 
 use std::sync::Arc;
 

@@ -4,7 +4,9 @@
 //! annotations, its rules as drafts of hosts, one owner per host and path, certificates, then the finished hosts with
 //! the backends that they refer to, and apart from all that the packet policies.
 
+mod auth;
 mod classes;
+mod digest;
 mod edge;
 mod endpoints;
 mod hosts;
@@ -28,6 +30,7 @@ use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Certificate, CertificateId};
 use crate::model::global::Subrequests;
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
 
@@ -106,6 +109,7 @@ struct Build<'a> {
     slices: Slices<'a>,
     backends: BTreeMap<BackendId, Backend>,
     certificates: BTreeMap<CertificateId, Certificate>,
+    users: BTreeMap<UserListId, UserList>,
     known: &'a mut tls::Known,
     /// Seconds since the epoch.
     now: i64,
@@ -153,6 +157,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         slices: Slices::index(cluster),
         backends: BTreeMap::new(),
         certificates: BTreeMap::new(),
+        users: BTreeMap::new(),
         known: &mut reuse.certificates,
         now,
         subrequests: Subrequests::default(),
@@ -172,15 +177,19 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
             ListenerProtocol::Https { default_certificate: default_certificate.clone() },
         ),
     ];
-    let Build { backends, mut certificates, mut problems, .. } = build;
+    let Build { backends, mut certificates, mut users, mut problems, .. } = build;
     // Keys that nothing uses do not travel.
     let used: BTreeSet<_> =
         hosts.iter().filter_map(|host| host.certificate.as_ref()).chain(&default_certificate).collect();
     certificates.retain(|id, _| used.contains(id));
+    let routes = hosts.iter().flat_map(|host| &host.routes);
+    let asked: BTreeSet<_> =
+        routes.filter_map(|route| Some(&route.policies.password_auth.as_ref()?.users)).collect();
+    users.retain(|id, _| asked.contains(id));
     problems.sort();
     problems.dedup();
     let model =
-        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), edge, global };
+        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), users, edge, global };
     Translation { model, problems, ingresses }
 }
 

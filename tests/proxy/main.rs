@@ -9,10 +9,13 @@
 
 mod admin;
 mod allow_list;
+mod auth_basic;
+mod auth_digest;
 mod bandwidth;
 mod body_limit;
 mod connection_limit;
 mod deny;
+mod deny_list;
 mod forwarded;
 mod gate;
 mod handover;
@@ -24,6 +27,7 @@ mod rate_limit;
 mod redirect;
 mod rewrite;
 mod routing;
+mod satisfy;
 mod telemetry;
 mod tls;
 mod upstream;

@@ -19,6 +19,10 @@ config_keys! { "Cluster-wide behaviour";
     /// What an annotation means that protects something and is not supported: 503 on the paths, or nothing.
     REFUSED_ANNOTATIONS: bool = "refused-annotations", parse: refused, values: "Deny or Ignore",
     default: "Deny", on_invalid: Warn, support: Own;
+    /// Annotations may name Secrets and ConfigMaps of other namespaces than the Ingress's. Without it such an annotation
+    /// denies the paths.
+    ALLOW_CROSS_NAMESPACE_RESOURCES: bool = "allow-cross-namespace-resources", parse: value::boolean,
+    values: "true or false", default: "false", on_invalid: Warn, support: Same;
     /// Accepted; paths are checked and served in any case.
     STRICT_VALIDATE_PATH_TYPE: bool = "strict-validate-path-type", parse: value::boolean, values: "true or false",
     default: "true", on_invalid: Warn, support: Ignored;
@@ -35,6 +39,8 @@ pub struct Defaults {
     pub is_refused_ignored: bool,
     /// `allow-local-urls`.
     pub allows_local_urls: bool,
+    /// `allow-cross-namespace-resources`.
+    pub is_cross_namespace_allowed: bool,
     /// What holds for the whole proxy.
     pub global: Global,
 }
@@ -54,6 +60,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
         allows_local_urls: subrequest::parse(&mut reader),
+        is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
         global: Global { forwarded: forwarded::parse(&mut reader), ..Global::default() },
     };
     reader.value(&STRICT_VALIDATE_PATH_TYPE);
@@ -86,7 +93,6 @@ const PROTECTING: &[&str] = &[
     "block-cidrs",
     "block-referers",
     "block-user-agents",
-    "denylist-source-range",
     "enable-modsecurity",
     "enable-owasp-modsecurity-crs",
     "global-auth-url",
@@ -106,7 +112,6 @@ const UNSUPPORTED: &[&str] = &[
     "access-log-path",
     "add-headers",
     "allow-backend-server-header",
-    "allow-cross-namespace-resources",
     "allow-snippet-annotations",
     "annotation-value-word-blocklist",
     "annotations-risk-level",

@@ -15,11 +15,8 @@ const PROTECTING: &[&str] = &[
     "auth-cache-key",
     "auth-method",
     "auth-proxy-set-headers",
-    "auth-realm",
     "auth-request-redirect",
     "auth-response-headers",
-    "auth-secret",
-    "auth-secret-type",
     "auth-signin",
     "auth-signin-redirect-param",
     "auth-snippet",
@@ -29,15 +26,12 @@ const PROTECTING: &[&str] = &[
     "auth-tls-secret",
     "auth-tls-verify-client",
     "auth-tls-verify-depth",
-    "auth-type",
     "auth-url",
     "configuration-snippet",
-    "denylist-source-range",
     "enable-modsecurity",
     "enable-owasp-core-rules",
     "modsecurity-snippet",
     "modsecurity-transaction-id",
-    "satisfy",
     "secure-verify-ca-secret",
     "server-snippet",
     "stream-snippet",
@@ -56,14 +50,11 @@ const PROTECTING: &[&str] = &[
 
 /// Details of a protection: without the key that switches it on they ask for nothing, in ingress-nginx too.
 const DETAILS: &[(&str, &[&str])] = &[
-    ("auth-realm", &["auth-type"]),
-    ("auth-secret-type", &["auth-type"]),
     ("auth-tls-error-page", &["auth-tls-secret"]),
     ("auth-tls-match-cn", &["auth-tls-secret"]),
     ("auth-tls-pass-certificate-to-upstream", &["auth-tls-secret"]),
     ("auth-tls-verify-client", &["auth-tls-secret"]),
     ("auth-tls-verify-depth", &["auth-tls-secret"]),
-    ("satisfy", &["auth-type", "auth-url"]),
 ];
 
 /// Served without them, not as written.
@@ -239,7 +230,6 @@ fn is_default(key: &str, text: &str) -> bool {
     match key {
         _ if text.is_empty() => true,
         "backend-protocol" => text.eq_ignore_ascii_case("HTTP"),
-        "satisfy" => text == "all",
         "proxy-http-version" => text == "1.1",
         "load-balance" => text == "round_robin",
         "enable-access-log" | "enable-global-auth" => value::boolean(text) == Ok(true),

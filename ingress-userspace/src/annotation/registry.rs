@@ -4,8 +4,8 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    allow_list, bandwidth, body_limit, config_map, connection_limit, fallback, forwarded, quota, rate_limit,
-    redirect, rewrite, subrequest, timeout,
+    allow_list, auth_basic, bandwidth, body_limit, config_map, connection_limit, deny_list, fallback,
+    forwarded, quota, rate_limit, redirect, rewrite, satisfy, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -112,7 +112,10 @@ pub const GROUPS: &[Group] = &[
     rewrite::GROUP,
     redirect::GROUP,
     redirect::CONFIG,
+    deny_list::GROUP,
     allow_list::GROUP,
+    auth_basic::GROUP,
+    satisfy::GROUP,
     rate_limit::GROUP,
     rate_limit::CONFIG,
     connection_limit::GROUP,

@@ -156,6 +156,45 @@ pub fn service_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A Secret: its name, and its namespace if another than the Ingress's may be meant.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretName {
+    /// As written before the slash.
+    pub namespace: Option<String>,
+    /// The name.
+    pub name: String,
+}
+
+/// `name` or `namespace/name` of a Secret.
+pub fn secret_name(text: &str) -> Result<SecretName, String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (Some(namespace).filter(|namespace| !namespace.is_empty()), name),
+        None => (None, text),
+    };
+    if !is_object_name(name) || !namespace.is_none_or(is_object_name) {
+        return Err("is not the name of a Secret".to_owned());
+    }
+    Ok(SecretName { namespace: namespace.map(str::to_owned), name: name.to_owned() })
+}
+
+/// A DNS name as Kubernetes takes it for objects: so it can be no path.
+fn is_object_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty() && label.bytes().all(is_plain) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// `all` or `any`.
+pub fn is_any(text: &str) -> Result<bool, String> {
+    match text {
+        "all" => Ok(false),
+        "any" => Ok(true),
+        _ => Err("is neither all nor any".to_owned()),
+    }
+}
+
 /// The name of a header.
 pub fn header_name(text: &str) -> Result<String, String> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -284,6 +323,28 @@ mod tests {
         ] {
             assert!(rewrite_target(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_secret_is_named_and_can_be_no_path() {
+        let named = |namespace: Option<&str>, name: &str| {
+            Some(SecretName { namespace: namespace.map(str::to_owned), name: name.to_owned() })
+        };
+        check(
+            secret_name,
+            &[
+                ("users", named(None, "users")),
+                ("a/users.v2", named(Some("a"), "users.v2")),
+                ("/users", named(None, "users")),
+                ("", None),
+                ("a/", None),
+                ("a/b/c", None),
+                ("../users", None),
+                ("a/../../etc/passwd", None),
+                ("Users", None),
+                ("users\n", None),
+            ],
+        );
     }
 
     #[test]

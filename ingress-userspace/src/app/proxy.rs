@@ -7,7 +7,7 @@ mod thread;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -20,9 +20,11 @@ use crate::link::ProxyEnd;
 use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
 use crate::model::Model;
 use crate::model::host::HostPattern;
+use crate::proxy::hashing;
 use crate::proxy::worker::Phase;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
+use crate::snapshot::nonces::Nonces;
 use crate::telemetry::access_log::{Destination, Writer};
 use crate::telemetry::metrics::{self, Samples};
 use crate::tls::resolver::Certificates;
@@ -82,11 +84,14 @@ pub async fn run(
         .context("the access log cannot be opened (--access-log)")?;
     let cell = Arc::new(Cell::new(Snapshot::empty()));
     let (phase, phase_seen) = watch::channel(Phase::Serving);
-    let mut workers = Workers::start(settings.workers, &cell, &writer, &phase_seen)?;
+    let hashing =
+        hashing::Pool::start(hashing_threads()).context("threads for passwords cannot be started")?;
+    let mut workers = Workers::start(settings.workers, &cell, &writer, &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);
     register_metrics(&state, &workers, &cell, &writer, refused_seen);
+    let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;
     let mut publisher = Publisher {
-        compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?),
+        compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces),
         cell: Arc::clone(&cell),
         refused,
         state: state.clone(),
@@ -126,6 +131,11 @@ pub async fn run(
     }
     drain(&settings, &state, &mut link, &phase, &mut workers, listeners).await;
     Ok(())
+}
+
+/// Passwords may take half of the processors, and at least one.
+fn hashing_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }
 
 struct Publisher {

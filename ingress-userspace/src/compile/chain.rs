@@ -3,13 +3,17 @@
 use crate::compile::routes::Context;
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
+use crate::filter::auth_basic::BasicAuth;
+use crate::filter::auth_digest::DigestAuth;
 use crate::filter::bandwidth::ResponsePace;
 use crate::filter::body_limit::BodySize;
 use crate::filter::connection_limit::RequestsInFlight;
 use crate::filter::deny::Deny;
+use crate::filter::deny_list::DeniedSources;
 use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::rewrite::PathRewrite;
+use crate::model::policy::password_auth::PasswordScheme;
 use crate::model::policy::{Policies, RateLimit};
 
 /// The filters of a route, and what could not be compiled.
@@ -19,6 +23,9 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         deny,
         https_redirect,
         allow_list,
+        deny_list,
+        password_auth,
+        is_one_enough,
         rate_limit,
         quota,
         connection_limit,
@@ -55,6 +62,17 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         let built = RequestsInFlight::from_policy(policy, &context.limits.in_flight);
         built.map_err(|error| refused.push(error.to_string())).ok()
     });
+    let (mut auth_basic, mut auth_digest) = (None, None);
+    if let Some(policy) = password_auth {
+        let made = match policy.scheme {
+            PasswordScheme::Basic => {
+                BasicAuth::from_policy(policy, context.users).map(|filter| auth_basic = Some(filter))
+            }
+            PasswordScheme::Digest => DigestAuth::from_policy(policy, context.users, context.nonces)
+                .map(|filter| auth_digest = Some(filter)),
+        };
+        refused.extend(made.err().map(|error| error.to_string()));
+    }
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         deny: is_denied.then(Deny::new),
@@ -63,7 +81,11 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         quota,
         connection_limit,
         bandwidth: bandwidth.as_ref().map(ResponsePace::from_policy),
+        is_one_enough: *is_one_enough,
+        deny_list: deny_list.as_ref().map(DeniedSources::from_policy),
         allow_list: allow_list.as_ref().map(SourceList::from_policy),
+        auth_basic,
+        auth_digest,
         body_limit: BodySize::from_policy(body_limit),
         rewrite,
     };

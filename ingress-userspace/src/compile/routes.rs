@@ -19,7 +19,9 @@ use crate::model::listener::ListenerProtocol;
 use crate::model::route::{self, PathMatch, RouteAction};
 use crate::path_regex;
 use crate::snapshot::in_flight::Limits;
+use crate::snapshot::nonces::Nonces;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
+use crate::snapshot::users::UserLists;
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
@@ -35,6 +37,10 @@ pub struct Context<'a> {
     pub transports: &'a Transports,
     /// State of limits per client.
     pub limits: &'a Limits,
+    /// Lists of users.
+    pub users: &'a UserLists,
+    /// Nonces of digest authentication.
+    pub nonces: &'a Arc<Nonces>,
 }
 
 /// Compiled hosts of the model before, and the labels in use.

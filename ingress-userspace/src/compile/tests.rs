@@ -9,10 +9,12 @@ use crate::model::policy::upstream::Upstream;
 use crate::model::policy::{BodyLimit, Policies, Timeouts};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
 use crate::snapshot::Action;
+use crate::snapshot::nonces::Nonces;
 use crate::tls::self_signed;
 
 fn compiler() -> Compiler {
-    Compiler::new(Certificates::new(self_signed::generate().unwrap()), Sessions::new().unwrap())
+    let certificates = Certificates::new(self_signed::generate().unwrap());
+    Compiler::new(certificates, Sessions::new().unwrap(), Nonces::new().unwrap())
 }
 
 fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
@@ -22,6 +24,9 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         deny: None,
         https_redirect: None,
         allow_list: None,
+        deny_list: None,
+        password_auth: None,
+        is_one_enough: false,
         rate_limit: None,
         quota: None,
         connection_limit: None,

@@ -2,7 +2,8 @@
 //!
 //! A lost API server leaves the stores as they are; after a new list they change at once, when it is complete. A kind whose
 //! definition is not installed counts as empty and is asked for again with the watcher's backoff. Nothing may be published
-//! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, and Secrets that hold no certificate.
+//! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, and the parts of Secrets that can be
+//! neither a certificate nor a password's hash.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -316,9 +317,32 @@ impl Kept for Secret {
         // The last applied configuration repeats the data.
         self.annotations_mut().clear();
         if let Some(data) = &mut self.data {
-            data.retain(|key, _| key == "tls.crt" || key == "tls.key");
+            for (key, value) in data {
+                if !is_read(key, &value.0) {
+                    value.0 = Vec::new();
+                }
+            }
         }
     }
+}
+
+/// Whether a part of a Secret can be a certificate, a key, a list of users, or the hash of a user's password (a user may have
+/// any name). Of other parts only the name is kept.
+fn is_read(key: &str, value: &[u8]) -> bool {
+    const NAMED: [&str; 5] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key"];
+    const LONGEST_HASH: usize = 256;
+    let is_des = || {
+        let text = value.trim_ascii_end();
+        text.len() == 13 && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(byte))
+    };
+    // Realm and hash of digest authentication.
+    let is_digest = || {
+        let hash = value.trim_ascii_end().rsplit(|byte| *byte == b':').next();
+        value.contains(&b':')
+            && hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
+    };
+    let is_hash = || value.starts_with(b"$") || value.starts_with(b"{") || is_des() || is_digest();
+    NAMED.contains(&key) || (value.len() <= LONGEST_HASH && is_hash())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
 
 mod limits;
+pub mod password_auth;
 pub mod upstream;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
+use password_auth::PasswordAuth;
 use upstream::Upstream;
 
 /// The policies of one route.
@@ -20,6 +22,12 @@ pub struct Policies {
     pub https_redirect: Option<HttpsRedirect>,
     /// Only these sources; others get 403.
     pub allow_list: Option<AllowList>,
+    /// These sources get 403.
+    pub deny_list: Option<DenyList>,
+    /// Users and passwords.
+    pub password_auth: Option<PasswordAuth>,
+    /// One of the lists of sources and of the ways to authenticate is enough.
+    pub is_one_enough: bool,
     /// Requests per client and time.
     pub rate_limit: Option<RateLimit>,
     /// A second limit of requests per client and time, with a key and a status of its own.
@@ -57,6 +65,13 @@ pub struct HttpsRedirect {
 /// Sources that may use a route; others get 403.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowList {
+    /// Canonical networks (no host bits), never empty.
+    pub sources: Vec<IpNet>,
+}
+
+/// Sources that may not use a route: they get 403.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyList {
     /// Canonical networks (no host bits), never empty.
     pub sources: Vec<IpNet>,
 }

@@ -15,6 +15,7 @@ use super::edge::{Edge, EdgePolicy, EdgeScope};
 use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
+use super::policy::password_auth::{PasswordAuth, User, UserList};
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
@@ -53,6 +54,9 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
             "authorities {source}: {} certificates, sha256 {digest}",
             authorities.certificates.len()
         )?;
+    }
+    for (id, list) in &model.users {
+        writeln!(out, "users {}/{}: {}, hashes [redacted]", id.namespace, id.name, names(list))?;
     }
     write_edge(out, &model.edge)?;
     write_global(out, &model.global)
@@ -133,6 +137,9 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         deny,
         https_redirect,
         allow_list,
+        deny_list,
+        password_auth,
+        is_one_enough,
         rate_limit,
         quota,
         connection_limit,
@@ -148,6 +155,9 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     if let Some(redirect) = https_redirect {
         writeln!(out, "    https redirect: {}, except {}", redirect.status, redirect.except.join(", "))?;
     }
+    if let Some(list) = deny_list {
+        writeln!(out, "    deny sources: {}", join(&list.sources))?;
+    }
     if let Some(list) = allow_list {
         writeln!(out, "    allow: {}", join(&list.sources))?;
     }
@@ -156,6 +166,13 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     limits::write_connections(out, connection_limit.as_ref())?;
     if let Some(Bandwidth { bytes_per_second, after }) = bandwidth {
         writeln!(out, "    bandwidth: {bytes_per_second} bytes/s after {after}")?;
+    }
+    if let Some(auth) = password_auth {
+        let PasswordAuth { scheme, realm, users } = auth;
+        writeln!(out, "    password: {scheme:?}, realm {realm:?}, users {}/{}", users.namespace, users.name)?;
+    }
+    if *is_one_enough {
+        writeln!(out, "    satisfy: any")?;
     }
     if let Some(rewrite) = rewrite {
         writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;
@@ -249,6 +266,14 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+fn names(list: &UserList) -> String {
+    let shown = |user: &User| match user.realm.as_str() {
+        "" => user.name.clone(),
+        realm => format!("{} ({realm})", user.name),
+    };
+    list.users.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 fn join(items: &[impl ToString]) -> String {

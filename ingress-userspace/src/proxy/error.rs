@@ -117,6 +117,9 @@ pub enum ProxyError {
     /// Not on the allow list.
     #[error("source not allowed")]
     SourceRefused,
+    /// Too many passwords are being compared.
+    #[error("password comparison overloaded")]
+    HashingBusy,
     /// Over the request rate.
     #[error("over the request rate")]
     RateLimited(StatusCode),
@@ -178,6 +181,7 @@ impl ProxyError {
             Self::NoRoute => "no_route",
             Self::RouteRefused => "route_refused",
             Self::SourceRefused => "source_refused",
+            Self::HashingBusy => "hashing_busy",
             Self::RateLimited(_) => "rate_limited",
             Self::TooManyInFlight(_) => "too_many_in_flight",
             Self::BodyTooLarge => "body_too_large",
@@ -220,7 +224,7 @@ impl ProxyError {
             | Self::ReadTimeout
             | Self::Upstream(_)
             | Self::UnexpectedUpgrade => Source::Upstream,
-            Self::RouteRefused | Self::Panic => Source::Us,
+            Self::RouteRefused | Self::HashingBusy | Self::Panic => Source::Us,
         }
     }
 
@@ -234,9 +238,11 @@ impl ProxyError {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoHostToRedirect | Self::RewriteLeavesRoot | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::RouteRefused | Self::BackendMissing | Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::UpstreamTls(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => {
                 StatusCode::BAD_GATEWAY
+            }
+            Self::RouteRefused | Self::HashingBusy | Self::BackendMissing | Self::NoEndpoint => {
+                StatusCode::SERVICE_UNAVAILABLE
             }
             Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
@@ -256,6 +262,7 @@ impl ProxyError {
             | Self::NoRoute
             | Self::RouteRefused
             | Self::SourceRefused
+            | Self::HashingBusy
             | Self::RateLimited(_)
             | Self::TooManyInFlight(_)
             | Self::BodyTooLarge

@@ -19,6 +19,7 @@ use super::head::{Request, Response};
 use super::worker::{Phase, Worker};
 use super::{forward, forwarded, gate, retry, upgrade};
 use crate::filter::redirect;
+use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
@@ -127,10 +128,14 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         deny,
         https_redirect,
         rate_limit,
+        is_one_enough,
+        deny_list,
         quota,
         connection_limit,
         bandwidth,
         allow_list,
+        auth_basic,
+        auth_digest,
         body_limit,
         rewrite,
     } = chain;
@@ -140,7 +145,12 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
     run(quota, ctx, request).await?;
     run(connection_limit, ctx, request).await?;
     run(bandwidth, ctx, request).await?;
-    run(allow_list, ctx, request).await?;
+    let mut access = Access::new(*is_one_enough);
+    access.refusing(deny_list, ctx, request).await?;
+    access.step(allow_list, ctx, request).await?;
+    access.step(auth_basic, ctx, request).await?;
+    access.step(auth_digest, ctx, request).await?;
+    access.end()?;
     run(body_limit, ctx, request).await?;
     run(rewrite, ctx, request).await?;
     ControlFlow::Continue(())
@@ -152,16 +162,23 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
         deny,
         https_redirect,
         rate_limit,
+        is_one_enough: _,
+        deny_list,
         quota,
         connection_limit,
         bandwidth,
         allow_list,
+        auth_basic,
+        auth_digest,
         body_limit,
         rewrite,
     } = chain;
     run_response(rewrite, ctx, response);
     run_response(body_limit, ctx, response);
+    run_response(auth_digest, ctx, response);
+    run_response(auth_basic, ctx, response);
     run_response(allow_list, ctx, response);
+    run_response(deny_list, ctx, response);
     run_response(bandwidth, ctx, response);
     run_response(connection_limit, ctx, response);
     run_response(quota, ctx, response);

@@ -69,6 +69,7 @@ impl<'a> View<'a> {
             Variable::ServerProtocol => out.write_str(protocol(head.version)),
             Variable::RemoteAddr | Variable::BinaryRemoteAddr => write!(out, "{}", ctx.peer.client),
             Variable::RealipRemoteAddr => write!(out, "{}", ctx.peer.connection),
+            Variable::RemoteUser => out.write_str(ctx.record.user.as_deref().unwrap_or_default()),
             Variable::ServerName => out.write_str(if labels.host.is_empty() { "_" } else { &labels.host }),
             Variable::ServerPort => out.write_str(ctx.peer.port_value.to_str().unwrap_or_default()),
             Variable::ContentType => {

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::error::{GateReason, ProxyError};
+use super::hashing::{self, Passwords};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
 use crate::telemetry::metrics::{self, Samples};
@@ -45,6 +46,8 @@ pub struct Worker {
     pub reporter: Rc<Reporter>,
     /// Plain counts.
     pub counters: Counters,
+    /// Comparison of passwords.
+    pub passwords: Passwords,
     /// How far the end has come.
     pub phase: watch::Receiver<Phase>,
     random: Cell<u64>,
@@ -57,6 +60,7 @@ impl Worker {
         snapshot: Arc<cell::Cell<Snapshot>>,
         reporter: Rc<Reporter>,
         phase: watch::Receiver<Phase>,
+        hashing: hashing::Pool,
     ) -> Self {
         Self {
             index,
@@ -65,6 +69,7 @@ impl Worker {
             subrequests: Subrequests::default(),
             reporter,
             counters: Counters::default(),
+            passwords: Passwords::new(hashing),
             phase,
             // The hasher's keys come from the system's random source.
             random: Cell::new(RandomState::new().hash_one(index) | 1),

@@ -146,6 +146,8 @@ pub struct Record {
     pub request_id: HeaderValue,
     /// The route's, once there is one.
     pub labels: Arc<RouteLabels>,
+    /// The user of basic or digest authentication, as the client says.
+    pub user: Option<Box<str>>,
     reporter: Rc<Reporter>,
     /// Who asked; a trusted proxy may name another than the connection shows.
     pub client: IpAddr,
@@ -178,6 +180,7 @@ impl Record {
         Box::new(Self {
             request_id,
             labels: reporter.no_labels(),
+            user: None,
             reporter: Rc::clone(reporter),
             client,
             method: parts.method.clone(),
@@ -220,6 +223,7 @@ impl Record {
         let tunnel = Self {
             request_id: self.request_id.clone(),
             labels: Arc::clone(&self.labels),
+            user: self.user.clone(),
             reporter: Rc::clone(&self.reporter),
             method: self.method.clone(),
             target: self.target.clone(),
@@ -233,7 +237,9 @@ impl Record {
     }
 
     fn write(&self, line: &mut Vec<u8>, duration: Duration) {
-        let _ = write!(line, "{} - - [{}] \"", self.client, local_time());
+        let _ = write!(line, "{} - ", self.client);
+        escape(line, self.user.as_deref().unwrap_or("-").as_bytes());
+        let _ = write!(line, " [{}] \"", local_time());
         if let Some(target) = &self.target {
             let version = match self.version {
                 Version::HTTP_10 => "HTTP/1.0",

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
-use super::Build;
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
+use super::{Build, auth};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
+use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::Upstream;
-use crate::model::policy::{Deny, HttpsRedirect, Policies};
+use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
@@ -29,6 +30,7 @@ pub(super) struct Owner<'a> {
     pub(super) defaults: Arc<Defaults>,
     /// The Service of `default-backend`.
     pub(super) fallback: Option<BackendId>,
+    pub(super) password_auth: Option<PasswordAuth>,
 }
 
 /// The cluster-wide settings.
@@ -100,7 +102,8 @@ pub(super) fn owner<'a>(
         let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field: &field };
         Some(backend(build, &port))
     });
-    Some(Owner { ingress, object, settings, defaults, fallback })
+    let password_auth = auth::password(build, &object, &mut settings, &defaults);
+    Some(Owner { ingress, object, settings, defaults, fallback, password_auth })
 }
 
 fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
@@ -141,6 +144,9 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
         quota: limits::quota(owner),
         connection_limit: limits::connections(owner),
         bandwidth: settings.bandwidth,
+        deny_list: settings.deny_list.clone().map(|sources| DenyList { sources }),
+        password_auth: owner.password_auth.clone(),
+        is_one_enough: settings.is_one_enough,
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
@@ -155,6 +161,9 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
         https_redirect: None,
         allow_list: settings.allow_list,
+        deny_list: settings.deny_list.map(|sources| DenyList { sources }),
+        password_auth: None,
+        is_one_enough: false,
         rate_limit: None,
         quota: None,
         connection_limit: None,

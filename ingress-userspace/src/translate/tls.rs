@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::IngressTLS;
-use rustls::SupportedCipherSuite;
-use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
@@ -20,6 +18,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Build;
+use super::digest::sha256;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
@@ -247,12 +246,6 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
     names.sort();
     names.dedup();
     names
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let SupportedCipherSuite::Tls13(suite) = TLS13_AES_128_GCM_SHA256 else { return String::new() };
-    let digest = suite.common.hash_provider.hash(bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 
 use crate::listener::accept::{Listening, accept};
+use crate::proxy::hashing;
 use crate::proxy::worker::{Phase, Worker};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
@@ -66,14 +67,16 @@ impl Workers {
         cell: &Arc<Cell<Snapshot>>,
         writer: &Writer,
         phase: &watch::Receiver<Phase>,
+        hashing: &hashing::Pool,
     ) -> anyhow::Result<Self> {
         let mut workers = Self { commands: Vec::new(), ended: Vec::new() };
         for index in 0..count {
             let (commands, inbox) = mpsc::unbounded_channel();
             let (ended, is_ended) = oneshot::channel();
-            let (cell, writer, phase) = (Arc::clone(cell), writer.clone(), phase.clone());
+            let (cell, writer, phase, hashing) =
+                (Arc::clone(cell), writer.clone(), phase.clone(), hashing.clone());
             let body = move || {
-                if let Err(error) = work(index, cell, writer, phase, inbox) {
+                if let Err(error) = work(index, cell, writer, phase, hashing, inbox) {
                     error!(worker = index, %error, "worker failed");
                     return;
                 }
@@ -134,10 +137,11 @@ fn work(
     cell: Arc<Cell<Snapshot>>,
     writer: Writer,
     phase: watch::Receiver<Phase>,
+    hashing: hashing::Pool,
     inbox: mpsc::UnboundedReceiver<Command>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let worker = Rc::new(Worker::new(index, cell, Rc::new(Reporter::new(writer)), phase));
+    let worker = Rc::new(Worker::new(index, cell, Rc::new(Reporter::new(writer)), phase, hashing));
     runtime.block_on(run(&worker, inbox));
     // Tasks hold log records; they are written when the runtime drops them.
     drop(runtime);

@@ -155,13 +155,15 @@ fn names(cluster: &Cluster) -> Vec<&str> {
 async fn lists_and_events_fill_the_stores_without_what_is_never_read() {
     let api = Api::new();
     api.set(INGRESSES, Answer::Objects(vec![object(INGRESSES, "a", &json!({}))]));
-    let data = json!({"data": {"tls.crt": "eA==", "tls.key": "eQ==", "release": "aHVnZQ=="}});
+    let data = json!({"data": {"tls.crt": "eA==", "tls.key": "eQ==", "release": "aHVnZQ==", "ada": "JDIk"}});
     api.set(SECRETS, Answer::Objects(vec![object(SECRETS, "s", &data)]));
     let (address, _) = api.serve("127.0.0.1:0").await;
     let reflectors = start(address);
     let cluster = until(&reflectors, "the lists", |cluster| names(cluster) == ["a"]).await;
     let secret = &cluster.secrets[&ObjectKey::new("default", "s")];
-    assert_eq!(secret.data.as_ref().unwrap().keys().collect::<Vec<_>>(), ["tls.crt", "tls.key"]);
+    let kept: Vec<(&str, &[u8])> =
+        secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect();
+    assert_eq!(kept, [("ada", &b"$2$"[..]), ("release", b""), ("tls.crt", b"x"), ("tls.key", b"y")]);
     assert!(
         cluster.ingresses.values().all(|ingress| ingress
             .metadata
