@@ -5,17 +5,22 @@
 //! answer 503 (where serving without the setting would let in what it should keep out). Nothing here knows of Kubernetes
 //! objects; `translate` turns findings into Problems.
 
+pub mod affinity;
 pub mod allow_list;
 pub mod auth_basic;
+pub mod balance;
 pub mod bandwidth;
 pub mod body_limit;
+pub mod canary;
 pub mod cloud;
 pub mod config_map;
 pub mod connection_limit;
 pub mod deny_list;
 pub mod fallback;
 pub mod forwarded;
+pub mod keepalive;
 pub mod known;
+pub mod next_upstream;
 pub mod quota;
 pub mod rate_limit;
 pub mod redirect;
@@ -28,6 +33,7 @@ pub mod value;
 
 use std::collections::BTreeMap;
 
+use crate::model::policy::delivery::{Balance, Keepalive, Retry};
 use crate::model::policy::{AllowList, Bandwidth, BodyLimit, Timeouts};
 use config_map::Defaults;
 use registry::{Annotation, Row};
@@ -66,6 +72,16 @@ pub struct Settings {
     pub body_limit: BodyLimit,
     /// `proxy-connect-timeout`, `proxy-send-timeout`, `proxy-read-timeout`.
     pub timeouts: Timeouts,
+    /// `load-balance`, `upstream-hash-by`.
+    pub balance: Balance,
+    /// `proxy-next-upstream`.
+    pub retry: Retry,
+    /// `upstream-keepalive-connections`.
+    pub keepalive: Keepalive,
+    /// `affinity`.
+    pub sessions: Option<affinity::Sessions>,
+    /// `canary`.
+    pub canary: Option<canary::CanaryRules>,
     /// `default-backend`.
     pub fallback: Option<String>,
     /// Why the paths of the Ingress answer 503.
@@ -244,6 +260,11 @@ impl<'a> Reader<'a> {
         if let Read::Value(value) = self.get(annotation) {
             return value;
         }
+        self.configured(annotation)
+    }
+
+    /// The value of a setting without regard to annotations: as the ConfigMap has it, else as declared.
+    pub fn configured<T: Default>(&self, annotation: &'static Annotation<T>) -> T {
         let configured = annotation.row.keys().filter(|_| annotation.row.is_config_key());
         let configured = configured.filter_map(|key| self.config.get(key)).map(String::as_str);
         let texts = configured.chain([annotation.row.default]).filter(|text| !text.trim().is_empty());
@@ -339,6 +360,11 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         bandwidth: bandwidth::parse(reader),
         body_limit: body_limit::parse(reader),
         timeouts: timeout::parse(reader),
+        balance: balance::parse(reader),
+        retry: next_upstream::parse(reader),
+        keepalive: keepalive::parse(reader),
+        sessions: affinity::parse(reader),
+        canary: canary::parse(reader),
         fallback: fallback::parse(reader),
         deny: None,
         is_skipped: false,

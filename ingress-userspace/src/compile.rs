@@ -4,6 +4,7 @@
 //! change since the model before is taken over as it is: routes, certificates, the endpoint cells and the limits.
 
 pub mod chain;
+pub mod delivery;
 pub mod edge;
 pub mod maps;
 pub mod pools;

@@ -1,7 +1,7 @@
-//! The one dialect of regular expressions in paths: what translation checks, the router matches and rewrites capture.
+//! The one dialect of regular expressions: what translation checks, the router matches and rewrites capture.
 //!
-//! As nginx's `location ~* "^…"`: anchored at the start only, without case, over bytes. Linear time and bounded memory
-//! whatever the text; look-around and backreferences do not exist.
+//! Paths are read as nginx's `location ~* "^…"`: anchored at the start only, without case, over bytes. Linear time and bounded
+//! memory whatever the text; look-around and backreferences do not exist.
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -12,8 +12,24 @@ const CACHE: usize = 1 << 17;
 
 /// Compiles the text of a path.
 pub fn compile(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?:{})", text.strip_prefix('^').unwrap_or(text)))
-        .case_insensitive(true)
+    let anchored = format!("^(?:{})", text.strip_prefix('^').unwrap_or(text));
+    build(&anchored, Case::Insensitive)
+}
+
+/// Compiles an expression that may match anywhere in a value, with case.
+pub fn search(text: &str) -> Result<Regex, regex::Error> {
+    build(text, Case::Sensitive)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Sensitive,
+    Insensitive,
+}
+
+fn build(text: &str, case: Case) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text)
+        .case_insensitive(case == Case::Insensitive)
         .unicode(false)
         .dot_matches_new_line(true)
         .size_limit(LARGEST)

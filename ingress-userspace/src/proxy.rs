@@ -5,6 +5,7 @@
 
 pub mod ask;
 pub mod body;
+pub mod choose;
 pub mod connection;
 pub mod context;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod limit_key;
 pub mod path;
 pub mod request;
 pub mod retry;
+pub mod session;
 pub mod stream;
 pub mod upgrade;
 pub mod variables;

@@ -5,6 +5,7 @@
 
 pub mod buckets;
 pub mod cell;
+pub mod delivery;
 pub mod edge;
 pub mod globals;
 pub mod in_flight;
@@ -23,6 +24,7 @@ use crate::telemetry::labels::RouteLabels;
 use crate::tls::server::TlsTable;
 use crate::upstream::backend::BackendCell;
 use crate::upstream::transport::RouteTransport;
+use delivery::Delivery;
 use edge::EdgeTable;
 use globals::Globals;
 use router::Router;
@@ -79,6 +81,8 @@ pub struct Route {
     pub timeouts: Timeouts,
     /// How its endpoints are spoken to.
     pub transport: RouteTransport,
+    /// Which endpoint takes a request, and over which connection.
+    pub delivery: Delivery,
     /// How the access log and metrics name the route before a backend is chosen.
     pub labels: Arc<RouteLabels>,
 }

@@ -5,6 +5,7 @@
 //! the backends that they refer to, and apart from all that the packet policies.
 
 mod auth;
+mod canary;
 mod classes;
 mod digest;
 mod edge;
@@ -13,6 +14,7 @@ mod hosts;
 mod ingress;
 mod paths;
 mod policies;
+mod sessions;
 mod subrequests;
 mod tls;
 

@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod balance;
+pub mod budget;
 pub mod connect;
 pub mod pool;
 pub mod subrequest;

@@ -19,6 +19,7 @@ use ingress_userspace::model::backend::{
 use ingress_userspace::model::certificate::{Certificate, CertificateId, KeyDer};
 use ingress_userspace::model::host::{Host, HostPattern};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
+use ingress_userspace::model::policy::delivery::Delivery;
 use ingress_userspace::model::policy::upstream::Upstream;
 use ingress_userspace::model::policy::{
     BodyLimit, Disclosure, LimitKey, Policies, Rate, RateLimit, Timeouts,
@@ -205,6 +206,7 @@ pub fn policies() -> Policies {
         bandwidth: None,
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
+        delivery: Delivery::default(),
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
             send: Duration::from_secs(2),

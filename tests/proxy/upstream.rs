@@ -87,7 +87,7 @@ async fn unreachable_and_broken_endpoints_are_502() {
         assert_eq!(answer.status, 502);
         assert_eq!(answer.text(), "502 Bad Gateway\n");
         let lines = proxy.log_lines("GET / ", 1).await.unwrap();
-        assert!(lines[0].contains(&format!("[default-web-80] [] {address} ")), "{lines:?}");
+        assert!(lines[0].contains(&format!("[default-web-80] [] {address}")), "{lines:?}");
     }
 }
 

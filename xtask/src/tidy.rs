@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("args", &[]),
     ("k8s", &["problem", "error_chain"]),
-    ("annotation", &["model", "problem"]),
+    ("annotation", &["model", "problem", "path_regex"]),
     ("translate", &["k8s", "annotation", "model", "problem", "path_regex"]),
     ("link", &["model", "error_chain"]),
     ("snapshot", &["model", "filter", "upstream", "tls", "telemetry"]),

@@ -59,9 +59,6 @@ const DETAILS: &[(&str, &[&str])] = &[
 
 /// Served without them, not as written.
 const CHANGING: &[&str] = &[
-    "affinity",
-    "affinity-canary-behavior",
-    "affinity-mode",
     "app-root",
     "backend-protocol",
     "connection-proxy-header",
@@ -83,7 +80,6 @@ const CHANGING: &[&str] = &[
     "from-to-www-redirect",
     "global-rate-limit",
     "grpc-backend",
-    "load-balance",
     "mirror-host",
     "mirror-request-body",
     "mirror-target",
@@ -103,17 +99,10 @@ const CHANGING: &[&str] = &[
     "secure-backends",
     "server-alias",
     "service-upstream",
-    "session-cookie-change-on-failure",
-    "session-cookie-domain",
-    "session-cookie-expires",
-    "session-cookie-max-age",
-    "session-cookie-name",
-    "session-cookie-path",
     "ssl-ciphers",
     "ssl-passthrough",
     "temporal-redirect",
     "temporal-redirect-code",
-    "upstream-hash-by",
     "upstream-vhost",
     "use-port-in-redirects",
     "x-forwarded-prefix",
@@ -122,12 +111,6 @@ const CHANGING: &[&str] = &[
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
 const TUNING: &[&str] = &[
     "add-base-url",
-    "canary-by-cookie",
-    "canary-by-header",
-    "canary-by-header-pattern",
-    "canary-by-header-value",
-    "canary-weight",
-    "canary-weight-total",
     "client-body-buffer-size",
     "enable-influxdb",
     "enable-opentracing",
@@ -139,20 +122,10 @@ const TUNING: &[&str] = &[
     "proxy-buffers-number",
     "proxy-busy-buffers-size",
     "proxy-max-temp-file-size",
-    "proxy-next-upstream",
-    "proxy-next-upstream-timeout",
-    "proxy-next-upstream-tries",
     "proxy-request-buffering",
-    "session-cookie-conditional-samesite-none",
-    "session-cookie-hash",
-    "session-cookie-samesite",
-    "session-cookie-secure",
     "ssl-prefer-server-ciphers",
-    "upstream-hash-by-subset",
-    "upstream-hash-by-subset-size",
     "upstream-health-check-interval",
     "upstream-health-check-path",
-    "upstream-keepalive-connections",
     "influxdb-host",
     "influxdb-port",
 ];
@@ -163,7 +136,7 @@ const ELSEWHERE: &[&str] = &["endpoints", "state"];
 /// Every key that we or ingress-nginx know, for suggestions.
 pub fn all() -> impl Iterator<Item = &'static str> {
     let unsupported = PROTECTING.iter().chain(CHANGING).chain(TUNING).copied();
-    served().chain(unsupported).chain(std::iter::once("canary"))
+    served().chain(unsupported)
 }
 
 /// Keys that this version does not serve, with what comes of them: for the reference page.
@@ -172,7 +145,7 @@ pub fn unsupported() -> impl Iterator<Item = (&'static str, Effect)> {
     let protecting = PROTECTING.iter().map(with(Effect::Deny));
     let changing = CHANGING.iter().map(with(Effect::Warn));
     let tuning = TUNING.iter().map(with(Effect::Note));
-    protecting.chain(changing).chain(tuning).chain(std::iter::once(("canary", Effect::Skip)))
+    protecting.chain(changing).chain(tuning)
 }
 
 /// Checks all keys under both prefixes.
@@ -231,7 +204,6 @@ fn is_default(key: &str, text: &str) -> bool {
         _ if text.is_empty() => true,
         "backend-protocol" => text.eq_ignore_ascii_case("HTTP"),
         "proxy-http-version" => text == "1.1",
-        "load-balance" => text == "round_robin",
         "enable-access-log" | "enable-global-auth" => value::boolean(text) == Ok(true),
         _ => text == "off" || value::boolean(text) == Ok(false),
     }

@@ -4,8 +4,9 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    allow_list, auth_basic, bandwidth, body_limit, config_map, connection_limit, deny_list, fallback,
-    forwarded, quota, rate_limit, redirect, rewrite, satisfy, subrequest, timeout,
+    affinity, allow_list, auth_basic, balance, bandwidth, body_limit, canary, config_map, connection_limit,
+    deny_list, fallback, forwarded, keepalive, next_upstream, quota, rate_limit, redirect, rewrite, satisfy,
+    subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -124,6 +125,13 @@ pub const GROUPS: &[Group] = &[
     bandwidth::GROUP,
     body_limit::GROUP,
     timeout::GROUP,
+    canary::GROUP,
+    affinity::GROUP,
+    balance::GROUP,
+    next_upstream::GROUP,
+    next_upstream::CONFIG,
+    keepalive::GROUP,
+    keepalive::CONFIG,
     fallback::GROUP,
     forwarded::CONFIG,
     subrequest::CONFIG,

@@ -83,7 +83,7 @@ fn unsupported_protection_denies_and_the_rest_does_not() {
         ("satisfy", "all"),
     ];
     assert_eq!(annotated(&off).1, []);
-    assert!(annotated(&[("canary", "true")]).0.is_skipped);
+    assert!(annotated(&[("canary", "yes")]).0.is_skipped);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
 
 pub mod limit;
+pub mod time;
 pub mod url;
 
 use std::net::IpAddr;

@@ -34,6 +34,7 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         rewrite,
         timeouts: _,
         upstream: _,
+        delivery: _,
     } = policies;
     let mut refused = Vec::new();
     let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy) {

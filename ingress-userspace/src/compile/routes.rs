@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::compile::chain::chain;
+use crate::compile::delivery::delivery;
 use crate::compile::pools::Pools;
 use crate::compile::tls;
 use crate::compile::transports::Transports;
@@ -185,10 +186,15 @@ fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Contex
             Action::Redirect { .. } | Action::Respond(_) => None,
         };
         let labels = labels.unwrap_or_else(|| cache.label(before, labels_of(route, None)));
-        routes.push(
-            matcher,
-            Arc::new(Route { chain: filters, action, timeouts: route.policies.timeouts, transport, labels }),
-        );
+        let main = labels_of(route, forward_to(route));
+        let delivery = delivery(&route.policies.delivery, |id| Target {
+            backend: context.pools.cell(id),
+            weight: 1,
+            labels: cache.label(before, RouteLabels { canary: id.to_string(), ..main }),
+        });
+        let timeouts = route.policies.timeouts;
+        routes
+            .push(matcher, Arc::new(Route { chain: filters, action, timeouts, transport, delivery, labels }));
     }
     CachedHost { host: host.clone(), routes: Arc::new(routes), refused }
 }
@@ -248,7 +254,25 @@ fn action(
     }
 }
 
+/// The main backend of a route.
+fn forward_to(route: &route::Route) -> Option<&BackendId> {
+    match &route.action {
+        RouteAction::Forward { backends, .. } => backends.first().map(|share| &share.backend),
+        RouteAction::Redirect { .. } | RouteAction::Respond { .. } => None,
+    }
+}
+
 fn route_labels(route: &route::Route) -> Vec<RouteLabels> {
+    let canary = route.policies.delivery.canary.iter().map(|canary| RouteLabels {
+        canary: canary.backend.to_string(),
+        ..labels_of(route, forward_to(route))
+    });
+    let mut labels = main_labels(route);
+    labels.extend(canary);
+    labels
+}
+
+fn main_labels(route: &route::Route) -> Vec<RouteLabels> {
     match &route.action {
         RouteAction::Forward { backends, fallback } => backends
             .iter()
@@ -268,5 +292,6 @@ fn labels_of(route: &route::Route, backend: Option<&BackendId>) -> RouteLabels {
         path: route.source.path.clone(),
         host: route.source.host.clone(),
         upstream: backend.map(ToString::to_string).unwrap_or_default(),
+        canary: String::new(),
     }
 }

@@ -5,6 +5,7 @@ use super::*;
 use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use crate::model::policy::delivery::Delivery;
 use crate::model::policy::upstream::Upstream;
 use crate::model::policy::{BodyLimit, Policies, Timeouts};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
@@ -33,6 +34,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         bandwidth: None,
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
+        delivery: Delivery::default(),
         timeouts: Timeouts { connect: second, send: second, read: second },
         upstream: Upstream::default(),
     };
@@ -79,7 +81,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
 fn look(snapshot: &Snapshot, host: &str) -> Option<(Arc<crate::snapshot::Route>, Vec<SocketAddr>)> {
     let route = Arc::clone(snapshot.listener("http")?.router.route(host, b"/")?);
     let Action::Forward { targets, .. } = &route.action else { return None };
-    let endpoints = targets.first()?.backend.endpoints.pin().usable.clone();
+    let endpoints = targets.first()?.backend.endpoints.pin().usable.iter().map(|e| e.address).collect();
     Some((route, endpoints))
 }
 

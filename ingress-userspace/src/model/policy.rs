@@ -1,5 +1,6 @@
 //! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
 
+pub mod delivery;
 mod limits;
 pub mod password_auth;
 pub mod upstream;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use delivery::Delivery;
 pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
 use password_auth::PasswordAuth;
 use upstream::Upstream;
@@ -44,6 +46,8 @@ pub struct Policies {
     pub timeouts: Timeouts,
     /// How the endpoints are spoken to.
     pub upstream: Upstream,
+    /// Which endpoint takes a request, and over which connection.
+    pub delivery: Delivery,
 }
 
 /// Stands in for a policy that cannot be honoured.

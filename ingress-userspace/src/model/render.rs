@@ -3,6 +3,7 @@
 //! One line per thing, indented by what it belongs to, in the model's own order; what is absent is not printed. Private keys
 //! and chains never are: a certificate shows as its fingerprint.
 
+mod delivery;
 mod limits;
 
 use std::fmt::{self, Write};
@@ -19,6 +20,7 @@ use super::policy::password_auth::{PasswordAuth, User, UserList};
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
+use delivery::write_delivery;
 
 /// The model as text.
 pub fn render(model: &Model) -> String {
@@ -148,6 +150,7 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         rewrite,
         timeouts,
         upstream,
+        delivery,
     } = policies;
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
@@ -178,6 +181,7 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;
     }
     write_upstream(out, upstream)?;
+    write_delivery(out, delivery)?;
     let body = body_limit.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let seconds = |time: Duration| time.as_secs();
     let (connect, send, read) = (seconds(timeouts.connect), seconds(timeouts.send), seconds(timeouts.read));

@@ -17,7 +17,7 @@ use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, Response};
 use super::worker::{Phase, Worker};
-use super::{forward, forwarded, gate, retry, upgrade};
+use super::{choose, forward, forwarded, gate, retry, session, upgrade};
 use crate::filter::redirect;
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
@@ -194,19 +194,22 @@ async fn send(
     progress: &Rc<Progress>,
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
-    let (target, endpoints, is_fallback) = retry::choose(ctx, &route.action)?;
-    ctx.record.labels = Arc::clone(&target.labels);
     let Request { head, body } = request;
     let transport = route.transport.of(ctx.connection.peer.scheme);
     let wanted = wanted.filter(|_| transport.can_upgrade());
+    let mut choice = choose::choose(ctx, route, &head)?;
+    ctx.record.labels = Arc::clone(&choice.target.labels);
+    let agent = session::agent(choice.session.as_ref(), &head);
     let asks_for_upgrade = wanted.is_some();
     let mut outgoing = forward::to_upstream(ctx, head, wanted);
-    if is_fallback {
+    if choice.is_fallback {
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
     }
-    let (mut answer, lease) =
-        retry::send(ctx, &target.backend, &endpoints, outgoing, body, progress, (transport, &route.timeouts))
-            .await?;
+    let limits = (transport, &route.delivery.retry, &route.timeouts);
+    let (mut answer, lease) = retry::send(ctx, &mut choice, outgoing, body, progress, limits).await?;
+    if let Some(cookie) = choice.session.and_then(|session| session.cookie(ctx, agent.as_ref())) {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
     let switched = answer.status() == http::StatusCode::SWITCHING_PROTOCOLS;
     if switched && !asks_for_upgrade {
         return Err(ProxyError::UnexpectedUpgrade);

@@ -1,55 +1,37 @@
-//! Choosing an endpoint, and when a second attempt is safe: `proxy-next-upstream error timeout`, three tries.
+//! Sending a request to one endpoint after the other: when a second attempt is safe, and when it is wanted
+//! (`proxy-next-upstream`).
 //!
-//! A request goes to the next endpoint when the one before saw nothing of it, or when it is idempotent and its body
-//! (which may be empty) can be sent again.
-//! A connection from the pool that turns out closed is no attempt: the endpoint gets the request on a new one.
+//! A request goes on when the endpoint before saw nothing of it, or when all of it can be sent again and it is idempotent
+//! (or may be repeated nevertheless). The answer of the last attempt is passed on, whatever it is. A connection from the pool
+//! that turns out closed is no attempt: the endpoint gets the request on a new one.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use tokio::time::{Instant, sleep_until};
 
 use super::body::{Body, ClientFailure, Progress};
+use super::choose::Choice;
 use super::context::RequestCtx;
 use super::error::ProxyError;
 use super::forward::Outgoing;
 use crate::model::policy::Timeouts;
-use crate::snapshot::{Action, Target};
+use crate::model::policy::delivery::{Retry, RetryOn};
 use crate::telemetry::access_log::Attempt;
-use crate::upstream::backend::{BackendCell, EndpointSet};
-use crate::upstream::balance::round_robin;
+use crate::upstream::backend::Endpoint;
+use crate::upstream::balance::ewma::InFlight;
 use crate::upstream::pool::{Lease, Sender};
 use crate::upstream::transport::Transport;
 
-/// Attempts per request, as `proxy-next-upstream-tries`.
-const MOST_TRIES: usize = 3;
-
-/// The backend for a request and its endpoints now; whether it is the fallback.
-pub fn choose<'a>(
-    ctx: &RequestCtx,
-    action: &'a Action,
-) -> Result<(&'a Target, Arc<EndpointSet>, bool), ProxyError> {
-    let Action::Forward { targets, total_weight, fallback } = action else { return Err(ProxyError::NoRoute) };
-    let target = round_robin::weighted(targets, *total_weight, || ctx.worker.random());
-    let endpoints = target.map(|target| (target, target.backend.endpoints.pin()));
-    if let Some((target, endpoints)) = &endpoints
-        && !endpoints.usable.is_empty()
-    {
-        return Ok((target, Arc::clone(endpoints), false));
-    }
-    if let Some(target) = fallback {
-        let endpoints = target.backend.endpoints.pin();
-        if !endpoints.usable.is_empty() {
-            return Ok((target, endpoints, true));
-        }
-    }
-    match endpoints {
-        Some((_, endpoints)) if endpoints.is_missing => Err(ProxyError::BackendMissing),
-        _ => Err(ProxyError::NoEndpoint),
-    }
-}
+/// Attempts without a limit of their own, per endpoint and in all.
+const UNLIMITED_PER_ENDPOINT: usize = 3;
+const UNLIMITED: usize = 100;
+/// The least latency that a failure counts as: else the endpoint that refuses fastest would look best.
+const FAILURE: Duration = Duration::from_secs(1);
 
 /// What an attempt left of the request.
 struct Failed {
@@ -60,72 +42,122 @@ struct Failed {
     was_stale: bool,
 }
 
+/// What the attempts of one request have in common.
+struct Tries<'a> {
+    retry: &'a Retry,
+    began: Instant,
+    /// Everything that was sent can be sent again, and may be.
+    is_repeatable: bool,
+    failed: Vec<SocketAddr>,
+}
+
+impl Tries<'_> {
+    /// Whether another attempt may begin after one that failed at `endpoint`; then it counts.
+    fn may_go_on(&mut self, ctx: &RequestCtx, choice: &Choice<'_>, endpoint: SocketAddr) -> bool {
+        self.failed.push(endpoint);
+        let most = match usize::try_from(self.retry.tries) {
+            Ok(0) => (choice.endpoints.usable.len() * UNLIMITED_PER_ENDPOINT).min(UNLIMITED),
+            Ok(tries) => tries,
+            Err(_) => UNLIMITED,
+        };
+        let is_late = self.retry.timeout.is_some_and(|most| self.began.elapsed() >= most);
+        let may = self.failed.len() < most
+            && !is_late
+            && choice.target.backend.budget.spend(self.retry.budget_percent);
+        if may {
+            ctx.worker.counters.upstream_retries.add(1);
+        }
+        may
+    }
+}
+
 /// Sends a request to one endpoint after the other until one answers.
 pub async fn send(
     ctx: &mut RequestCtx,
-    backend: &BackendCell,
-    endpoints: &EndpointSet,
+    choice: &mut Choice<'_>,
     outgoing: Outgoing,
     body: Body,
     progress: &Rc<Progress>,
-    (transport, timeouts): (&Arc<Transport>, &Timeouts),
+    (transport, retry, timeouts): (&Arc<Transport>, &Retry, &Timeouts),
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
-    let copy = body.again();
-    let is_repeatable = copy.is_some() && is_idempotent(&outgoing.method);
-    let first = round_robin::next(&backend.turn);
+    let may_repeat = retry.on.non_idempotent || is_idempotent(&outgoing.method);
+    let copy = body.again().filter(|_| may_repeat);
+    let is_repeatable = copy.is_some();
+    let mut tries = Tries { retry, began: Instant::now(), is_repeatable, failed: Vec::new() };
+    choice.target.backend.budget.earn(retry.budget_percent);
     let mut body = Some(body);
-    let mut tries = 0;
-    let mut may_reuse = true;
+    let mut stale: Option<Arc<Endpoint>> = None;
     loop {
-        let Some(endpoint) = round_robin::pick(&endpoints.usable, first, tries) else {
-            return Err(ProxyError::NoEndpoint);
-        };
+        let may_reuse = stale.is_none();
+        let endpoint = stale.take().or_else(|| choice.endpoint(ctx, &tries.failed));
+        let Some(endpoint) = endpoint else { return Err(ProxyError::NoEndpoint) };
         let started = Instant::now();
         // Cloning a HeaderMap shares names and values; it is the price of a safe second attempt.
         let whole = body.take().or_else(|| copy.as_ref().and_then(Body::again)).unwrap_or_default();
         let request = transport.request(outgoing.clone(), whole);
-        let lease = Lease::new(&ctx.worker.pools, endpoint, transport, progress);
-        let mut attempt = Attempt::begin(endpoint);
-        let result = once(ctx, lease, request, progress, timeouts, may_reuse, &mut attempt).await;
+        let mut lease = Lease::new(&ctx.worker.pools, endpoint.address, transport, progress);
+        let weighed = choice.picker.weighs_load().then(|| InFlight::begin(&endpoint));
+        let mut attempt = Attempt::begin(endpoint.address);
+        let result = once(ctx, &lease, request, progress, timeouts, may_reuse, &mut attempt).await;
         attempt.header_time = started.elapsed();
         let failed = match result {
-            Ok((response, lease)) => {
-                attempt.status = Some(response.status().as_u16());
+            Ok((response, sender)) => {
+                let status = response.status().as_u16();
+                attempt.status = Some(status);
+                let latency = attempt.header_time;
                 ctx.record.attempted(attempt);
-                return Ok((response, lease));
+                if let Some(weighed) = weighed {
+                    weighed.answered(latency);
+                    lease.weigh(weighed);
+                }
+                let is_refused = retry.on.statuses.contains(&status) && tries.is_repeatable;
+                if is_refused && tries.may_go_on(ctx, choice, endpoint.address) {
+                    continue;
+                }
+                return Ok((response, lease.with(sender)));
             }
             Err(failed) => failed,
         };
-        if failed.was_stale && (failed.unsent.is_some() || is_repeatable) {
+        if failed.was_stale && (failed.unsent.is_some() || tries.is_repeatable) {
             // Not the endpoint's fault, and not logged as an attempt.
             body = failed.unsent;
-            may_reuse = false;
+            stale = Some(endpoint);
             continue;
+        }
+        if let Some(weighed) = weighed {
+            weighed.answered(attempt.header_time.max(FAILURE));
         }
         attempt.status = Some(failed.error.status().as_u16());
         ctx.record.attempted(attempt);
         ctx.worker.counters.upstream_failed.add(1);
-        tries += 1;
-        let is_safe = failed.unsent.is_some() || is_repeatable;
-        let has_more = tries < MOST_TRIES.min(endpoints.usable.len());
-        if !(is_safe && has_more && failed.error.is_retryable()) {
+        let is_safe = failed.unsent.is_some() || tries.is_repeatable;
+        let is_wanted = is_wanted(&retry.on, &failed.error);
+        if !(is_safe && is_wanted && tries.may_go_on(ctx, choice, endpoint.address)) {
             return Err(failed.error);
         }
-        ctx.worker.counters.upstream_retries.add(1);
         body = failed.unsent;
-        may_reuse = true;
     }
+}
+
+/// Whether another endpoint is asked after this failure.
+fn is_wanted(on: &RetryOn, error: &ProxyError) -> bool {
+    error.is_retryable()
+        && match error {
+            ProxyError::ConnectTimeout | ProxyError::SendTimeout | ProxyError::ReadTimeout => on.timeout,
+            ProxyError::Upstream(error) if error.is_parse() => on.invalid_header,
+            _ => on.error,
+        }
 }
 
 async fn once(
     ctx: &RequestCtx,
-    lease: Lease,
+    lease: &Lease,
     request: Request<Body>,
     progress: &Progress,
     timeouts: &Timeouts,
     may_reuse: bool,
     attempt: &mut Attempt,
-) -> Result<(Response<Incoming>, Lease), Failed> {
+) -> Result<(Response<Incoming>, Sender), Failed> {
     let counters = &ctx.worker.counters;
     let idle = if may_reuse { lease.idle() } else { None };
     let is_reused = idle.is_some();
@@ -149,7 +181,7 @@ async fn once(
         }
     };
     match exchange(&mut sender, request, progress, timeouts).await {
-        Ok(response) => Ok((response, lease.with(sender))),
+        Ok(response) => Ok((response, sender)),
         Err(mut failed) => {
             failed.was_stale = is_reused && matches!(failed.error, ProxyError::Upstream(_));
             Err(failed)

@@ -80,6 +80,7 @@ impl<'a> View<'a> {
             }
             Variable::RequestId => out.write_str(ctx.record.request_id.to_str().unwrap_or_default()),
             Variable::ProxyUpstreamName => out.write_str(&labels.upstream),
+            Variable::ProxyAlternativeUpstreamName => out.write_str(&labels.canary),
             Variable::Namespace => out.write_str(&labels.namespace),
             Variable::IngressName => out.write_str(&labels.ingress),
             Variable::ServiceName => out.write_str(&labels.service),

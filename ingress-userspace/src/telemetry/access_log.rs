@@ -259,10 +259,11 @@ impl Record {
         escape(line, self.agent.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes));
         let _ = write!(
             line,
-            "\" {} {:.3} [{}] [] ",
+            "\" {} {:.3} [{}] [{}] ",
             self.head_bytes + self.body_bytes,
             duration.as_secs_f64(),
             if self.labels.upstream.is_empty() { "-" } else { &self.labels.upstream },
+            self.labels.canary,
         );
         self.write_attempts(line);
         line.push(b' ');

@@ -15,4 +15,6 @@ pub struct RouteLabels {
     pub host: String,
     /// `<namespace>-<service>-<port>`; empty when there is no backend.
     pub upstream: String,
+    /// The same of the canary that took the request; empty when the main backend did.
+    pub canary: String,
 }

@@ -117,8 +117,8 @@ impl Reporter {
     pub fn collect(&self, samples: &mut Samples) {
         for ((labels, method, status), series) in self.series.borrow().iter() {
             let status = status.to_string();
-            let RouteLabels { namespace, ingress, service, path, host, upstream: _ } = &**labels;
-            let values = [&*status, method, path, namespace, ingress, service, "", host];
+            let RouteLabels { namespace, ingress, service, path, host, upstream: _, canary } = &**labels;
+            let values = [&*status, method, path, namespace, ingress, service, canary, host];
             samples.add(&metrics::REQUESTS, &values, series.count as f64);
             samples.add_histogram(&metrics::REQUEST_DURATION, &values, &series.duration);
             samples.add_histogram(&metrics::RESPONSE_DURATION, &values, &series.response);

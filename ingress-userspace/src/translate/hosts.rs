@@ -1,12 +1,14 @@
 //! Drafts of hosts → finished hosts: the mode of their paths, precedence, policies.
 
+use super::canary::{self, DraftCanary};
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, route_policies};
-use super::{Build, policies};
+use super::{Build, policies, sessions};
 use crate::annotation::config_map::Defaults;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
+use crate::model::policy::delivery::Delivery;
 use crate::model::policy::{Deny, Rewrite};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
 use crate::problem::{Code, Severity};
@@ -17,6 +19,8 @@ pub(super) struct Draft {
     pub(super) paths: Vec<DraftPath>,
     /// Serves what no path takes: the Ingress and where it sends.
     pub(super) default: Option<(usize, RouteAction)>,
+    /// Takes a part of that.
+    pub(super) default_canary: Option<DraftCanary>,
     /// The Ingress that gives it TLS and the certificate, `None` for the default one.
     pub(super) tls: Option<(usize, Option<CertificateId>)>,
     /// The host as the first rule wrote it.
@@ -39,6 +43,8 @@ pub(super) struct DraftPath {
     /// Path of the field.
     pub(super) field: String,
     pub(super) action: RouteAction,
+    /// Takes a part of its requests.
+    pub(super) canary: Option<DraftCanary>,
 }
 
 /// What all hosts share.
@@ -66,12 +72,13 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     let mut routes = Vec::with_capacity(draft.paths.len() + 1);
     for path in &draft.paths {
         let Some(owner) = shared.owner(path) else { continue };
+        sessions::report_path(build, owner, &path.path, &path.field);
         if is_regex {
-            routes.extend(regex_route(build, &draft, owner, path));
+            routes.extend(regex_route(build, shared, &draft, owner, path));
         } else {
             warn_of_literals(build, owner, path);
-            routes.push(route(&draft, owner, path, plain(path.kind, &path.path), None));
-            routes.extend(slash_redirect(&draft, owner, path));
+            routes.push(route(shared, &draft, owner, path, plain(path.kind, &path.path), None));
+            routes.extend(slash_redirect(shared, &draft, owner, path));
         }
     }
     routes.sort_by_cached_key(|route| rank(&route.matches.path, &route.source.path));
@@ -79,7 +86,8 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     let default = draft.default.as_ref();
     let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
     if let Some((owner, action)) = default {
-        let policies = route_policies(owner, "/", draft.tls.is_some());
+        let mut policies = route_policies(owner, "/", draft.tls.is_some());
+        policies.delivery = delivery(shared, owner, "/", draft.default_canary.as_ref());
         let source = source(owner, &draft, "/");
         routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
     } else if let Some(action) = &shared.controller_default {
@@ -120,7 +128,15 @@ fn with_fallback(owner: &Owner<'_>, action: &RouteAction) -> RouteAction {
     }
 }
 
+/// How a path gives its requests to endpoints: its Ingress's settings, its sessions, its canary.
+fn delivery(shared: &Shared<'_>, owner: &Owner<'_>, path: &str, canary: Option<&DraftCanary>) -> Delivery {
+    let affinity = sessions::affinity(owner, path);
+    let canary = canary.and_then(|draft| canary::policy(shared.owners, draft, affinity.as_ref(), path));
+    Delivery { affinity, canary, ..policies::delivery(&owner.settings) }
+}
+
 fn route(
+    shared: &Shared<'_>,
     draft: &Draft,
     owner: &Owner<'_>,
     path: &DraftPath,
@@ -129,6 +145,7 @@ fn route(
 ) -> Route {
     let mut policies = route_policies(owner, &path.path, draft.tls.is_some());
     policies.rewrite = rewrite;
+    policies.delivery = delivery(shared, owner, &path.path, path.canary.as_ref());
     Route {
         source: source(owner, draft, &path.path),
         matches: RouteMatch { path: matched },
@@ -139,7 +156,13 @@ fn route(
 
 /// A path of a host in regex mode. One that is no expression answers 503 on the literal text that it begins with, so that
 /// requests meant for it do not fall to a broader path with other policies.
-fn regex_route(build: &mut Build<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
+fn regex_route(
+    build: &mut Build<'_>,
+    shared: &Shared<'_>,
+    draft: &Draft,
+    owner: &Owner<'_>,
+    path: &DraftPath,
+) -> Option<Route> {
     let text = path.path.as_str();
     let groups = match check_regex(text) {
         Ok(groups) => groups,
@@ -160,7 +183,7 @@ fn regex_route(build: &mut Build<'_>, draft: &Draft, owner: &Owner<'_>, path: &D
             if start.len() < 2 {
                 return None;
             }
-            let mut route = route(draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
+            let mut route = route(shared, draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
             route.policies.deny = Some(Deny { reason: format!("path {text} is not a regular expression") });
             return Some(route);
         }
@@ -188,7 +211,7 @@ fn regex_route(build: &mut Build<'_>, draft: &Draft, owner: &Owner<'_>, path: &D
         );
     }
     let rewrite = target.map(|target| Rewrite { pattern: text.to_owned(), replacement: target.clone() });
-    Some(route(draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
+    Some(route(shared, draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
 }
 
 /// The highest `$1`…`$9` of a rewrite target.
@@ -212,14 +235,14 @@ fn warn_of_literals(build: &mut Build<'_>, owner: &Owner<'_>, path: &DraftPath) 
 }
 
 /// nginx answers `/p` by a redirect to `/p/` where only a literal `/p/` exists.
-fn slash_redirect(draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
+fn slash_redirect(shared: &Shared<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
     let is_asked = path.kind == PathKind::Literal
         || (path.kind == PathKind::Prefix && owner.defaults.is_slash_redirected);
     let bare = path.path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
     if !is_asked || draft.paths.iter().any(|other| other.path == bare) {
         return None;
     }
-    let mut route = route(draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
+    let mut route = route(shared, draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
     route.action = RouteAction::Redirect { status: 301, path: path.path.clone() };
     Some(route)
 }

@@ -16,7 +16,7 @@ use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
 use super::tls::Entries;
-use super::{Build, policies, subrequests};
+use super::{Build, canary, policies, subrequests};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
@@ -34,9 +34,10 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
     let controller_default = controller_default(build);
     let shared = Shared { owners: &owners, defaults: &classes.cluster, controller_default };
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
-    for (index, owner) in owners.iter().enumerate() {
+    for (index, owner) in owners.iter().enumerate().filter(|(_, owner)| !canary::is_canary(owner)) {
         read_ingress(build, &mut drafts, &owners, index, owner, shared.controller_default.as_ref());
     }
+    canary::fold(build, &mut drafts, &owners);
     if shared.controller_default.is_some() {
         drafts.entry(HostPattern::Any).or_default();
     }
@@ -224,11 +225,18 @@ fn read_rule(
         let action = action(build, owner, &path.backend, &field, controller_default)
             .or(default)
             .unwrap_or(RouteAction::Respond { status: 404 });
-        draft.paths.push(DraftPath { owner: index, kind, path: text, field: path_field, action });
+        draft.paths.push(DraftPath {
+            owner: index,
+            kind,
+            path: text,
+            field: path_field,
+            action,
+            canary: None,
+        });
     }
 }
 
-fn read_path(
+pub(super) fn read_path(
     build: &mut Build<'_>,
     owner: &Owner<'_>,
     path: &HTTPIngressPath,
@@ -270,7 +278,7 @@ fn read_path(
 }
 
 /// Where a backend of an Ingress sends its requests; `None` when it names nothing that we can send to.
-fn action(
+pub(super) fn action(
     build: &mut Build<'_>,
     owner: &Owner<'_>,
     target: &IngressBackend,
@@ -311,7 +319,7 @@ fn action(
 }
 
 /// Reads `spec.rules[].host`.
-fn host_pattern(written: &str) -> Result<HostPattern, &'static str> {
+pub(super) fn host_pattern(written: &str) -> Result<HostPattern, &'static str> {
     if written.is_empty() {
         return Ok(HostPattern::Any);
     }

@@ -16,6 +16,7 @@ use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
+use crate::model::policy::delivery::Delivery;
 use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::Upstream;
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
@@ -85,7 +86,7 @@ pub(super) fn owner<'a>(
     if settings.is_skipped {
         return None;
     }
-    let fallback = settings.fallback.as_ref().and_then(|service| {
+    let fallback = settings.fallback.as_ref().filter(|_| settings.canary.is_none()).and_then(|service| {
         let prefixes = [OWN_PREFIX, &build.settings.annotations_prefix];
         let written = prefixes.map(|prefix| format!("{prefix}/{}", DEFAULT_BACKEND.row.key));
         let [own, configured] = &written;
@@ -151,12 +152,14 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
         rewrite: None,
         timeouts: settings.timeouts,
         upstream: Upstream::default(),
+        delivery: delivery(settings),
     }
 }
 
 /// The policies of a route that belongs to no Ingress: the cluster's defaults, without the redirect to HTTPS.
 pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
     let (settings, _) = read(OWN_PREFIX, &BTreeMap::new(), defaults);
+    let delivery = delivery(&settings);
     Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
         https_redirect: None,
@@ -172,5 +175,17 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         rewrite: None,
         timeouts: settings.timeouts,
         upstream: Upstream::default(),
+        delivery,
+    }
+}
+
+/// How requests are given to endpoints, without sessions and canary.
+pub(super) fn delivery(settings: &Settings) -> Delivery {
+    Delivery {
+        balance: settings.balance.clone(),
+        affinity: None,
+        canary: None,
+        retry: settings.retry.clone(),
+        keepalive: settings.keepalive,
     }
 }

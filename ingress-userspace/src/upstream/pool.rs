@@ -18,6 +18,7 @@ use hyper::client::conn::{TrySendError, http1, http2};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
+use super::balance::ewma::InFlight;
 use super::connect;
 use super::transport::Transport;
 use crate::proxy::body::{Body, Progress};
@@ -208,6 +209,8 @@ pub struct Lease {
     transport: Arc<Transport>,
     request: Rc<Progress>,
     sender: Option<Sender>,
+    /// Counts the exchange until it ends.
+    weighed: Option<InFlight>,
 }
 
 impl Lease {
@@ -224,6 +227,7 @@ impl Lease {
             transport: Arc::clone(transport),
             request: Rc::clone(request),
             sender: None,
+            weighed: None,
         }
     }
 
@@ -253,6 +257,11 @@ impl Lease {
             }
         };
         timeout(deadline, connected).await.unwrap_or(Err(ProxyError::ConnectTimeout))
+    }
+
+    /// Counts the exchange until it ends.
+    pub fn weigh(&mut self, exchange: InFlight) {
+        self.weighed = Some(exchange);
     }
 
     /// Holds the connection until the response is read.

@@ -6,6 +6,7 @@ use super::*;
 use crate::filter::Chain;
 use crate::model::policy::Timeouts;
 use crate::snapshot::Action;
+use crate::snapshot::delivery::Delivery;
 use crate::telemetry::labels::RouteLabels;
 use crate::upstream::transport::RouteTransport;
 
@@ -16,6 +17,7 @@ fn route(name: &str) -> Arc<Route> {
         action: Action::Respond(StatusCode::OK),
         timeouts: Timeouts { connect: second, send: second, read: second },
         transport: RouteTransport::plain(),
+        delivery: Delivery::default(),
         labels: Arc::new(RouteLabels { path: name.to_owned(), ..RouteLabels::default() }),
     })
 }

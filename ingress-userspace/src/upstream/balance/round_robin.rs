@@ -1,6 +1,5 @@
 //! One endpoint after the other; all workers take turns on the same counter. Backends of a route by weight.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::snapshot::Target;
@@ -10,10 +9,12 @@ pub fn next(turn: &AtomicUsize) -> usize {
     turn.fetch_add(1, Ordering::Relaxed)
 }
 
-/// The endpoint of a turn; later tries of a request go to the ones behind it.
-pub fn pick(endpoints: &[SocketAddr], turn: usize, tries: usize) -> Option<SocketAddr> {
-    let index = turn.wrapping_add(tries).checked_rem(endpoints.len())?;
-    endpoints.get(index).copied()
+/// The endpoint whose turn it is. One that does not take the request leaves it to the one behind it; when none does, it
+/// is taken nevertheless.
+pub fn pick(len: usize, turn: usize, mut accepts: impl FnMut(usize) -> bool) -> Option<usize> {
+    let first = turn.checked_rem(len)?;
+    let mut order = (first..len).chain(0..first);
+    Some(order.find(|index| accepts(*index)).unwrap_or(first))
 }
 
 /// A backend by weight. The common single backend costs no random number.
@@ -42,13 +43,19 @@ mod tests {
     use crate::upstream::backend::{BackendCell, EndpointSet};
 
     #[test]
-    fn every_endpoint_gets_its_turn_and_retries_go_on() {
-        let endpoints: Vec<SocketAddr> = (1..4).map(|port| ([198, 18, 0, 1], port).into()).collect();
-        let turn = AtomicUsize::new(usize::MAX);
-        let seen: Vec<_> = (0..6).map(|_| pick(&endpoints, next(&turn), 0).unwrap().port()).collect();
-        assert_eq!(seen.iter().filter(|port| **port == 2).count(), 2, "{seen:?}");
-        assert_ne!(pick(&endpoints, 7, 0), pick(&endpoints, 7, 1));
-        assert_eq!(pick(&[], 1, 0), None);
+    fn every_endpoint_gets_its_turn() {
+        let turn = AtomicUsize::new(5);
+        let seen: Vec<_> = (0..6).map(|_| pick(3, next(&turn), |_| true).unwrap()).collect();
+        assert!((0..3).all(|index| seen.iter().filter(|found| **found == index).count() == 2), "{seen:?}");
+        assert_ne!(pick(3, 7, |_| true), pick(3, 8, |_| true));
+        assert_eq!(pick(0, 1, |_| true), None);
+    }
+
+    #[test]
+    fn an_endpoint_may_leave_its_turn_to_others() {
+        assert_eq!(pick(3, 1, |index| index != 1), Some(2));
+        assert_eq!(pick(3, 2, |index| index != 2), Some(0));
+        assert_eq!(pick(3, 2, |_| false), Some(2));
     }
 
     #[test]
