@@ -10,6 +10,7 @@ pub mod allow_list;
 pub mod auth_basic;
 pub mod balance;
 pub mod bandwidth;
+pub mod backend_protocol;
 pub mod body_limit;
 pub mod canary;
 pub mod cloud;
@@ -22,6 +23,7 @@ pub mod keepalive;
 pub mod known;
 pub mod next_upstream;
 pub mod quota;
+pub mod proxy_ssl;
 pub mod rate_limit;
 pub mod redirect;
 pub mod registry;
@@ -82,6 +84,12 @@ pub struct Settings {
     pub sessions: Option<affinity::Sessions>,
     /// `canary`.
     pub canary: Option<canary::CanaryRules>,
+    /// `backend-protocol`, `proxy-http-version`.
+    pub backend_protocol: backend_protocol::BackendProtocol,
+    /// `proxy-ssl-secret` and what goes with it.
+    pub proxy_ssl: Option<proxy_ssl::ProxySsl>,
+    /// `proxy-ssl-location-only`.
+    pub proxy_ssl_location_only: bool,
     /// `default-backend`.
     pub fallback: Option<String>,
     /// Why the paths of the Ingress answer 503.
@@ -365,6 +373,9 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         keepalive: keepalive::parse(reader),
         sessions: affinity::parse(reader),
         canary: canary::parse(reader),
+        backend_protocol: backend_protocol::parse(reader),
+        proxy_ssl: proxy_ssl::parse(reader),
+        proxy_ssl_location_only: reader.value(&proxy_ssl::PROXY_SSL_LOCATION_ONLY),
         fallback: fallback::parse(reader),
         deny: None,
         is_skipped: false,

@@ -16,6 +16,7 @@ mod paths;
 mod policies;
 mod sessions;
 mod subrequests;
+mod proxy_ssl;
 mod tls;
 
 use std::cmp::Reverse;
@@ -29,7 +30,7 @@ use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
 use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
-use crate::model::certificate::{Certificate, CertificateId};
+use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::global::Subrequests;
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::password_auth::{UserList, UserListId};
@@ -112,6 +113,7 @@ struct Build<'a> {
     backends: BTreeMap<BackendId, Backend>,
     certificates: BTreeMap<CertificateId, Certificate>,
     users: BTreeMap<UserListId, UserList>,
+    authorities: BTreeMap<String, Authorities>,
     known: &'a mut tls::Known,
     /// Seconds since the epoch.
     now: i64,
@@ -160,6 +162,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         backends: BTreeMap::new(),
         certificates: BTreeMap::new(),
         users: BTreeMap::new(),
+        authorities: BTreeMap::new(),
         known: &mut reuse.certificates,
         now,
         subrequests: Subrequests::default(),
@@ -179,11 +182,16 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
             ListenerProtocol::Https { default_certificate: default_certificate.clone() },
         ),
     ];
-    let Build { backends, mut certificates, mut users, mut problems, .. } = build;
+    let Build { backends, mut certificates, mut authorities, mut users, mut problems, .. } = build;
     // Keys that nothing uses do not travel.
-    let used: BTreeSet<_> =
-        hosts.iter().filter_map(|host| host.certificate.as_ref()).chain(&default_certificate).collect();
+    let routes = || hosts.iter().flat_map(|host| &host.routes).map(|route| &route.policies.upstream.tls);
+    let shown = routes().filter_map(|tls| tls.certificate.as_ref()).map(|certificate| &certificate.id);
+    let served = hosts.iter().filter_map(|host| host.certificate.as_ref());
+    let used: BTreeSet<_> = served.chain(&default_certificate).chain(shown).collect();
     certificates.retain(|id, _| used.contains(id));
+    let used: BTreeSet<_> =
+        routes().filter_map(|tls| tls.verify.as_ref()).map(|verify| &verify.authorities).collect();
+    authorities.retain(|digest, _| used.contains(digest));
     let routes = hosts.iter().flat_map(|host| &host.routes);
     let asked: BTreeSet<_> =
         routes.filter_map(|route| Some(&route.policies.password_auth.as_ref()?.users)).collect();
@@ -191,7 +199,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     problems.sort();
     problems.dedup();
     let model =
-        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), users, edge, global };
+        Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
     Translation { model, problems, ingresses }
 }
 

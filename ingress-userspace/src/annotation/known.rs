@@ -40,12 +40,6 @@ const PROTECTING: &[&str] = &[
     "auth-keepalive-requests",
     "auth-keepalive-share-vars",
     "auth-keepalive-timeout",
-    // Certificates of backends that would go unchecked.
-    "proxy-ssl-name",
-    "proxy-ssl-secret",
-    "proxy-ssl-server-name",
-    "proxy-ssl-verify",
-    "proxy-ssl-verify-depth",
 ];
 
 /// Details of a protection: without the key that switches it on they ask for nothing, in ingress-nginx too.
@@ -60,7 +54,6 @@ const DETAILS: &[(&str, &[&str])] = &[
 /// Served without them, not as written.
 const CHANGING: &[&str] = &[
     "app-root",
-    "backend-protocol",
     "connection-proxy-header",
     "cors-allow-credentials",
     "cors-allow-headers",
@@ -75,8 +68,6 @@ const CHANGING: &[&str] = &[
     "enable-cors",
     "enable-global-auth",
     "enable-opentelemetry",
-    "fastcgi-index",
-    "fastcgi-params-configmap",
     "from-to-www-redirect",
     "global-rate-limit",
     "grpc-backend",
@@ -90,11 +81,8 @@ const CHANGING: &[&str] = &[
     "preserve-trailing-slash",
     "proxy-cookie-domain",
     "proxy-cookie-path",
-    "proxy-http-version",
     "proxy-redirect-from",
     "proxy-redirect-to",
-    "proxy-ssl-ciphers",
-    "proxy-ssl-protocols",
     "relative-redirects",
     "secure-backends",
     "server-alias",
@@ -202,8 +190,6 @@ fn is_idle(key: &str, prefix: &str, annotations: &BTreeMap<String, String>) -> b
 fn is_default(key: &str, text: &str) -> bool {
     match key {
         _ if text.is_empty() => true,
-        "backend-protocol" => text.eq_ignore_ascii_case("HTTP"),
-        "proxy-http-version" => text == "1.1",
         "enable-access-log" | "enable-global-auth" => value::boolean(text) == Ok(true),
         _ => text == "off" || value::boolean(text) == Ok(false),
     }

@@ -4,9 +4,7 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    affinity, allow_list, auth_basic, balance, bandwidth, body_limit, canary, config_map, connection_limit,
-    deny_list, fallback, forwarded, keepalive, next_upstream, quota, rate_limit, redirect, rewrite, satisfy,
-    subrequest, timeout,
+    affinity, allow_list, auth_basic, backend_protocol, balance, bandwidth, body_limit, canary, config_map, connection_limit, deny_list, fallback, forwarded, keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -133,6 +131,9 @@ pub const GROUPS: &[Group] = &[
     keepalive::GROUP,
     keepalive::CONFIG,
     fallback::GROUP,
+    backend_protocol::GROUP,
+    proxy_ssl::GROUP,
+    proxy_ssl::CONFIG,
     forwarded::CONFIG,
     subrequest::CONFIG,
     config_map::CONFIG,

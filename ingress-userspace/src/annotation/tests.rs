@@ -79,7 +79,6 @@ fn unsupported_protection_denies_and_the_rest_does_not() {
     let off = [
         ("enable-modsecurity", "false"),
         ("enable-cors", "0"),
-        ("backend-protocol", "http"),
         ("satisfy", "all"),
     ];
     assert_eq!(annotated(&off).1, []);

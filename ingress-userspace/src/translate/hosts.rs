@@ -3,7 +3,7 @@
 use super::canary::{self, DraftCanary};
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, route_policies};
-use super::{Build, policies, sessions};
+use super::{Build, policies, proxy_ssl, sessions};
 use crate::annotation::config_map::Defaults;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
@@ -100,6 +100,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         let policies = policies::unconfigured(shared.defaults);
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
+    set_upstream_tls(build, shared, &draft, &mut routes);
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
     Host {
         pattern,
@@ -107,6 +108,24 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         certificate: draft.tls.and_then(|(_, certificate)| certificate),
         ciphers: None,
         routes,
+    }
+}
+
+/// TLS towards the backends: as the oldest Ingress of the host says, or each for its own paths.
+fn set_upstream_tls(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, routes: &mut [Route]) {
+    let of_paths = draft.paths.iter().map(|path| path.owner);
+    let of_default = draft.default.iter().map(|(owner, _)| *owner);
+    let of_host = proxy_ssl::of_host(build, shared.owners, of_paths.chain(of_default), draft.shown());
+    for route in routes.iter_mut().filter(|route| proxy_ssl::is_spoken(route.policies.upstream.protocol)) {
+        let is_own = |owner: &&Owner<'_>| {
+            owner.object.namespace == route.source.namespace && owner.object.name == route.source.name
+        };
+        let owner = shared.owners.iter().find(is_own);
+        // Who asks for verification has it, whatever an older Ingress of the host says.
+        let verifies = |owner: &&Owner<'_>| owner.proxy_ssl.as_ref().is_some_and(|tls| tls.verify.is_some());
+        let own = owner.filter(|owner| owner.settings.proxy_ssl_location_only || verifies(owner));
+        let tls = own.map_or_else(|| of_host.clone(), |owner| owner.proxy_ssl.clone());
+        route.policies.upstream.tls = tls.unwrap_or_default();
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
-use super::{Build, auth};
+use super::{Build, auth, proxy_ssl};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::registry::served;
@@ -18,7 +18,7 @@ use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::password_auth::PasswordAuth;
-use crate::model::policy::upstream::Upstream;
+use crate::model::policy::upstream::{Upstream, UpstreamTls};
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
@@ -29,6 +29,8 @@ pub(super) struct Owner<'a> {
     pub(super) settings: Settings,
     /// The defaults under its annotations.
     pub(super) defaults: Arc<Defaults>,
+    /// TLS towards the backends, as this Ingress asks for it.
+    pub(super) proxy_ssl: Option<UpstreamTls>,
     /// The Service of `default-backend`.
     pub(super) fallback: Option<BackendId>,
     pub(super) password_auth: Option<PasswordAuth>,
@@ -104,7 +106,16 @@ pub(super) fn owner<'a>(
         Some(backend(build, &port))
     });
     let password_auth = auth::password(build, &object, &mut settings, &defaults);
-    Some(Owner { ingress, object, settings, defaults, fallback, password_auth })
+    let mut proxy_ssl = None;
+    if let Some(asked) = &settings.proxy_ssl {
+        match proxy_ssl::resolve(build, &object, asked, defaults.is_cross_namespace_allowed) {
+            Ok(tls) => proxy_ssl = Some(tls),
+            Err(reason) => {
+                settings.deny.get_or_insert(reason);
+            }
+        }
+    }
+    Some(Owner { ingress, object, settings, defaults, proxy_ssl, fallback, password_auth })
 }
 
 fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
@@ -151,7 +162,11 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
         body_limit: settings.body_limit,
         rewrite: None,
         timeouts: settings.timeouts,
-        upstream: Upstream::default(),
+        upstream: Upstream {
+            protocol: settings.backend_protocol.protocol,
+            is_http10: settings.backend_protocol.is_http10,
+            tls: UpstreamTls::default(),
+        },
         delivery: delivery(settings),
     }
 }

@@ -174,6 +174,11 @@ struct Loaded {
     stale: Option<String>,
 }
 
+/// The certificate of a Secret that is not served but shown, in the model.
+pub(super) fn load_pair(build: &mut Build<'_>, key: &ObjectKey) -> Result<CertificateId, String> {
+    load(build, key).map(|loaded| loaded.id)
+}
+
 /// Reads the certificate of a Secret into the model. A Secret that was good and is broken now keeps what it held: an
 /// unlucky rotation must not replace a working certificate by a self-signed one. A deleted Secret keeps nothing.
 fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
