@@ -14,9 +14,9 @@ mod hosts;
 mod ingress;
 mod paths;
 mod policies;
+mod proxy_ssl;
 mod sessions;
 mod subrequests;
-mod proxy_ssl;
 mod tls;
 
 use std::cmp::Reverse;
@@ -198,8 +198,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     users.retain(|id, _| asked.contains(id));
     problems.sort();
     problems.dedup();
-    let model =
-        Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
+    let model = Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
     Translation { model, problems, ingresses }
 }
 

@@ -70,7 +70,8 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> BackendProtocol {
     };
     for row in [&FASTCGI_INDEX, &FASTCGI_PARAMS] {
         if let Read::Value(_) = reader.get(row) {
-            let message = "only FastCGI backends would read it, which are not served; it changes nothing; remove it";
+            let message =
+                "only FastCGI backends would read it, which are not served; it changes nothing; remove it";
             reader.note(row.row.key, Effect::Note, message);
         }
     }

@@ -104,7 +104,8 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ProxySsl> {
                        503; write the name that is in the certificate of the backend there";
         reader.note(PROXY_SSL_VERIFY.row.key, Effect::Deny, message);
     } else if sends_name && name == Read::Absent {
-        let message = "has no name to send, since proxy-ssl-name is missing; no server name is sent; write it there";
+        let message =
+            "has no name to send, since proxy-ssl-name is missing; no server name is sent; write it there";
         reader.note(PROXY_SSL_SERVER_NAME.row.key, Effect::Warn, message);
     }
     let versions = reader.value(&PROXY_SSL_PROTOCOLS);
@@ -134,8 +135,13 @@ fn ciphers(reader: &mut Reader<'_>) -> Vec<String> {
     let skipped: Vec<&str> = names.iter().filter(|name| !is_known(name)).copied().collect();
     let known: Vec<String> = names.iter().filter(is_known).map(|name| (*name).to_owned()).collect();
     if !skipped.is_empty() {
-        let rest = if known.is_empty() { "none of the others is left, so all known suites are offered" } else { "the others are offered" };
-        let message = format!("{} cannot be offered; {rest}; known are {}", skipped.join(", "), SUITES.join(", "));
+        let rest = if known.is_empty() {
+            "none of the others is left, so all known suites are offered"
+        } else {
+            "the others are offered"
+        };
+        let message =
+            format!("{} cannot be offered; {rest}; known are {}", skipped.join(", "), SUITES.join(", "));
         reader.note(PROXY_SSL_CIPHERS.row.key, Effect::Warn, message);
     }
     known

@@ -4,7 +4,9 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    affinity, allow_list, auth_basic, backend_protocol, balance, bandwidth, body_limit, canary, config_map, connection_limit, deny_list, fallback, forwarded, keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy, subrequest, timeout,
+    affinity, allow_list, auth_basic, backend_protocol, balance, bandwidth, body_limit, canary, config_map,
+    connection_limit, deny_list, fallback, forwarded, keepalive, next_upstream, proxy_ssl, quota, rate_limit,
+    redirect, rewrite, satisfy, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.

@@ -76,11 +76,7 @@ fn unsupported_protection_denies_and_the_rest_does_not() {
     assert_eq!(settings.deny.as_deref(), Some("annotation nginx.ingress.kubernetes.io/auth-url"));
     let effects: Vec<Effect> = findings.into_iter().map(|(_, _, effect)| effect).collect();
     assert_eq!(effects, [Effect::Deny, Effect::Warn, Effect::Note]);
-    let off = [
-        ("enable-modsecurity", "false"),
-        ("enable-cors", "0"),
-        ("satisfy", "all"),
-    ];
+    let off = [("enable-modsecurity", "false"), ("enable-cors", "0"), ("satisfy", "all")];
     assert_eq!(annotated(&off).1, []);
     assert!(annotated(&[("canary", "yes")]).0.is_skipped);
 }

@@ -5,8 +5,8 @@
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::policies::Owner;
 use super::digest::sha256;
+use super::policies::Owner;
 use super::{Build, tls};
 use crate::annotation::proxy_ssl::ProxySsl;
 use crate::k8s::cluster::ObjectKey;
@@ -47,11 +47,13 @@ fn read(
     let Some(secret) = build.cluster.secrets.get(&key) else {
         return Err(format!("there is no Secret {key}"));
     };
-    let part = |name: &str| secret.data.as_ref().and_then(|data| data.get(name)).filter(|part| !part.0.is_empty());
+    let part =
+        |name: &str| secret.data.as_ref().and_then(|data| data.get(name)).filter(|part| !part.0.is_empty());
     let (has_pair, ca) = (part("tls.crt").is_some(), part("ca.crt").cloned());
     let certificate = if has_pair {
         let id = tls::load_pair(build, &key)?;
-        let fingerprint = build.certificates.get(&id).map(|found| found.fingerprint.clone()).unwrap_or_default();
+        let fingerprint =
+            build.certificates.get(&id).map(|found| found.fingerprint.clone()).unwrap_or_default();
         Some(ClientCertificate { id, fingerprint })
     } else {
         None
@@ -115,7 +117,8 @@ pub(super) fn of_host(
             None => decided = Some(owner),
             Some(first) if first.proxy_ssl.as_ref() == Some(own) || own.verify.is_some() => {}
             Some(first) => {
-                let key = owner.settings.proxy_ssl.as_ref().map(|asked| asked.key.as_str()).unwrap_or_default();
+                let key =
+                    owner.settings.proxy_ssl.as_ref().map(|asked| asked.key.as_str()).unwrap_or_default();
                 let message = format!(
                     "{} decides about TLS towards the backends of {host}, since it is older; make both the same, or set the \
                      ConfigMap key proxy-ssl-location-only",
