@@ -142,8 +142,8 @@ pub enum Effect {
 /// The settings of one Ingress as they are looked up: its annotations, then the ConfigMap, then the declared default.
 #[derive(Debug)]
 pub struct Reader<'a> {
-    prefix: &'a str,
-    annotations: &'a BTreeMap<String, String>,
+    /// Only what stands under our prefixes, by its key without prefix: most settings of most Ingresses are not there.
+    annotations: BTreeMap<&'a str, (&'a str, &'a str)>,
     config: &'a BTreeMap<String, String>,
     /// Whether the ConfigMap itself is read. Its mistakes are reported then, and not once more for every Ingress.
     reads_config: bool,
@@ -197,15 +197,14 @@ impl<'a> Reader<'a> {
     /// For an Ingress with these annotations, under `prefix` and under our own.
     pub fn new(prefix: &'a str, annotations: &'a BTreeMap<String, String>, defaults: &'a Defaults) -> Self {
         let config = &defaults.data;
-        Self { prefix, annotations, config, reads_config: false, inherited_deny: None, findings: Vec::new() }
+        let annotations = index(prefix, annotations);
+        Self { annotations, config, reads_config: false, inherited_deny: None, findings: Vec::new() }
     }
 
     /// For the ConfigMap itself.
     pub fn of_config(config: &'a BTreeMap<String, String>) -> Self {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
         Self {
-            prefix: OWN_PREFIX,
-            annotations: &NONE,
+            annotations: BTreeMap::new(),
             config,
             reads_config: true,
             inherited_deny: None,
@@ -215,28 +214,24 @@ impl<'a> Reader<'a> {
 
     /// The annotation of this key as written; our own prefix wins.
     pub fn text(&self, key: &str) -> Option<(String, &'a str)> {
-        [OWN_PREFIX, self.prefix].into_iter().find_map(|prefix| {
-            let key = format!("{prefix}/{key}");
-            self.annotations.get(&key).map(|text| (key, text.as_str()))
-        })
+        self.annotations.get(key).map(|(key, text)| ((*key).to_owned(), *text))
     }
 
     /// The text of a setting: the annotation, else the ConfigMap's. An empty one, as templates leave it behind, is none:
     /// so it is in ingress-nginx. Of two names the first counts, and the other is reported if it says something else.
     pub fn find(&mut self, row: &'static Row) -> Option<Found<'a>> {
-        let places = [row.is_annotation(), row.is_config_key()];
-        let [in_annotations, in_config] = places.map(|is_read| {
-            let keys = row.keys().filter(move |_| is_read);
-            keys.collect::<Vec<_>>()
-        });
-        let annotated = in_annotations.into_iter().filter_map(|key| self.text(key));
-        let annotated = annotated.map(|(key, text)| Found { key, text, is_config: false });
-        let configured = in_config
-            .into_iter()
-            .filter_map(|key| self.config.get_key_value(key))
-            .map(|(key, text)| Found { key: key.clone(), text, is_config: true });
-        let found = annotated.chain(configured).filter(|found| !found.text.trim().is_empty());
-        let found: Vec<Found<'a>> = found.collect();
+        let mut found: Vec<Found<'a>> = Vec::new();
+        for key in row.keys().filter(|_| row.is_annotation()) {
+            if let Some((key, text)) = self.annotations.get(key) {
+                found.push(Found { key: (*key).to_owned(), text, is_config: false });
+            }
+        }
+        for key in row.keys().filter(|_| row.is_config_key()) {
+            if let Some((key, text)) = self.config.get_key_value(key) {
+                found.push(Found { key: key.clone(), text, is_config: true });
+            }
+        }
+        found.retain(|found| !found.text.trim().is_empty());
         let first = found.first().cloned()?;
         let same_place = found.into_iter().skip(1).filter(|other| other.is_config == first.is_config);
         for other in same_place.filter(|other| other.text.trim() != first.text.trim()) {
@@ -314,6 +309,22 @@ impl<'a> Reader<'a> {
             self.report(&Found { key, text, is_config: false }, effect, message);
         }
     }
+}
+
+/// The annotations under our prefixes by their key without it: that as written, and the text. Our own prefix wins.
+fn index<'a>(
+    prefix: &str,
+    annotations: &'a BTreeMap<String, String>,
+) -> BTreeMap<&'a str, (&'a str, &'a str)> {
+    let mut index = BTreeMap::new();
+    for only in [prefix, OWN_PREFIX] {
+        for (written, text) in annotations {
+            if let Some(key) = written.strip_prefix(only).and_then(|rest| rest.strip_prefix('/')) {
+                index.insert(key, (written.as_str(), text.as_str()));
+            }
+        }
+    }
+    index
 }
 
 /// Reads all settings of an Ingress. Total: what cannot be read is in the findings.

@@ -18,6 +18,7 @@ pub mod tls;
 pub mod url;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub struct Model {
     /// What is listened on, by order of port. Ingress has two implicit listeners, `http` and `https`.
     pub listeners: Vec<Listener>,
     /// Virtual hosts, ordered by pattern. A pattern stands once per listener set.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<Arc<Host>>,
     /// Backends that routes refer to.
     pub backends: BTreeMap<BackendId, Backend>,
     /// Certificates that hosts and listeners refer to.

@@ -20,11 +20,12 @@ mod subrequests;
 mod tls;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
+use crate::annotation::config_map::Defaults;
 use crate::k8s::class::{ClassRules, Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
 use crate::k8s::selector::Selector;
@@ -32,10 +33,12 @@ use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::global::Subrequests;
+use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
+use policies::KnownSettings;
 
 /// What the flags say; everything else comes from objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,6 +118,8 @@ struct Build<'a> {
     users: BTreeMap<UserListId, UserList>,
     authorities: BTreeMap<String, Authorities>,
     known: &'a mut tls::Known,
+    known_settings: &'a mut HashMap<ObjectKey, KnownSettings>,
+    known_defaults: &'a mut Option<Arc<Defaults>>,
     /// Seconds since the epoch.
     now: i64,
     /// Which addresses URLs in settings may not name.
@@ -141,10 +146,13 @@ impl Build<'_> {
     }
 }
 
-/// What is carried from one translation to the next, so that unchanged Secrets are not read again.
+/// What is carried from one translation to the next, so that unchanged objects are not read again.
 #[derive(Debug, Default)]
 pub struct Reuse {
     certificates: tls::Known,
+    settings: HashMap<ObjectKey, KnownSettings>,
+    defaults: Option<Arc<Defaults>>,
+    hosts: HashMap<HostPattern, Arc<Host>>,
 }
 
 /// Translates the world once.
@@ -155,6 +163,7 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
 /// Translates the world as it is at `now`, in seconds since the epoch.
 pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings, now: i64) -> Translation {
     reuse.certificates.retain(|key, _| cluster.secrets.contains_key(key));
+    reuse.settings.retain(|key, _| cluster.ingresses.contains_key(key));
     let mut build = Build {
         cluster,
         settings,
@@ -164,6 +173,8 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         users: BTreeMap::new(),
         authorities: BTreeMap::new(),
         known: &mut reuse.certificates,
+        known_settings: &mut reuse.settings,
+        known_defaults: &mut reuse.defaults,
         now,
         subrequests: Subrequests::default(),
         problems: cluster.problems.clone(),
@@ -199,7 +210,21 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     problems.sort();
     problems.dedup();
     let model = Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
+    let hosts = shared(&mut reuse.hosts, hosts);
+    let model =
+        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), users, edge, global };
     Translation { model, problems, ingresses }
+}
+
+/// A host that equals the one before keeps its address: whoever compares models after this sees at once what changed.
+fn shared(before: &mut HashMap<HostPattern, Arc<Host>>, hosts: Vec<Host>) -> Vec<Arc<Host>> {
+    let same = |host: Host| match before.get(&host.pattern) {
+        Some(known) if **known == host => Arc::clone(known),
+        _ => Arc::new(host),
+    };
+    let hosts: Vec<Arc<Host>> = hosts.into_iter().map(same).collect();
+    *before = hosts.iter().map(|host| (host.pattern.clone(), Arc::clone(host))).collect();
+    hosts
 }
 
 /// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps

@@ -260,14 +260,14 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
         RouteSource { namespace: "default".into(), name: "web".into(), host: host.into(), path: written };
     let route = Route { source, matches: RouteMatch { path }, policies, action };
     match model.hosts.iter_mut().find(|known| known.pattern == pattern) {
-        Some(known) => known.routes.push(route),
-        None => model.hosts.push(Host {
+        Some(known) => Arc::make_mut(known).routes.push(route),
+        None => model.hosts.push(Arc::new(Host {
             pattern,
             listeners: vec![ListenerName("http".into()), ListenerName("https".into())],
             certificate: None,
             ciphers: None,
             routes: vec![route],
-        }),
+        })),
     }
 }
 

@@ -21,7 +21,7 @@ async fn the_port_shows_health_and_the_socket_also_the_model() {
     let origin = Origin::start("web").await;
     let mut model = simple("a.example", policies(), &[origin.address]);
     let id = certificate(&mut model, "secret", "a.example");
-    model.hosts[0].certificate = Some(id);
+    std::sync::Arc::make_mut(&mut model.hosts[0]).certificate = Some(id);
     let proxy = Instance::start(model).await.unwrap();
     let socket = std::env::temp_dir().join(format!("portcullis-admin-{}.sock", std::process::id()));
     let endpoints =

@@ -23,7 +23,7 @@ async fn three_hosts(origin: &Origin) -> Model {
         route(&mut model, host, PathMatch::Prefix(String::new()), policies(), to(&id));
         if let Some(secret) = secret {
             let certificate = certificate(&mut model, secret, host);
-            model.hosts.last_mut().unwrap().certificate = Some(certificate);
+            std::sync::Arc::make_mut(model.hosts.last_mut().unwrap()).certificate = Some(certificate);
         }
     }
     model

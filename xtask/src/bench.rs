@@ -1,22 +1,42 @@
-//! `cargo xtask bench kernel`: what the kernel half costs. The measuring itself is `tests/bench/kernel.rs`.
+//! `cargo xtask bench`: what the kernel half costs, and what a large configuration costs. The measuring itself is
+//! `tests/bench`.
+
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Subcommand;
 
 use crate::setup::Part;
-use crate::{build_ebpf, setup, shell};
+use crate::{build_ebpf, generate, setup, shell};
 
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// The XDP program as a multiple of an empty one; fails when foreign traffic costs more than 3.5 times as much.
     Kernel,
+    /// 5,000 Ingresses, 10,000 routes, 2,000 certificates: start, change, endpoint churn, memory, lint.
+    Config {
+        /// Also write the rows here, as JSON.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 /// Builds what is measured, and measures.
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<()> {
     match bench {
         Bench::Kernel => kernel(),
+        Bench::Config { json } => config(json.as_deref()),
     }
+}
+
+fn config(json: Option<&Path>) -> anyhow::Result<()> {
+    shell::run(shell::cargo().args(["build", "--quiet", "--release", "--package", "ingress-userspace"]))?;
+    let mut bench = shell::cargo();
+    bench.args(["bench", "--quiet", "--package", "ingress-tests", "--bench", "config", "--"]);
+    if let Some(path) = json {
+        bench.arg("--json").arg(std::path::absolute(path)?);
+    }
+    shell::run(bench.env("PORTCULLIS", generate::binary("release")))
 }
 
 fn kernel() -> anyhow::Result<()> {

@@ -1,6 +1,7 @@
 //! `portcullis certs`: which certificate serves which host, and until when. Keys are never printed.
 
 use std::io;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -63,9 +64,9 @@ pub fn run(args: &CertsArgs, out: &mut dyn io::Write) -> Result<(), ObjectsError
 fn one(out: &mut dyn io::Write, model: &Model, name: &str, format: ObjectFormat) -> Result<(), ObjectsError> {
     let name = name.to_ascii_lowercase();
     let suffix = name.split_once('.').map(|(_, suffix)| suffix);
-    let exact = |host: &&Host| matches!(&host.pattern, HostPattern::Exact(exact) if *exact == name);
-    let wildcard = |host: &&Host| matches!(&host.pattern, HostPattern::Wildcard(wildcard) if Some(wildcard.as_str()) == suffix);
-    let any = |host: &&Host| host.pattern == HostPattern::Any;
+    let exact = |host: &&Arc<Host>| matches!(&host.pattern, HostPattern::Exact(exact) if *exact == name);
+    let wildcard = |host: &&Arc<Host>| matches!(&host.pattern, HostPattern::Wildcard(wildcard) if Some(wildcard.as_str()) == suffix);
+    let any = |host: &&Arc<Host>| host.pattern == HostPattern::Any;
     let found = model.hosts.iter().find(exact);
     let found = found.or_else(|| model.hosts.iter().find(wildcard));
     let found = found.or_else(|| model.hosts.iter().find(any));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
 use super::objects::{self, ObjectsError};
 use crate::args::objects::ConfArgs;
@@ -15,7 +16,7 @@ pub fn run(args: &ConfArgs, out: &mut dyn io::Write) -> Result<(), ObjectsError>
     let mut model = objects.translation.model.clone();
     if let Some(only) = &objects.namespace {
         for host in &mut model.hosts {
-            host.routes.retain(|route| route.source.namespace == *only);
+            Arc::make_mut(host).routes.retain(|route| route.source.namespace == *only);
         }
         model.hosts.retain(|host| !host.routes.is_empty());
         model.backends.retain(|id, _| id.namespace == *only);

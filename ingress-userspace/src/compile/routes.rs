@@ -53,8 +53,10 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct CachedHost {
-    host: Host,
+    host: Arc<Host>,
     routes: Arc<HostRoutes>,
+    /// All that its routes use, also those of their fallbacks.
+    labels: Vec<Arc<RouteLabels>>,
     refused: Vec<String>,
 }
 
@@ -76,7 +78,7 @@ impl Cache {
 
 /// The routes of each host, in the model's order. A host that is as it was before is taken over; its backends are the
 /// same cells, because cells live as long as their backend.
-pub fn hosts(hosts: &[Host], before: &Cache, context: &Context<'_>) -> (Vec<Arc<HostRoutes>>, Cache) {
+pub fn hosts(hosts: &[Arc<Host>], before: &Cache, context: &Context<'_>) -> (Vec<Arc<HostRoutes>>, Cache) {
     let known: HashMap<(&HostPattern, &[_]), &CachedHost> = before
         .hosts
         .iter()
@@ -89,12 +91,11 @@ pub fn hosts(hosts: &[Host], before: &Cache, context: &Context<'_>) -> (Vec<Arc<
             known.get(&(&host.pattern, host.listeners.as_slice())).filter(|cached| cached.host == *host);
         let cached = match same {
             Some(cached) => {
-                for route in &host.routes {
-                    route_labels(route).into_iter().for_each(|labels| drop(cache.label(before, labels)));
-                }
+                cache.labels.extend(cached.labels.iter().map(Arc::clone));
                 CachedHost {
-                    host: host.clone(),
+                    host: Arc::clone(host),
                     routes: Arc::clone(&cached.routes),
+                    labels: cached.labels.clone(),
                     refused: cached.refused.clone(),
                 }
             }
@@ -140,7 +141,8 @@ pub fn listeners(
                 }
             }
         }
-        let attached = model.hosts.iter().filter(|host| host.listeners.contains(&listener.name));
+        let attached = model.hosts.iter().map(Arc::as_ref);
+        let attached = attached.filter(|host| host.listeners.contains(&listener.name));
         let tls = is_tls.then(|| tls::table(&model.global.tls, attached, names, sessions));
         let tls = tls.and_then(|made| match made {
             Ok(table) => Some(Arc::new(table)),
@@ -154,7 +156,7 @@ pub fn listeners(
     model.listeners.iter().map(&mut table).collect()
 }
 
-fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Context<'_>) -> CachedHost {
+fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &Context<'_>) -> CachedHost {
     let mut refused = Vec::new();
     let mut routes = HostRoutes::default();
     for route in &host.routes {
@@ -196,7 +198,9 @@ fn compile_host(host: &Host, before: &Cache, cache: &mut Cache, context: &Contex
         routes
             .push(matcher, Arc::new(Route { chain: filters, action, timeouts, transport, delivery, labels }));
     }
-    CachedHost { host: host.clone(), routes: Arc::new(routes), refused }
+    let labels =
+        host.routes.iter().flat_map(route_labels).map(|labels| cache.label(before, labels)).collect();
+    CachedHost { host: Arc::clone(host), routes: Arc::new(routes), labels, refused }
 }
 
 fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {

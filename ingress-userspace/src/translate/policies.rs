@@ -14,7 +14,7 @@ use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
-use crate::k8s::cluster::{ObjectKey, reference};
+use crate::k8s::cluster::{ObjectKey, key, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::password_auth::PasswordAuth;
@@ -74,7 +74,7 @@ pub(super) fn owner<'a>(
     let none = BTreeMap::new();
     let annotations = ingress.metadata.annotations.as_ref().unwrap_or(&none);
     let ClassDefaults { defaults, deny } = class;
-    let (mut settings, findings) = read(&build.settings.annotations_prefix, annotations, &defaults);
+    let (mut settings, findings) = known_settings(build, ingress, annotations, &defaults);
     settings.deny = settings.deny.or(deny);
     for finding in findings {
         let bare = finding.key.rsplit('/').next().unwrap_or_default();
@@ -116,6 +116,39 @@ pub(super) fn owner<'a>(
         }
     }
     Some(Owner { ingress, object, settings, defaults, proxy_ssl, fallback, password_auth })
+}
+
+/// What was read of an Ingress, for as long as neither it nor the defaults under it change.
+#[derive(Debug)]
+pub(super) struct KnownSettings {
+    ingress: Arc<Ingress>,
+    defaults: Arc<Defaults>,
+    settings: Settings,
+    findings: Vec<Finding>,
+}
+
+fn known_settings(
+    build: &mut Build<'_>,
+    ingress: &Arc<Ingress>,
+    annotations: &BTreeMap<String, String>,
+    defaults: &Arc<Defaults>,
+) -> (Settings, Vec<Finding>) {
+    let key = key(&**ingress);
+    if let Some(known) = build.known_settings.get(&key)
+        && Arc::ptr_eq(&known.ingress, ingress)
+        && known.defaults == *defaults
+    {
+        return (known.settings.clone(), known.findings.clone());
+    }
+    let (settings, findings) = read(&build.settings.annotations_prefix, annotations, defaults);
+    let known = KnownSettings {
+        ingress: Arc::clone(ingress),
+        defaults: Arc::clone(defaults),
+        settings: settings.clone(),
+        findings: findings.clone(),
+    };
+    build.known_settings.insert(key, known);
+    (settings, findings)
 }
 
 fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {
