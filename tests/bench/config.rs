@@ -258,6 +258,16 @@ fn edited(edit: usize) -> String {
     ingress(INGRESSES, &annotation)
 }
 
+/// A process that ends with its owner.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The binary as users start it.
 async fn process(binary: &Path) -> Vec<Row> {
     let origin = Origin::start("web").await;
@@ -298,6 +308,7 @@ async fn process(binary: &Path) -> Vec<Row> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
+        .map(Running)
         .unwrap();
     while !serves(http, "h4999.example", "200").await {
         assert!(started.elapsed() < Duration::from_secs(120), "it does not serve");
@@ -314,9 +325,8 @@ async fn process(binary: &Path) -> Vec<Row> {
         times.push(changed.elapsed());
     }
     rows.push(row("one changed Ingress to traffic, p99", percentile(&mut times, 0.99), "ms", 250.0));
-    rows.push(row("resident memory", resident(&process), "MiB", 200.0));
-    process.kill().unwrap();
-    process.wait().unwrap();
+    rows.push(row("resident memory", resident(&process.0), "MiB", 200.0));
+    drop(process);
     std::fs::remove_dir_all(&folder).unwrap();
     rows
 }

@@ -71,7 +71,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
             port: 80,
             protocol: ListenerProtocol::Http,
         }],
-        hosts: hosts.iter().map(host).collect(),
+        hosts: hosts.iter().map(host).map(Arc::new).collect(),
         backends: [(id.clone(), backend)].into(),
         ..Model::default()
     })
