@@ -209,10 +209,8 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     users.retain(|id, _| asked.contains(id));
     problems.sort();
     problems.dedup();
-    let model = Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
     let hosts = shared(&mut reuse.hosts, hosts);
-    let model =
-        Model { listeners, hosts, backends, certificates, authorities: BTreeMap::new(), users, edge, global };
+    let model = Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
     Translation { model, problems, ingresses }
 }
 
