@@ -6,7 +6,9 @@
 //! objects; `translate` turns findings into Problems.
 
 pub mod affinity;
+pub mod alias;
 pub mod allow_list;
+pub mod answer_rewrite;
 pub mod auth_basic;
 pub mod backend_protocol;
 pub mod balance;
@@ -16,9 +18,11 @@ pub mod canary;
 pub mod cloud;
 pub mod config_map;
 pub mod connection_limit;
+pub mod cors;
 pub mod deny_list;
 pub mod fallback;
 pub mod forwarded;
+pub mod headers;
 pub mod keepalive;
 pub mod known;
 pub mod next_upstream;
@@ -29,12 +33,15 @@ pub mod redirect;
 pub mod registry;
 pub mod rewrite;
 pub mod satisfy;
+pub mod snippet;
 pub mod subrequest;
 pub mod timeout;
 pub mod value;
 
 use std::collections::BTreeMap;
 
+use crate::model::policy::answer_rewrite::AnswerRewrite;
+use crate::model::policy::cors::Cors;
 use crate::model::policy::delivery::{Balance, Keepalive, Retry};
 use crate::model::policy::{AllowList, Bandwidth, BodyLimit, Timeouts};
 use config_map::Defaults;
@@ -46,12 +53,20 @@ pub const OWN_PREFIX: &str = "portcullis.dev";
 /// What the annotations of one Ingress ask for, defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// `rewrite-target`.
-    pub rewrite_target: Option<String>,
-    /// `use-regex`.
-    pub use_regex: bool,
-    /// `ssl-redirect`, `force-ssl-redirect`.
-    pub redirect: redirect::HttpsRedirects,
+    /// `rewrite-target`, `use-regex`, `x-forwarded-prefix`, `strict`.
+    pub rewriting: rewrite::Rewriting,
+    /// `server-alias`.
+    pub aliases: Vec<String>,
+    /// `ssl-redirect`, `permanent-redirect`, `app-root` and the like.
+    pub redirect: redirect::Redirects,
+    /// `enable-cors` and the like.
+    pub cors: Option<Cors>,
+    /// `upstream-vhost`, `connection-proxy-header`, `custom-headers`.
+    pub headers: headers::IngressHeaders,
+    /// `proxy-cookie-domain` and the like.
+    pub answer_rewrite: AnswerRewrite,
+    /// `configuration-snippet`.
+    pub snippet: snippet::Snippet,
     /// `whitelist-source-range`.
     pub allow_list: Option<AllowList>,
     /// `limit-rps`, `limit-rpm`, `limit-burst-multiplier`.
@@ -290,6 +305,28 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A text that is understood and not done. The ConfigMap never denies by it: nothing would be served.
+    pub fn refuse(&mut self, row: &Row, found: &Found<'_>, replacement: &str) {
+        if found.is_config != self.reads_config {
+            return;
+        }
+        let (effect, consequence) = if found.is_config {
+            (Effect::Warn, "requests are served without it")
+        } else {
+            (
+                row.on_invalid,
+                "the paths of this Ingress answer 503; remove it, or set the ConfigMap key refused-annotations to Ignore",
+            )
+        };
+        self.findings.push(Finding {
+            key: found.key.clone(),
+            value: found.text.to_owned(),
+            kind: FindingKind::Unsupported,
+            effect,
+            message: format!("refused, never executed; {replacement}; {consequence}"),
+        });
+    }
+
     /// Notes something about a text that was found.
     pub fn report(&mut self, found: &Found<'_>, effect: Effect, message: impl Into<String>) {
         if found.is_config == self.reads_config {
@@ -345,10 +382,9 @@ pub fn read(
         match finding.effect {
             Effect::Deny | Effect::Refuse if is_ignored => {
                 finding.effect = Effect::Warn;
-                finding.message =
-                    "not supported by this version; the paths of this Ingress are served without it, since \
+                finding.message = "not supported; the paths of this Ingress are served without it, since \
                                    refused-annotations is Ignore"
-                        .to_owned();
+                    .to_owned();
             }
             Effect::Deny | Effect::Refuse => {
                 own_deny.get_or_insert_with(|| format!("annotation {}", finding.key));
@@ -363,11 +399,15 @@ pub fn read(
 
 /// Every feature's settings. The ConfigMap itself is read by this, too, as if it were an Ingress without annotations.
 fn read_features(reader: &mut Reader<'_>) -> Settings {
-    let (rewrite_target, use_regex) = rewrite::parse(reader);
+    let redirect = redirect::parse(reader);
     Settings {
-        rewrite_target,
-        use_regex,
-        redirect: redirect::parse(reader),
+        rewriting: rewrite::parse(reader),
+        aliases: alias::parse(reader),
+        cors: cors::parse(reader),
+        headers: headers::parse(reader),
+        answer_rewrite: answer_rewrite::parse(reader, redirect.form),
+        snippet: snippet::parse(reader),
+        redirect,
         allow_list: allow_list::parse(reader),
         deny_list: deny_list::parse(reader),
         password: auth_basic::parse(reader),

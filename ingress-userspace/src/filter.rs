@@ -1,13 +1,17 @@
 //! Filters: one file per feature, one shape. Their order is the text of `proxy::request`.
 
 pub mod allow_list;
+pub mod answer;
+pub mod answer_rewrite;
 pub mod auth_basic;
 pub mod auth_digest;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod connection_limit;
+pub mod cors;
 pub mod deny;
 pub mod deny_list;
+pub mod headers;
 pub mod rate_limit;
 pub mod redirect;
 pub mod rewrite;
@@ -52,6 +56,8 @@ pub trait Filter {
 #[expect(missing_docs, reason = "each field is the filter of its name")]
 pub struct Chain {
     pub deny: Option<deny::Deny>,
+    pub cors: Option<cors::Cors>,
+    pub answers: Option<answer::Answers>,
     pub https_redirect: Option<redirect::HttpsRedirect>,
     pub rate_limit: Option<rate_limit::RequestRate>,
     pub quota: Option<rate_limit::RequestRate>,
@@ -65,6 +71,15 @@ pub struct Chain {
     pub auth_digest: Option<auth_digest::DigestAuth>,
     pub body_limit: Option<body_limit::BodySize>,
     pub rewrite: Option<rewrite::PathRewrite>,
+    pub headers: Option<headers::HeaderChanges>,
+    pub answer_rewrite: Option<answer_rewrite::AnswerRewrite>,
+}
+
+impl Chain {
+    /// Whether a response needs its request.
+    pub fn quotes_request(&self) -> bool {
+        self.answer_rewrite.is_some() || self.headers.as_ref().is_some_and(|changes| changes.quotes_request)
+    }
 }
 
 /// Runs a filter if the route has it.

@@ -21,6 +21,11 @@ pub fn search(text: &str) -> Result<Regex, regex::Error> {
     build(text, Case::Sensitive)
 }
 
+/// The same, and says whether case counts.
+pub fn search_with(text: &str, is_case_sensitive: bool) -> Result<Regex, regex::Error> {
+    build(text, if is_case_sensitive { Case::Sensitive } else { Case::Insensitive })
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Case {
     Sensitive,

@@ -20,6 +20,7 @@ use http::StatusCode;
 
 use crate::filter::Chain;
 use crate::model::policy::Timeouts;
+use crate::model::policy::answer::LocationForm;
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::server::TlsTable;
 use crate::upstream::backend::BackendCell;
@@ -83,6 +84,8 @@ pub struct Route {
     pub transport: RouteTransport,
     /// Which endpoint takes a request, and over which connection.
     pub delivery: Delivery,
+    /// Its host has TLS.
+    pub has_tls: bool,
     /// How the access log and metrics name the route before a backend is chosen.
     pub labels: Arc<RouteLabels>,
 }
@@ -105,6 +108,8 @@ pub enum Action {
         status: StatusCode,
         /// The new path, encoded.
         path: Box<str>,
+        /// How it becomes a URL.
+        form: LocationForm,
     },
     /// Answered by the proxy.
     Respond(StatusCode),

@@ -19,7 +19,9 @@ use ingress_userspace::model::backend::{
 use ingress_userspace::model::certificate::{Certificate, CertificateId, KeyDer};
 use ingress_userspace::model::host::{Host, HostPattern};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
+use ingress_userspace::model::policy::answer_rewrite::AnswerRewrite;
 use ingress_userspace::model::policy::delivery::Delivery;
+use ingress_userspace::model::policy::headers::Headers;
 use ingress_userspace::model::policy::upstream::Upstream;
 use ingress_userspace::model::policy::{
     BodyLimit, Disclosure, LimitKey, Policies, Rate, RateLimit, Timeouts,
@@ -195,6 +197,8 @@ pub fn model() -> Model {
 pub fn policies() -> Policies {
     Policies {
         deny: None,
+        cors: None,
+        answers: Vec::new(),
         https_redirect: None,
         allow_list: None,
         deny_list: None,
@@ -207,6 +211,8 @@ pub fn policies() -> Policies {
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         delivery: Delivery::default(),
+        headers: Headers::default(),
+        answer_rewrite: AnswerRewrite::default(),
         timeouts: Timeouts {
             connect: Duration::from_secs(1),
             send: Duration::from_secs(2),
@@ -266,6 +272,7 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
             listeners: vec![ListenerName("http".into()), ListenerName("https".into())],
             certificate: None,
             ciphers: None,
+            has_tls: false,
             routes: vec![route],
         })),
     }

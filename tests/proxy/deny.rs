@@ -5,6 +5,7 @@ use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, backend, policies, route, simple, to};
 use ingress_userspace::model::policy::{Deny, Policies, Rewrite};
 use ingress_userspace::model::route::PathMatch;
+use ingress_userspace::model::template::Template;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_compiled_answers_503_and_is_reported() {
@@ -12,7 +13,7 @@ async fn what_cannot_be_compiled_answers_503_and_is_reported() {
     let mut proxy = Instance::start(simple("a", policies(), &[origin.address])).await.unwrap();
     let mut model = simple("a", policies(), &[origin.address]);
     let id = backend(&mut model, "other", &[origin.address]);
-    let broken = Rewrite { pattern: "/(?<look>(?=x))".into(), replacement: "/".into() };
+    let broken = Rewrite { pattern: "/(?<look>(?=x))".into(), replacement: Template::text("/") };
     let refused = Policies { rewrite: Some(broken), ..policies() };
     route(&mut model, "b", PathMatch::Prefix(String::new()), refused, to(&id));
     let denied = Policies { deny: Some(Deny { reason: "secret reason".into() }), ..policies() };

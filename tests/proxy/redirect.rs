@@ -6,7 +6,8 @@ use ingress_tests::proxy::{Instance, policies, simple};
 use ingress_userspace::model::policy::{HttpsRedirect, Policies};
 
 fn redirect() -> Option<HttpsRedirect> {
-    Some(HttpsRedirect { status: 308, except: vec!["/.well-known/acme-challenge".into()] })
+    let except = vec!["/.well-known/acme-challenge".into()];
+    Some(HttpsRedirect { status: 308, except, keeps_slash: false, port: None })
 }
 
 #[tokio::test(flavor = "multi_thread")]

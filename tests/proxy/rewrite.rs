@@ -5,13 +5,14 @@ use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, backend, model, policies, route, to};
 use ingress_userspace::model::policy::{Policies, Rewrite};
 use ingress_userspace::model::route::PathMatch;
+use ingress_userspace::model::template::Template;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_are_rewritten_with_captures_and_the_query_stays() {
     let origin = Origin::start("web").await;
     let mut model = model();
     let id = backend(&mut model, "web", &[origin.address]);
-    let rewrite = Rewrite { pattern: "/x(/|$)(.*)".into(), replacement: "/$2".into() };
+    let rewrite = Rewrite { pattern: "/x(/|$)(.*)".into(), replacement: Template::parse("/$2").unwrap() };
     let policies = Policies { rewrite: Some(rewrite), ..policies() };
     route(&mut model, "", PathMatch::Regex("/x(/|$)(.*)".into()), policies, to(&id));
     let proxy = Instance::start(model).await.unwrap();

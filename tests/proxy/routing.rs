@@ -3,6 +3,7 @@
 use ingress_tests::client::{self, Http1, Http2};
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, backend, model, policies, route, simple, to};
+use ingress_userspace::model::policy::answer::LocationForm;
 use ingress_userspace::model::route::{PathMatch, RouteAction};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,12 +66,12 @@ async fn a_model_can_answer_and_redirect_by_itself() {
     let mut model = model();
     let exact = |path: &str| PathMatch::Exact(path.into());
     route(&mut model, "a.example", exact("/gone"), policies(), RouteAction::Respond { status: 410 });
-    let redirect = RouteAction::Redirect { status: 301, path: "/dir/".into() };
+    let redirect = RouteAction::Redirect { status: 301, path: "/dir/".into(), form: LocationForm::Host };
     route(&mut model, "a.example", exact("/dir"), policies(), redirect);
     let proxy = Instance::start(model).await.unwrap();
     assert_eq!(client::fetch(proxy.http, "a.example", "/gone").await.unwrap().status, 410);
     let answer = client::fetch(proxy.http, "a.example:81", "/dir?q=1").await.unwrap();
-    assert_eq!((answer.status, answer.header("location")), (301, Some("http://a.example:81/dir/?q=1")));
+    assert_eq!((answer.status, answer.header("location")), (301, Some("http://a.example/dir/?q=1")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
-use super::{Effect, Finding, FindingKind, Reader, read_features, value};
-use super::{forwarded, subrequest};
+use super::{Effect, Finding, FindingKind, Reader, forwarded, read_features, snippet, subrequest, value};
 use crate::model::global::Global;
 
 config_keys! { "Cluster-wide behaviour";
@@ -41,6 +41,8 @@ pub struct Defaults {
     pub allows_local_urls: bool,
     /// `allow-cross-namespace-resources`.
     pub is_cross_namespace_allowed: bool,
+    /// ConfigMaps with headers, and which headers annotations may set.
+    pub headers: ClusterHeaders,
     /// What holds for the whole proxy.
     pub global: Global,
 }
@@ -55,14 +57,17 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
     let mut reader = Reader::of_config(data);
     // What the features find wrong in their keys is reported here, once.
     read_features(&mut reader);
+    let (fields, headers) = headers::parse_cluster(&mut reader);
     let defaults = Defaults {
         data: data.clone(),
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
         allows_local_urls: subrequest::parse(&mut reader),
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
-        global: Global { forwarded: forwarded::parse(&mut reader), ..Global::default() },
+        headers,
+        global: Global { forwarded: forwarded::parse(&mut reader), fields, ..Global::default() },
     };
+    snippet::check_cluster(&mut reader);
     reader.value(&STRICT_VALIDATE_PATH_TYPE);
     let mut findings = reader.findings;
     for (key, text) in data {
@@ -89,32 +94,13 @@ fn refused(text: &str) -> Result<bool, String> {
 }
 
 /// Keys whose absence may let something through.
-const PROTECTING: &[&str] = &[
-    "block-cidrs",
-    "block-referers",
-    "block-user-agents",
-    "enable-modsecurity",
-    "enable-owasp-modsecurity-crs",
-    "global-auth-url",
-    "http-snippet",
-    "location-snippet",
-    "main-snippet",
-    "modsecurity-snippet",
-    "server-snippet",
-    "stream-snippet",
-    "use-geoip2",
-    "use-proxy-protocol",
-];
+const PROTECTING: &[&str] =
+    &["block-cidrs", "block-referers", "block-user-agents", "global-auth-url", "use-proxy-protocol"];
 
 /// Other keys of ingress-nginx.
 const UNSUPPORTED: &[&str] = &[
     "access-log-params",
     "access-log-path",
-    "add-headers",
-    "allow-backend-server-header",
-    "allow-snippet-annotations",
-    "annotation-value-word-blocklist",
-    "annotations-risk-level",
     "bind-address",
     "brotli-level",
     "brotli-min-length",
@@ -134,10 +120,7 @@ const UNSUPPORTED: &[&str] = &[
     "enable-ocsp",
     "enable-opentelemetry",
     "enable-syslog",
-    "enable-underscores-in-headers",
     "error-log-level",
-    "generate-request-id",
-    "global-allowed-response-headers",
     "global-auth-cache-duration",
     "global-auth-cache-key",
     "global-auth-method",
@@ -148,13 +131,7 @@ const UNSUPPORTED: &[&str] = &[
     "gzip-level",
     "gzip-min-length",
     "gzip-types",
-    "hide-headers",
-    "hsts",
-    "hsts-include-subdomains",
-    "hsts-max-age",
-    "hsts-preload",
     "http2-max-concurrent-streams",
-    "ignore-invalid-headers",
     "keep-alive",
     "keep-alive-requests",
     "large-client-header-buffers",
@@ -172,17 +149,12 @@ const UNSUPPORTED: &[&str] = &[
     "proxy-buffering",
     "proxy-buffers-number",
     "proxy-busy-buffers-size",
-    "proxy-cookie-domain",
-    "proxy-cookie-path",
     "proxy-headers-hash-bucket-size",
     "proxy-headers-hash-max-size",
     "proxy-protocol-header-timeout",
     "proxy-request-buffering",
-    "proxy-set-headers",
     "proxy-stream-timeout",
-    "relative-redirects",
     "reuse-port",
-    "server-tokens",
     "service-upstream",
     "skip-access-log-urls",
     "ssl-ciphers",

@@ -4,9 +4,10 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    affinity, allow_list, auth_basic, backend_protocol, balance, bandwidth, body_limit, canary, config_map,
-    connection_limit, deny_list, fallback, forwarded, keepalive, next_upstream, proxy_ssl, quota, rate_limit,
-    redirect, rewrite, satisfy, subrequest, timeout,
+    affinity, alias, allow_list, answer_rewrite, auth_basic, backend_protocol, balance, bandwidth,
+    body_limit, canary, config_map, connection_limit, cors, deny_list, fallback, forwarded, headers,
+    keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy, snippet, subrequest,
+    timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -111,9 +112,16 @@ pub struct Group {
 /// All settings, a group per feature.
 pub const GROUPS: &[Group] = &[
     rewrite::GROUP,
+    alias::GROUP,
     redirect::GROUP,
     redirect::CONFIG,
     deny_list::GROUP,
+    cors::GROUP,
+    headers::GROUP,
+    headers::CONFIG,
+    answer_rewrite::GROUP,
+    snippet::GROUP,
+    snippet::CONFIG,
     allow_list::GROUP,
     auth_basic::GROUP,
     satisfy::GROUP,

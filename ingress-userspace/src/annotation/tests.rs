@@ -55,7 +55,14 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
         ("limit-rps", "10/s", Effect::Refuse),
         ("whitelist-source-range", "bogus", Effect::Deny),
         ("allowlist-source-range", "bogus", Effect::Deny),
-        ("rewrite-target", "https://example.com", Effect::Deny),
+        ("rewrite-target", "ftp://example.com", Effect::Deny),
+        ("permanent-redirect", "javascript:alert(1)", Effect::Refuse),
+        ("permanent-redirect-code", "200", Effect::Warn),
+        ("app-root", "https://example.com/", Effect::Warn),
+        ("cors-max-age", "1h", Effect::Warn),
+        ("custom-headers", "a/b/c", Effect::Deny),
+        ("proxy-cookie-path", "/", Effect::Warn),
+        ("connection-proxy-header", "upgrade", Effect::Warn),
     ];
     for (key, value, effect) in rows {
         let (settings, findings) = annotated(&[(key, value)]);
@@ -72,11 +79,16 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
 #[test]
 fn unsupported_protection_denies_and_the_rest_does_not() {
     let (settings, findings) =
-        annotated(&[("auth-url", "http://a"), ("enable-cors", "true"), ("proxy-buffering", "on")]);
+        annotated(&[("auth-url", "http://a"), ("mirror-target", "true"), ("proxy-buffering", "on")]);
     assert_eq!(settings.deny.as_deref(), Some("annotation nginx.ingress.kubernetes.io/auth-url"));
     let effects: Vec<Effect> = findings.into_iter().map(|(_, _, effect)| effect).collect();
     assert_eq!(effects, [Effect::Deny, Effect::Warn, Effect::Note]);
-    let off = [("enable-modsecurity", "false"), ("enable-cors", "0"), ("satisfy", "all")];
+    let off = [
+        ("enable-modsecurity", "false"),
+        ("enable-cors", "0"),
+        ("modsecurity-snippet", " "),
+        ("satisfy", "all"),
+    ];
     assert_eq!(annotated(&off).1, []);
     assert!(annotated(&[("canary", "yes")]).0.is_skipped);
 }
@@ -174,8 +186,9 @@ proptest::proptest! {
         // Nothing is silent: what differs from the defaults was asked for by a served key, or is reported.
         let is_served = super::registry::served().any(|served| served == key);
         proptest::prop_assert!(settings == annotated(&[]).0 || is_served || !findings.is_empty());
-        if let Some(target) = settings.rewrite_target {
-            proptest::prop_assert!(target.starts_with('/') && !target.contains(['\r', '\n', '\0', ' ']));
+        if let Some(target) = settings.rewriting.target {
+            let target = target.to_string();
+            proptest::prop_assert!(target.starts_with(['/', '$', 'h']) && !target.contains(['\r', '\n', '\0', ' ']));
         }
         if let Some(list) = settings.allow_list {
             proptest::prop_assert!(!list.sources.is_empty());

@@ -1,6 +1,7 @@
 //! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
 
 pub mod limit;
+pub mod text;
 pub mod time;
 pub mod url;
 
@@ -119,25 +120,6 @@ pub fn networks(text: &str) -> Result<Networks, String> {
         (true, false) => Err("holds no entry that is a network or an address".to_owned()),
         (false, _) => Ok(found),
     }
-}
-
-/// A path in which `$1`…`$9` stand for captures. It may begin with one: `$1` where the group holds the slash.
-pub fn rewrite_target(text: &str) -> Result<String, String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/:$%@!&'()*+,;=".contains(c);
-    if !text.starts_with(['/', '$']) {
-        // ingress-nginx takes other text without the slash; upstream would see an invalid request line.
-        return Err("is not a path, it does not begin with / or with a group such as $1".to_owned());
-    }
-    for (at, _) in text.match_indices('$') {
-        let follows = text.get(at + 1..).unwrap_or_default();
-        if !follows.starts_with(|c: char| ('1'..='9').contains(&c)) {
-            return Err("holds $ without the number of a group; only $1 to $9 are replaced, nginx's variables are not".to_owned());
-        }
-    }
-    if let Some(bad) = text.chars().find(|c| !is_allowed(*c)) {
-        return Err(format!("holds {bad:?}, which a path may not"));
-    }
-    Ok(text.to_owned())
 }
 
 /// The name of a Service.
@@ -301,28 +283,6 @@ mod tests {
         assert_eq!(found.masked.len(), 1);
         for bad in ["", " , ", "bogus", "300.1.1.1", "10.0.0.0/33", "10.0.0.0/8/8"] {
             assert!(networks(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn rewrite_targets_are_paths() {
-        for good in ["/", "/$2", "/a/$1/b", "/a-b_c.d~e", "$1", "$2/a"] {
-            assert_eq!(rewrite_target(good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "",
-            "a",
-            "https://example.com/",
-            "/a b",
-            "/a\r\nX: y",
-            "/a?b=c",
-            "/a;{}\"",
-            "/\u{e9}",
-            "/$uri",
-            "/$",
-            "/$0",
-        ] {
-            assert!(rewrite_target(bad).is_err(), "{bad}");
         }
     }
 

@@ -3,13 +3,17 @@
 use crate::compile::routes::Context;
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
+use crate::filter::answer::Answers;
+use crate::filter::answer_rewrite::AnswerRewrite;
 use crate::filter::auth_basic::BasicAuth;
 use crate::filter::auth_digest::DigestAuth;
 use crate::filter::bandwidth::ResponsePace;
 use crate::filter::body_limit::BodySize;
 use crate::filter::connection_limit::RequestsInFlight;
+use crate::filter::cors::Cors;
 use crate::filter::deny::Deny;
 use crate::filter::deny_list::DeniedSources;
+use crate::filter::headers::HeaderChanges;
 use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::rewrite::PathRewrite;
@@ -21,6 +25,8 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
     // Taken apart without `..`: a new policy does not compile until it stands here.
     let Policies {
         deny,
+        cors,
+        answers,
         https_redirect,
         allow_list,
         deny_list,
@@ -32,11 +38,17 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         bandwidth,
         body_limit,
         rewrite,
+        headers,
+        answer_rewrite,
         timeouts: _,
         upstream: _,
         delivery: _,
     } = policies;
     let mut refused = Vec::new();
+    let cors = cors.as_ref().and_then(|policy| kept(Cors::from_policy(policy), &mut refused));
+    let answers = kept(Answers::from_policy(answers), &mut refused).flatten();
+    let headers = kept(HeaderChanges::from_policy(headers), &mut refused).flatten();
+    let answer_rewrite = kept(AnswerRewrite::from_policy(answer_rewrite), &mut refused).flatten();
     let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy) {
         Ok(filter) => Some(filter),
         Err(error) => {
@@ -77,6 +89,8 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         deny: is_denied.then(Deny::new),
+        cors,
+        answers,
         https_redirect: redirect,
         rate_limit,
         quota,
@@ -89,6 +103,19 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         auth_digest,
         body_limit: BodySize::from_policy(body_limit),
         rewrite,
+        headers,
+        answer_rewrite,
     };
     (chain, refused)
+}
+
+/// A filter, or why there is none.
+fn kept<F, E: std::fmt::Display>(made: Result<F, E>, refused: &mut Vec<String>) -> Option<F> {
+    match made {
+        Ok(filter) => Some(filter),
+        Err(error) => {
+            refused.push(error.to_string());
+            None
+        }
+    }
 }

@@ -195,8 +195,18 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
             labels: cache.label(before, RouteLabels { canary: id.to_string(), ..main }),
         });
         let timeouts = route.policies.timeouts;
-        routes
-            .push(matcher, Arc::new(Route { chain: filters, action, timeouts, transport, delivery, labels }));
+        routes.push(
+            matcher,
+            Arc::new(Route {
+                chain: filters,
+                action,
+                timeouts,
+                transport,
+                delivery,
+                has_tls: host.has_tls,
+                labels,
+            }),
+        );
     }
     let labels =
         host.routes.iter().flat_map(route_labels).map(|labels| cache.label(before, labels)).collect();
@@ -243,12 +253,12 @@ fn action(
             let total_weight = targets.iter().fold(0_u32, |sum, target| sum.saturating_add(target.weight));
             Ok(Action::Forward { targets, total_weight, fallback })
         }
-        RouteAction::Redirect { status, path } => {
+        RouteAction::Redirect { status, path, form } => {
             let status = StatusCode::from_u16(*status)
                 .ok()
                 .filter(|status| status.is_redirection())
                 .ok_or_else(|| format!("{status} is not the status of a redirect"))?;
-            Ok(Action::Redirect { status, path: redirect::location_path(path) })
+            Ok(Action::Redirect { status, path: redirect::location_path(path), form: *form })
         }
         RouteAction::Respond { status } => StatusCode::from_u16(*status)
             .ok()

@@ -23,6 +23,8 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
     let second = Duration::from_secs(1);
     let policies = Policies {
         deny: None,
+        cors: None,
+        answers: Vec::new(),
         https_redirect: None,
         allow_list: None,
         deny_list: None,
@@ -35,6 +37,8 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         delivery: Delivery::default(),
+        headers: Default::default(),
+        answer_rewrite: Default::default(),
         timeouts: Timeouts { connect: second, send: second, read: second },
         upstream: Upstream::default(),
     };
@@ -43,6 +47,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         listeners: vec![ListenerName("http".into())],
         certificate: None,
         ciphers: None,
+        has_tls: false,
         routes: vec![Route {
             source: RouteSource {
                 namespace: "ns".into(),

@@ -12,11 +12,13 @@ use regex::bytes::{Captures, Regex};
 
 use super::{Filter, Outcome, Stop};
 use crate::model::policy::Rewrite;
+use crate::model::template::{Part, Template, Variable};
 use crate::path_regex;
 use crate::proxy::context::RequestCtx;
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::Request;
 use crate::proxy::path::{self, Target};
+use crate::proxy::variables::View;
 
 /// A path replacement.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct PathRewrite {
 enum Piece {
     Text(Vec<u8>),
     Capture(usize),
+    Variable(Variable),
 }
 
 /// Why a rewrite cannot be compiled.
@@ -46,18 +49,19 @@ impl PathRewrite {
     pub fn from_policy(policy: &Rewrite) -> Result<Self, RewriteError> {
         let pattern = path_regex::compile(&policy.pattern)
             .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
-        let (path, query) = match policy.replacement.split_once('?') {
-            Some((path, query)) => (path, Some(pieces(query))),
-            None => (policy.replacement.as_str(), None),
-        };
-        Ok(Self { pattern, path: pieces(path), query })
+        let (path, query) = pieces(&policy.replacement);
+        Ok(Self { pattern, path, query })
     }
 
     /// The new target; `None` when the expression does not match, which leaves the path as it is.
-    fn apply(&self, target: &Target) -> Option<Result<PathAndQuery, ProxyError>> {
+    fn apply(
+        &self,
+        target: &Target,
+        variable: &dyn Fn(&Variable) -> String,
+    ) -> Option<Result<PathAndQuery, ProxyError>> {
         let captures = self.pattern.captures(target.path())?;
         let mut path = Vec::new();
-        expand(&self.path, &captures, &mut path);
+        expand(&self.path, &captures, variable, &mut path);
         if path.first() != Some(&b'/') {
             path.insert(0, b'/');
         }
@@ -68,7 +72,7 @@ impl PathRewrite {
         path::encode(&path, &mut text);
         let mut query = Vec::new();
         if let Some(pieces) = &self.query {
-            expand(pieces, &captures, &mut query);
+            expand(pieces, &captures, variable, &mut query);
         }
         let own = String::from_utf8_lossy(&query);
         // `?` at the end of the replacement drops the query of the request, as nginx does.
@@ -86,8 +90,13 @@ impl PathRewrite {
 impl Filter for PathRewrite {
     const NAME: &'static str = "rewrite";
 
-    async fn on_request(&self, _ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
-        match self.apply(&request.head.target) {
+    async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+        let variable = |name: &Variable| {
+            let mut text = String::new();
+            View::new(ctx, &request.head).write(name, &mut text);
+            text
+        };
+        match self.apply(&request.head.target, &variable) {
             Some(Ok(target)) => request.head.target.forward_as(target),
             Some(Err(error)) => return ControlFlow::Break(Stop::Fail(error)),
             None => {}
@@ -96,31 +105,37 @@ impl Filter for PathRewrite {
     }
 }
 
-fn pieces(text: &str) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    let mut literal = Vec::new();
-    let mut bytes = text.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        match (byte, bytes.peek()) {
-            (b'$', Some(digit @ b'1'..=b'9')) => {
-                if !literal.is_empty() {
-                    pieces.push(Piece::Text(std::mem::take(&mut literal)));
+/// The path, and what stands behind the first `?`.
+fn pieces(template: &Template) -> (Vec<Piece>, Option<Vec<Piece>>) {
+    let (mut path, mut query) = (Vec::new(), None);
+    for part in &template.0 {
+        let piece = match part {
+            Part::Variable(Variable::Group(number)) => Piece::Capture(usize::from(*number)),
+            Part::Variable(variable) => Piece::Variable(variable.clone()),
+            Part::Text(text) => match text.split_once('?').filter(|_| query.is_none()) {
+                Some((before, after)) => {
+                    path.push(Piece::Text(before.into()));
+                    // Empty pieces are none, so that a bare `?` is seen.
+                    query = Some(if after.is_empty() { Vec::new() } else { vec![Piece::Text(after.into())] });
+                    continue;
                 }
-                pieces.push(Piece::Capture(usize::from(digit - b'0')));
-                bytes.next();
-            }
-            _ => literal.push(byte),
-        }
+                None => Piece::Text(text.as_bytes().to_vec()),
+            },
+        };
+        query.as_mut().unwrap_or(&mut path).push(piece);
     }
-    if !literal.is_empty() {
-        pieces.push(Piece::Text(literal));
-    }
-    pieces
+    (path, query)
 }
 
-fn expand(pieces: &[Piece], captures: &Captures<'_>, into: &mut Vec<u8>) {
+fn expand(
+    pieces: &[Piece],
+    captures: &Captures<'_>,
+    variable: &dyn Fn(&Variable) -> String,
+    into: &mut Vec<u8>,
+) {
     for piece in pieces {
         match piece {
+            Piece::Variable(name) => into.extend_from_slice(variable(name).as_bytes()),
             Piece::Text(text) => into.extend_from_slice(text),
             Piece::Capture(number) => {
                 into.extend_from_slice(captures.get(*number).map_or(&[], |capture| capture.as_bytes()));
@@ -135,11 +150,13 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, replacement: &str, uri: &str, expected: &str) {
-        let rewrite =
-            PathRewrite::from_policy(&Rewrite { pattern: pattern.into(), replacement: replacement.into() })
-                .unwrap();
+        let rewrite = PathRewrite::from_policy(&Rewrite {
+            pattern: pattern.into(),
+            replacement: Template::parse(replacement).unwrap(),
+        })
+        .unwrap();
         let target = Target::parse(PathAndQuery::try_from(uri).unwrap()).unwrap();
-        let seen = match rewrite.apply(&target) {
+        let seen = match rewrite.apply(&target, &|_| String::new()) {
             Some(Ok(path)) => path.to_string(),
             Some(Err(error)) => format!("error: {}", error.reason()),
             None => "unchanged".to_owned(),

@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::policy::headers::Headers;
 use super::tls::Tls;
+
+/// What `Strict-Transport-Security` says unless configured.
+pub const HSTS: &str = "max-age=31536000; includeSubDomains";
 
 /// Cluster-wide settings of the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +20,64 @@ pub struct Global {
     pub tls: Tls,
     /// Where requests of the proxy's own may go.
     pub subrequests: Subrequests,
+    /// Header fields of every request and response.
+    pub fields: Fields,
+}
+
+/// Header fields of every request and response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fields {
+    /// `Strict-Transport-Security` of answers over TLS, for hosts that have TLS.
+    pub hsts: Option<String>,
+    /// Changes before those of routes; the response's hold for answers without a route, too.
+    pub changes: Headers,
+    /// Which `Server` clients see.
+    pub server: ServerField,
+    /// Which names of a request's fields are taken.
+    pub names: FieldNames,
+    /// A request without `X-Request-ID` goes upstream without one.
+    pub omits_request_id: bool,
+    /// `X-Original-URI` goes upstream.
+    pub adds_original_uri: bool,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self {
+            hsts: Some(HSTS.to_owned()),
+            changes: Headers::default(),
+            server: ServerField::default(),
+            names: FieldNames::default(),
+            omits_request_id: false,
+            adds_original_uri: false,
+        }
+    }
+}
+
+/// Which `Server` clients see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerField {
+    /// None.
+    #[default]
+    Nothing,
+    /// The backend's.
+    Backend,
+    /// Our name and version.
+    Own,
+}
+
+/// Fields with other names are dropped, as if the client had not sent them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FieldNames {
+    /// Letters, digits and `-`.
+    #[default]
+    Plain,
+    /// `_` as well.
+    Underscores,
+    /// Every name that HTTP allows, but for `_`.
+    AnyWithoutUnderscores,
+    /// Every name that HTTP allows.
+    Any,
 }
 
 /// Whether and from whom `X-Forwarded-*` is believed.

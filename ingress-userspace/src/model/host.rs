@@ -29,6 +29,8 @@ pub struct Host {
     pub certificate: Option<CertificateId>,
     /// Cipher suites of its own, for TLS 1.2.
     pub ciphers: Option<Ciphers>,
+    /// An Ingress gives it TLS, with a certificate of its own or with the listener's.
+    pub has_tls: bool,
     /// In order of precedence: the first that matches serves the request. The last is often a catch-all.
     pub routes: Vec<Route>,
 }

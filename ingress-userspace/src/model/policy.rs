@@ -1,6 +1,10 @@
 //! One struct per feature: everything that a route can ask for. Absent means: the feature does nothing on this route.
 
+pub mod answer;
+pub mod answer_rewrite;
+pub mod cors;
 pub mod delivery;
+pub mod headers;
 mod limits;
 pub mod password_auth;
 pub mod upstream;
@@ -10,7 +14,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::template::Template;
+use answer::Answer;
+use answer_rewrite::AnswerRewrite;
+use cors::Cors;
 use delivery::Delivery;
+use headers::Headers;
 pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
 use password_auth::PasswordAuth;
 use upstream::Upstream;
@@ -20,6 +29,10 @@ use upstream::Upstream;
 pub struct Policies {
     /// Set when a policy could not be compiled or was refused: the route answers 503 (fail closed).
     pub deny: Option<Deny>,
+    /// Cross-origin requests.
+    pub cors: Option<Cors>,
+    /// Answers that need no backend.
+    pub answers: Vec<Answer>,
     /// Redirect cleartext requests to HTTPS.
     pub https_redirect: Option<HttpsRedirect>,
     /// Only these sources; others get 403.
@@ -42,6 +55,10 @@ pub struct Policies {
     pub body_limit: BodyLimit,
     /// Replacement of the path before the request goes upstream.
     pub rewrite: Option<Rewrite>,
+    /// Changes of header fields.
+    pub headers: Headers,
+    /// Cookies and locations of the backend.
+    pub answer_rewrite: AnswerRewrite,
     /// Deadlines towards the backend.
     pub timeouts: Timeouts,
     /// How the endpoints are spoken to.
@@ -64,6 +81,10 @@ pub struct HttpsRedirect {
     pub status: u16,
     /// Requests whose normal path begins with one of these are not redirected (ACME challenges).
     pub except: Vec<String>,
+    /// A slash at the end of the URI stays.
+    pub keeps_slash: bool,
+    /// The port that `Location` names.
+    pub port: Option<u16>,
 }
 
 /// Sources that may use a route; others get 403.
@@ -92,8 +113,8 @@ pub struct BodyLimit {
 pub struct Rewrite {
     /// Matched case-insensitively against the normal path, anchored at the start; its captures fill `$1`…`$9`.
     pub pattern: String,
-    /// The new path, `$1`…`$9` stand for captures.
-    pub replacement: String,
+    /// The new path, `$1`…`$9` stand for captures. Behind a `?` it is the query.
+    pub replacement: Template,
 }
 
 /// Deadlines towards the backend. Send and read are gaps between two operations, not totals.

@@ -4,6 +4,7 @@
 //! and chains never are: a certificate shows as its fingerprint.
 
 mod delivery;
+mod exchange;
 mod limits;
 
 use std::fmt::{self, Write};
@@ -20,6 +21,7 @@ use super::policy::password_auth::{PasswordAuth, User, UserList};
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
+use super::template::{Part, Template, Variable};
 use delivery::write_delivery;
 
 /// The model as text.
@@ -66,7 +68,7 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
 
 /// Only what differs from its default is shown.
 fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded, tls: _, subrequests } = global;
+    let Global { forwarded, tls: _, subrequests, fields } = global;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
     }
@@ -77,7 +79,7 @@ fn write_global(out: &mut String, global: &Global) -> fmt::Result {
             join(&subrequests.api_servers)
         )?;
     }
-    Ok(())
+    exchange::write_fields(out, fields)
 }
 
 fn show_certificate(id: Option<&CertificateId>) -> String {
@@ -123,7 +125,9 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
             let fallback = fallback.as_ref().map_or_else(String::new, |id| format!(", else {id}"));
             format!("-> {}{fallback}", shares.join(", "))
         }
-        RouteAction::Redirect { status, path } => format!("redirect {status} to {path}"),
+        RouteAction::Redirect { status, path, form } => {
+            format!("redirect {status} to {path}{}", exchange::show_form(*form))
+        }
         RouteAction::Respond { status } => format!("respond {status}"),
     };
     let source = match (route.source.namespace.as_str(), route.source.name.as_str()) {
@@ -137,6 +141,8 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
 fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     let Policies {
         deny,
+        cors,
+        answers,
         https_redirect,
         allow_list,
         deny_list,
@@ -148,6 +154,8 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         bandwidth,
         body_limit,
         rewrite,
+        headers,
+        answer_rewrite,
         timeouts,
         upstream,
         delivery,
@@ -155,8 +163,17 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
     }
+    if let Some(cors) = cors {
+        exchange::write_cors(out, cors)?;
+    }
+    for answer in answers {
+        exchange::write_answer(out, answer)?;
+    }
     if let Some(redirect) = https_redirect {
-        writeln!(out, "    https redirect: {}, except {}", redirect.status, redirect.except.join(", "))?;
+        let port = redirect.port.map_or_else(String::new, |port| format!(", to port {port}"));
+        let slash = if redirect.keeps_slash { ", with the slash" } else { "" };
+        let except = redirect.except.join(", ");
+        writeln!(out, "    https redirect: {}{port}{slash}, except {except}", redirect.status)?;
     }
     if let Some(list) = deny_list {
         writeln!(out, "    deny sources: {}", join(&list.sources))?;
@@ -178,10 +195,12 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         writeln!(out, "    satisfy: any")?;
     }
     if let Some(rewrite) = rewrite {
-        writeln!(out, "    rewrite: {} to {}", rewrite.pattern, rewrite.replacement)?;
+        writeln!(out, "    rewrite: {} to {}", rewrite.pattern, show_target(&rewrite.replacement))?;
     }
     write_upstream(out, upstream)?;
     write_delivery(out, delivery)?;
+    exchange::write_headers(out, "    ", headers)?;
+    exchange::write_answer_rewrite(out, answer_rewrite)?;
     let body = body_limit.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let seconds = |time: Duration| time.as_secs();
     let (connect, send, read) = (seconds(timeouts.connect), seconds(timeouts.send), seconds(timeouts.read));
@@ -218,6 +237,16 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     }
     out.push('\n');
     Ok(())
+}
+
+/// Groups as they are written: `$1`.
+fn show_target(target: &Template) -> String {
+    let parts = target.0.iter().map(|part| match part {
+        Part::Variable(Variable::Group(number)) => format!("${number}"),
+        Part::Variable(variable) => format!("${{{}}}", variable.name()),
+        Part::Text(text) => text.clone(),
+    });
+    parts.collect()
 }
 
 fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Result {

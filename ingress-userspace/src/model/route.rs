@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::BackendId;
 use super::policy::Policies;
+use super::policy::answer::LocationForm;
 
 /// One match with its policies and backends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,8 @@ pub enum PathMatch {
     Prefix(String),
     /// Any path that starts with this text (nginx's literal prefix location).
     StartsWith(String),
-    /// A case-insensitive regular expression, anchored at the start only (nginx's `location ~* "^…"`).
+    /// A case-insensitive regular expression, anchored at the start only (nginx's `location ~* "^…"`); within `(?-i:…)`
+    /// capital letters differ from small ones.
     Regex(String),
 }
 
@@ -68,6 +70,8 @@ pub enum RouteAction {
         status: u16,
         /// The new path.
         path: String,
+        /// How it becomes a URL.
+        form: LocationForm,
     },
     /// Answered by us, without a backend.
     Respond {

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
+use super::head::RequestHead;
 use super::worker::Worker;
 use crate::snapshot::buckets::Level;
 use crate::snapshot::in_flight::Held;
@@ -131,6 +132,12 @@ pub struct RequestCtx {
     pub snapshot: Arc<Snapshot>,
     /// The route that took it.
     pub route: Option<Arc<Route>>,
+    /// The request as it came, where its response quotes it.
+    pub head: Option<Rc<RequestHead>>,
+    /// The origin that the response allows to read it.
+    pub cors_origin: Option<HeaderValue>,
+    /// The response is a backend's.
+    pub is_from_backend: bool,
     /// What the log will say.
     pub record: Box<Record>,
     /// The client's side of a protocol switch, when it asked for one that we allow.
@@ -152,6 +159,9 @@ impl RequestCtx {
             connection,
             worker,
             route: None,
+            head: None,
+            cors_origin: None,
+            is_from_backend: false,
             record,
             upgrade: None,
             is_internal: false,

@@ -132,6 +132,9 @@ pub enum ProxyError {
     /// A redirect to HTTPS needs a name.
     #[error("no host to redirect to")]
     NoHostToRedirect,
+    /// What a redirect would say cannot stand in a header: a variable brought a line break.
+    #[error("the target of a redirect cannot be sent")]
+    LocationInvalid,
     /// The rewritten path would leave what the rule covers.
     #[error("rewritten path is not a path below the root")]
     RewriteLeavesRoot,
@@ -186,6 +189,7 @@ impl ProxyError {
             Self::TooManyInFlight(_) => "too_many_in_flight",
             Self::BodyTooLarge => "body_too_large",
             Self::NoHostToRedirect => "no_host_to_redirect",
+            Self::LocationInvalid => "location_invalid",
             Self::RewriteLeavesRoot => "rewrite_leaves_root",
             Self::ClientBodyTimeout => "client_body_timeout",
             Self::ClientBody(_) => "client_body",
@@ -212,6 +216,7 @@ impl ProxyError {
             | Self::TooManyInFlight(_)
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
+            | Self::LocationInvalid
             | Self::RewriteLeavesRoot
             | Self::ClientBodyTimeout
             | Self::ClientBody(_) => Source::Downstream,
@@ -236,7 +241,10 @@ impl ProxyError {
             Self::SourceRefused => StatusCode::FORBIDDEN,
             Self::RateLimited(status) | Self::TooManyInFlight(status) => *status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoHostToRedirect | Self::RewriteLeavesRoot | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
+            Self::NoHostToRedirect
+            | Self::LocationInvalid
+            | Self::RewriteLeavesRoot
+            | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect(_) | Self::UpstreamTls(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => {
                 StatusCode::BAD_GATEWAY
@@ -267,6 +275,7 @@ impl ProxyError {
             | Self::TooManyInFlight(_)
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
+            | Self::LocationInvalid
             | Self::RewriteLeavesRoot
             | Self::ClientBodyTimeout
             | Self::ClientBody(_)

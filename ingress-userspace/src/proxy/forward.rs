@@ -9,6 +9,9 @@ use http::{Method, StatusCode, Uri, Version};
 use super::context::{RequestCtx, Scheme};
 use super::forwarded;
 use super::head::{Headers, RequestHead, ResponseHead};
+use crate::filter::headers::Lines;
+use crate::model::global::ServerField;
+use crate::snapshot::Route;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -26,6 +29,7 @@ const X_FORWARDED_SCHEME: HeaderName = HeaderName::from_static("x-forwarded-sche
 const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
 const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
+const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 /// Set on requests to a fallback backend, as ingress-nginx tells its default backend.
 pub const X_CODE: HeaderName = HeaderName::from_static("x-code");
 
@@ -37,7 +41,7 @@ const UNTRUSTED: [HeaderName; 12] = [
     X_CODE,
     HeaderName::from_static("x-format"),
     HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-original-uri"),
+    X_ORIGINAL_URI,
     HeaderName::from_static("x-original-url"),
     HeaderName::from_static("x-original-method"),
     HeaderName::from_static("ssl-client-cert"),
@@ -102,7 +106,15 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
         Scheme::Https => HeaderValue::from_static("https"),
     };
     headers.insert(header::HOST, host.sent().clone());
-    headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
+    let fields = &ctx.snapshot.globals.fields;
+    if !fields.omits_request_id || headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
+    }
+    if fields.adds_original_uri {
+        // A request target is visible ASCII.
+        let uri = HeaderValue::from_str(target.raw()).unwrap_or(HeaderValue::from_static("/"));
+        headers.insert(X_ORIGINAL_URI, uri);
+    }
     headers.insert(X_REAL_IP, peer.client_value.clone());
     headers.insert(X_FORWARDED_FOR, forwarded_for);
     headers.insert(X_FORWARDED_HOST, peer.host.as_ref().unwrap_or(host.sent()).clone());
@@ -127,12 +139,23 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     Outgoing { method, uri, headers }
 }
 
+/// What the cluster's settings and the route's change in a request that goes upstream.
+pub fn changes(ctx: &RequestCtx, route: &Route, head: &RequestHead) -> Lines {
+    let mut lines = Lines::new();
+    for changes in ctx.snapshot.globals.fields.changes.iter().chain(&route.chain.headers) {
+        changes.lines(ctx, head, &mut lines);
+    }
+    lines
+}
+
 /// The response for the client.
-pub fn from_upstream(status: StatusCode, mut headers: HeaderMap) -> ResponseHead {
+pub fn from_upstream(ctx: &RequestCtx, status: StatusCode, mut headers: HeaderMap) -> ResponseHead {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
     remove_hop_by_hop(&mut headers);
     // What serves the request is nobody's business (`server-tokens: false`, `allow-backend-server-header: false`).
-    headers.remove(header::SERVER);
+    if ctx.snapshot.globals.fields.server != ServerField::Backend {
+        headers.remove(header::SERVER);
+    }
     if let Some(protocol) = upgrade {
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::UPGRADE, protocol);

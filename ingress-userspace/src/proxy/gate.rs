@@ -11,6 +11,7 @@ use super::error::GateReason;
 use super::forward;
 use super::head::{Headers, HostName, RequestHead};
 use super::path::Target;
+use crate::model::global::FieldNames;
 
 /// Header lines of a request; hyper has the same limit for HTTP/1.
 const MOST_HEADERS: usize = 100;
@@ -22,10 +23,10 @@ const ALL_HEADERS: usize = 32 * 1024;
 const LONGEST_TARGET: usize = 8 * 1024;
 
 /// Judges a request head as the engine read it.
-pub fn admit(parts: request::Parts) -> Result<RequestHead, GateReason> {
+pub fn admit(parts: request::Parts, names: FieldNames) -> Result<RequestHead, GateReason> {
     let request::Parts { method, uri, version, mut headers, .. } = parts;
     judge_method(&method)?;
-    judge_headers(&mut headers)?;
+    judge_headers(&mut headers, names)?;
     judge_framing(&headers, version)?;
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > LONGEST_TARGET) {
         return Err(GateReason::TargetTooLong);
@@ -45,13 +46,13 @@ fn judge_method(method: &Method) -> Result<(), GateReason> {
     if is_plain { Ok(()) } else { Err(GateReason::Method) }
 }
 
-/// Size and count; drops names with underscores (`X_Real_IP` reaches CGI programs as `X-Real-IP` would).
-fn judge_headers(headers: &mut HeaderMap) -> Result<(), GateReason> {
+/// Size and count; drops names with underscores (`X_Real_IP` reaches CGI programs as `X-Real-IP` would) and other signs.
+fn judge_headers(headers: &mut HeaderMap, names: FieldNames) -> Result<(), GateReason> {
     if headers.len() > MOST_HEADERS {
         return Err(GateReason::HeadersTooLarge);
     }
     let mut total = 0;
-    let mut with_underscore: Vec<HeaderName> = Vec::new();
+    let mut dropped: Vec<HeaderName> = Vec::new();
     let mut is_padded = false;
     for (name, value) in headers.iter() {
         let length = name.as_str().len() + value.len() + 4;
@@ -59,13 +60,13 @@ fn judge_headers(headers: &mut HeaderMap) -> Result<(), GateReason> {
         if length > LONGEST_HEADER || total > ALL_HEADERS {
             return Err(GateReason::HeadersTooLarge);
         }
-        if name.as_str().contains('_') {
-            with_underscore.push(name.clone());
+        if !is_taken(name, names) {
+            dropped.push(name.clone());
         }
         is_padded |= value.as_bytes().first().is_some_and(|byte| is_blank(*byte))
             || value.as_bytes().last().is_some_and(|byte| is_blank(*byte));
     }
-    for name in with_underscore {
+    for name in dropped {
         headers.remove(name);
     }
     if is_padded {
@@ -77,6 +78,19 @@ fn judge_headers(headers: &mut HeaderMap) -> Result<(), GateReason> {
         }
     }
     Ok(())
+}
+
+fn is_taken(name: &HeaderName, names: FieldNames) -> bool {
+    let (underscores, others) = match names {
+        FieldNames::Plain => (false, false),
+        FieldNames::Underscores => (true, false),
+        FieldNames::AnyWithoutUnderscores => (false, true),
+        FieldNames::Any => (true, true),
+    };
+    name.as_str().bytes().all(|byte| match byte {
+        b'_' => underscores,
+        byte => others || byte == b'-' || byte.is_ascii_alphanumeric(),
+    })
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -162,7 +176,7 @@ mod tests {
     fn check(request: request::Builder, expected: Result<&str, GateReason>) {
         let shown = format!("{request:?}");
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let seen = admit(parts).map(|head| head.host.name().to_owned());
+        let seen = admit(parts, FieldNames::Plain).map(|head| head.host.name().to_owned());
         assert_eq!(seen.as_deref().map_err(|reason| *reason), expected, "{shown}");
     }
 
@@ -238,7 +252,7 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        let head = admit(parts).unwrap();
+        let head = admit(parts, FieldNames::Plain).unwrap();
         assert!(head.headers.get(&HeaderName::from_static("x_real_ip")).is_none());
         assert_eq!(head.headers.text(&HeaderName::from_static("y")), Some("v"));
     }

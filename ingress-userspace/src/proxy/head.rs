@@ -100,6 +100,11 @@ impl Headers {
         self.0.insert(name, value);
     }
 
+    /// Adds a line to a field.
+    pub fn add(&mut self, name: HeaderName, value: HeaderValue) {
+        self.0.append(name, value);
+    }
+
     /// Removes a field and returns its first value.
     pub fn remove(&mut self, name: &HeaderName) -> Option<HeaderValue> {
         self.0.remove(name)

@@ -18,9 +18,9 @@ use super::error::ProxyError;
 use super::head::{Request, Response};
 use super::worker::{Phase, Worker};
 use super::{choose, forward, forwarded, gate, retry, session, upgrade};
-use crate::filter::redirect;
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
+use crate::filter::{headers, redirect};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
 
@@ -61,6 +61,7 @@ pub async fn serve(
             fail(&ctx, &ProxyError::Panic)
         }
     };
+    headers::change_globally(&ctx, &mut response);
     if let Some(route) = ctx.route.clone() {
         response_filters(&route.chain, &mut ctx, &mut response);
     }
@@ -74,7 +75,7 @@ async fn answer(
     progress: &Rc<Progress>,
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
-    let head = gate::admit(parts).map_err(ProxyError::Gate)?;
+    let head = gate::admit(parts, ctx.snapshot.globals.fields.names).map_err(ProxyError::Gate)?;
     let request = Request { head, body };
     if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &request.head.headers) {
         ctx.record.client = peer.client;
@@ -104,8 +105,13 @@ async fn dispatch(
         .snapshot
         .listener(&ctx.connection.listener)
         .and_then(|listener| listener.router.route(request.head.host.name(), request.head.target.path()))
-        .map(Arc::clone)
-        .ok_or(ProxyError::NoRoute)?;
+        .map(Arc::clone);
+    if ctx.snapshot.globals.fields.quotes_request()
+        || route.as_ref().is_some_and(|route| route.chain.quotes_request())
+    {
+        ctx.head = Some(Rc::new(request.head.clone()));
+    }
+    let route = route.ok_or(ProxyError::NoRoute)?;
     ctx.record.labels = Arc::clone(&route.labels);
     ctx.route = Some(Arc::clone(&route));
     match request_filters(&route.chain, ctx, &mut request).await {
@@ -115,17 +121,21 @@ async fn dispatch(
     }
     match &route.action {
         Action::Respond(status) => Ok(Response::text(*status)),
-        Action::Redirect { status, path } => redirect::to_path(ctx, &request.head, *status, path),
+        Action::Redirect { status, path, form } => {
+            redirect::to_path(ctx, &request.head, *status, path, *form)
+        }
         Action::Forward { .. } => send(ctx, &route, request, progress, wanted).await,
     }
 }
 
-/// In the order of nginx's phases: app-root; permanent and temporal redirects; CORS preflight; redirects to HTTPS and to or
-/// from `www.`; limits; source lists and authentication (with `satisfy`); mirror; then what concerns the
+/// In the order of nginx's phases: CORS preflight; answers without a backend (app-root, permanent and temporal redirects,
+/// to or from `www.`, those of snippets); redirects to HTTPS; limits; source lists and authentication (with `satisfy`); mirror; then what concerns the
 /// request that goes upstream. So redirects and preflight answers pass limits, lists and authentication.
 async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
     let Chain {
         deny,
+        cors,
+        answers,
         https_redirect,
         rate_limit,
         is_one_enough,
@@ -138,8 +148,12 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         auth_digest,
         body_limit,
         rewrite,
+        headers,
+        answer_rewrite: _,
     } = chain;
     run(deny, ctx, request).await?;
+    run(cors, ctx, request).await?;
+    run(answers, ctx, request).await?;
     run(https_redirect, ctx, request).await?;
     run(rate_limit, ctx, request).await?;
     run(quota, ctx, request).await?;
@@ -153,6 +167,7 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
     access.end()?;
     run(body_limit, ctx, request).await?;
     run(rewrite, ctx, request).await?;
+    run(headers, ctx, request).await?;
     ControlFlow::Continue(())
 }
 
@@ -160,6 +175,8 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
 fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response) {
     let Chain {
         deny,
+        cors,
+        answers,
         https_redirect,
         rate_limit,
         is_one_enough: _,
@@ -172,7 +189,10 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
         auth_digest,
         body_limit,
         rewrite,
+        headers,
+        answer_rewrite: _,
     } = chain;
+    run_response(headers, ctx, response);
     run_response(rewrite, ctx, response);
     run_response(body_limit, ctx, response);
     run_response(auth_digest, ctx, response);
@@ -184,6 +204,8 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
     run_response(quota, ctx, response);
     run_response(rate_limit, ctx, response);
     run_response(https_redirect, ctx, response);
+    run_response(answers, ctx, response);
+    run_response(cors, ctx, response);
     run_response(deny, ctx, response);
 }
 
@@ -201,12 +223,18 @@ async fn send(
     ctx.record.labels = Arc::clone(&choice.target.labels);
     let agent = session::agent(choice.session.as_ref(), &head);
     let asks_for_upgrade = wanted.is_some();
+    let lines = forward::changes(ctx, route, &head);
     let mut outgoing = forward::to_upstream(ctx, head, wanted);
+    headers::put(lines, &mut outgoing.headers);
     if choice.is_fallback {
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
     }
     let limits = (transport, &route.delivery.retry, &route.timeouts);
     let (mut answer, lease) = retry::send(ctx, &mut choice, outgoing, body, progress, limits).await?;
+    ctx.is_from_backend = true;
+    if let Some(rewrite) = &route.chain.answer_rewrite {
+        rewrite.apply(ctx, answer.headers_mut());
+    }
     if let Some(cookie) = choice.session.and_then(|session| session.cookie(ctx, agent.as_ref())) {
         answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -224,13 +252,13 @@ async fn send(
         upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record, in_flight);
         drop(lease);
         return Ok(Response {
-            head: forward::from_upstream(parts.status, parts.headers),
+            head: forward::from_upstream(ctx, parts.status, parts.headers),
             body: Body::empty(),
         });
     }
     let (parts, incoming) = answer.into_parts();
     let body = Body::endpoint(incoming, route.timeouts.read, lease);
-    Ok(Response { head: forward::from_upstream(parts.status, parts.headers), body })
+    Ok(Response { head: forward::from_upstream(ctx, parts.status, parts.headers), body })
 }
 
 fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {

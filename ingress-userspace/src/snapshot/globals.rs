@@ -1,9 +1,11 @@
 //! What holds for the whole proxy, as requests look it up.
 
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
+use tracing::error;
 
 use super::networks::Networks;
-use crate::model::global;
+use crate::filter::headers::HeaderChanges;
+use crate::model::global::{self, FieldNames, ServerField};
 use crate::proxy::forwarded::header;
 
 /// Cluster-wide settings.
@@ -13,6 +15,54 @@ pub struct Globals {
     pub forwarded: Forwarding,
     /// Where requests of our own may go.
     pub subrequests: global::Subrequests,
+    /// Header fields of every request and response.
+    pub fields: Fields,
+}
+
+/// Header fields of every request and response.
+#[derive(Debug)]
+pub struct Fields {
+    /// `Strict-Transport-Security` of hosts with TLS.
+    pub hsts: Option<HeaderValue>,
+    /// Changes before those of routes.
+    pub changes: Option<HeaderChanges>,
+    /// Which `Server` clients see.
+    pub server: ServerField,
+    /// Which names of a request's fields are taken.
+    pub names: FieldNames,
+    /// A request without an id goes upstream without one.
+    pub omits_request_id: bool,
+    /// `X-Original-URI` goes upstream.
+    pub adds_original_uri: bool,
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::new(&global::Fields::default())
+    }
+}
+
+impl Fields {
+    /// Whether a response quotes its request.
+    pub fn quotes_request(&self) -> bool {
+        self.changes.as_ref().is_some_and(|changes| changes.quotes_request)
+    }
+
+    fn new(model: &global::Fields) -> Self {
+        let global::Fields { hsts, changes, server, names, omits_request_id, adds_original_uri } = model;
+        Self {
+            hsts: hsts.as_ref().and_then(|text| HeaderValue::from_str(text).ok()),
+            // Translation takes no name and no value that cannot be sent.
+            changes: HeaderChanges::from_policy(changes).unwrap_or_else(|reason| {
+                error!(%reason, "the cluster's header changes are left out");
+                None
+            }),
+            server: *server,
+            names: *names,
+            omits_request_id: *omits_request_id,
+            adds_original_uri: *adds_original_uri,
+        }
+    }
 }
 
 /// Whether and from whom `X-Forwarded-*` is believed.
@@ -57,7 +107,11 @@ impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded, tls: _, subrequests } = model;
-        Self { forwarded: Forwarding::new(forwarded), subrequests: subrequests.clone() }
+        let global::Global { forwarded, tls: _, subrequests, fields } = model;
+        Self {
+            forwarded: Forwarding::new(forwarded),
+            subrequests: subrequests.clone(),
+            fields: Fields::new(fields),
+        }
     }
 }

@@ -1,16 +1,21 @@
 //! Drafts of hosts → finished hosts: the mode of their paths, precedence, policies.
 
+use std::collections::BTreeSet;
+
 use super::canary::{self, DraftCanary};
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
-use super::policies::{Owner, route_policies};
+use super::policies::{Owner, PathOf, route_policies};
 use super::{Build, policies, proxy_ssl, sessions};
 use crate::annotation::config_map::Defaults;
+use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
+use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::{Deny, Rewrite};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
+use crate::model::template::{Part, Template, Variable};
 use crate::problem::{Code, Severity};
 
 /// A host while its Ingresses are read.
@@ -28,6 +33,11 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// The Ingresses that it has paths or a default backend of, the oldest first.
+    pub(super) fn owners(&self) -> BTreeSet<usize> {
+        self.paths.iter().map(|path| path.owner).chain(self.default.iter().map(|(owner, _)| *owner)).collect()
+    }
+
     /// The host in messages.
     pub(super) fn shown(&self) -> &str {
         if self.written.is_empty() { "every host" } else { &self.written }
@@ -53,6 +63,8 @@ pub(super) struct Shared<'a> {
     pub(super) defaults: &'a Defaults,
     /// Where requests go that no rule takes.
     pub(super) controller_default: Option<RouteAction>,
+    /// Domains whose names have TLS by a wildcard host.
+    pub(super) tls_suffixes: BTreeSet<String>,
 }
 
 impl Shared<'_> {
@@ -61,32 +73,59 @@ impl Shared<'_> {
     }
 }
 
+/// How the paths of a host are matched, and what its routes need to know of it.
+struct Mode<'a> {
+    shared: &'a Shared<'a>,
+    /// Every path is a regular expression, unless its Ingress is strict.
+    is_regex: bool,
+    has_tls: bool,
+    https_port: u16,
+}
+
 /// Makes the host of a draft.
 pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPattern, draft: Draft) -> Host {
     let is_regex = draft.paths.iter().any(|path| {
         shared.owner(path).is_some_and(|owner| {
-            let target = owner.settings.rewrite_target.as_ref();
-            owner.settings.use_regex || target.is_some_and(|target| *target != path.path)
+            let rewriting = &owner.settings.rewriting;
+            !rewriting.is_strict && (rewriting.use_regex || rewriting.target_for(&path.path).is_some())
         })
     });
+    let has_tls = draft.tls.is_some()
+        || matches!(&pattern, HostPattern::Exact(name)
+            if name.split_once('.').is_some_and(|(_, suffix)| shared.tls_suffixes.contains(suffix)));
+    let mode = Mode { shared, is_regex, has_tls, https_port: build.settings.https_port };
     let mut routes = Vec::with_capacity(draft.paths.len() + 1);
     for path in &draft.paths {
         let Some(owner) = shared.owner(path) else { continue };
         sessions::report_path(build, owner, &path.path, &path.field);
+        let rewriting = &owner.settings.rewriting;
+        let is_regex = if rewriting.is_strict {
+            rewriting.use_regex && path.kind == PathKind::Literal
+        } else {
+            mode.is_regex
+        };
         if is_regex {
-            routes.extend(regex_route(build, shared, &draft, owner, path));
+            routes.extend(regex_route(build, &mode, &draft, owner, path));
         } else {
             warn_of_literals(build, owner, path);
-            routes.push(route(shared, &draft, owner, path, plain(path.kind, &path.path), None));
-            routes.extend(slash_redirect(shared, &draft, owner, path));
+            routes.push(plain_route(build, &mode, &draft, owner, path));
+            routes.extend(slash_redirect(&mode, &draft, owner, path));
         }
     }
-    routes.sort_by_cached_key(|route| rank(&route.matches.path, &route.source.path));
+    // Beside expressions stand the paths of strict Ingresses alone, and what they name exactly is meant.
+    let has_expressions = routes.iter().any(|route| matches!(route.matches.path, PathMatch::Regex(_)));
+    routes.sort_by_cached_key(|route| {
+        let is_first = has_expressions && matches!(route.matches.path, PathMatch::Exact(_));
+        (!is_first, rank(&route.matches.path, &route.source.path))
+    });
+    if let Some(route) = start_page(build, shared, &mode, &draft) {
+        routes.insert(0, route);
+    }
     let everything = || RouteMatch { path: PathMatch::Prefix(String::new()) };
     let default = draft.default.as_ref();
     let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
     if let Some((owner, action)) = default {
-        let mut policies = route_policies(owner, "/", draft.tls.is_some());
+        let mut policies = route_policies(owner, &mode.path("/", false));
         policies.delivery = delivery(shared, owner, "/", draft.default_canary.as_ref());
         let source = source(owner, &draft, "/");
         routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
@@ -102,12 +141,13 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     }
     set_upstream_tls(build, shared, &draft, &mut routes);
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
-    Host {
-        pattern,
-        listeners,
-        certificate: draft.tls.and_then(|(_, certificate)| certificate),
-        ciphers: None,
-        routes,
+    let certificate = draft.tls.and_then(|(_, certificate)| certificate);
+    Host { pattern, listeners, certificate, ciphers: None, has_tls, routes }
+}
+
+impl Mode<'_> {
+    fn path<'p>(&self, path: &'p str, is_rewritten: bool) -> PathOf<'p> {
+        PathOf { path, has_tls: self.has_tls, https_port: self.https_port, is_rewritten }
     }
 }
 
@@ -127,6 +167,43 @@ fn set_upstream_tls(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
         let tls = own.map_or_else(|| of_host.clone(), |owner| owner.proxy_ssl.clone());
         route.policies.upstream.tls = tls.unwrap_or_default();
     }
+}
+
+/// `app-root`: exactly `/` is redirected, before everything else. The oldest Ingress of the host with it counts; one that
+/// answers 503 takes nothing from the others.
+fn start_page(build: &mut Build<'_>, shared: &Shared<'_>, mode: &Mode<'_>, draft: &Draft) -> Option<Route> {
+    let mut winner: Option<(&Owner<'_>, &Template)> = None;
+    for owner in draft.owners().into_iter().filter_map(|index| shared.owners.get(index)) {
+        let Some(path) = owner.settings.redirect.app_root.as_ref().filter(|_| owner.settings.deny.is_none())
+        else {
+            continue;
+        };
+        match winner {
+            None => winner = Some((owner, path)),
+            Some((first, chosen)) if chosen != path => {
+                let message = format!(
+                    "{} comes first (older, or by name) and has the start page of {}; remove one of them",
+                    first.object,
+                    draft.shown()
+                );
+                let at = (owner.field("app-root"), path.to_string());
+                build.problem(&owner.object, (Code::Conflict, Severity::Warning), (at.0, &at.1), message);
+            }
+            Some(_) => {}
+        }
+    }
+    let (owner, path) = winner?;
+    let mut policies = route_policies(owner, &mode.path("/", false));
+    let mut to = Template::parse("$scheme://$best_http_host").ok()?;
+    to.0.extend(path.0.iter().cloned());
+    let content = Content::Location { to, keeps_query: false, form: LocationForm::Host };
+    policies.answers = vec![Answer { condition: None, status: 302, content }];
+    Some(Route {
+        source: source(owner, draft, "/"),
+        matches: RouteMatch { path: PathMatch::Exact("/".to_owned()) },
+        policies,
+        action: RouteAction::Respond { status: 404 },
+    })
 }
 
 fn source(owner: &Owner<'_>, draft: &Draft, path: &str) -> RouteSource {
@@ -155,16 +232,19 @@ fn delivery(shared: &Shared<'_>, owner: &Owner<'_>, path: &str, canary: Option<&
 }
 
 fn route(
-    shared: &Shared<'_>,
+    mode: &Mode<'_>,
     draft: &Draft,
     owner: &Owner<'_>,
     path: &DraftPath,
     matched: PathMatch,
     rewrite: Option<Rewrite>,
 ) -> Route {
-    let mut policies = route_policies(owner, &path.path, draft.tls.is_some());
-    policies.rewrite = rewrite;
-    policies.delivery = delivery(shared, owner, &path.path, path.canary.as_ref());
+    let mut policies = route_policies(owner, &mode.path(&path.path, rewrite.is_some()));
+    match rewrite {
+        Some(rewrite) if is_url(&rewrite.replacement) => policies.answers.push(elsewhere(owner, rewrite)),
+        rewrite => policies.rewrite = rewrite,
+    }
+    policies.delivery = delivery(mode.shared, owner, &path.path, path.canary.as_ref());
     Route {
         source: source(owner, draft, &path.path),
         matches: RouteMatch { path: matched },
@@ -173,11 +253,40 @@ fn route(
     }
 }
 
+/// A rewrite to a URL is a redirect.
+fn elsewhere(owner: &Owner<'_>, rewrite: Rewrite) -> Answer {
+    let text = format!("^(?:{})", rewrite.pattern.strip_prefix('^').unwrap_or(&rewrite.pattern));
+    let test = Test::Matches(Pattern { text, is_case_sensitive: false });
+    let condition = Condition { subject: Template(vec![Part::Variable(Variable::Uri)]), test };
+    let content =
+        Content::Location { to: rewrite.replacement, keeps_query: true, form: owner.settings.redirect.form };
+    Answer { condition: Some(condition), status: 302, content }
+}
+
+/// A path that is compared as it is written. Its target, if it has one, replaces all of the request's path.
+fn plain_route(
+    build: &mut Build<'_>,
+    mode: &Mode<'_>,
+    draft: &Draft,
+    owner: &Owner<'_>,
+    path: &DraftPath,
+) -> Route {
+    let target = owner.settings.rewriting.target_for(&path.path);
+    if target.is_some_and(|target| highest_group(target).is_some()) {
+        let message = "the rewrite target uses groups, but the path is no regular expression in strict mode; they stay \
+                       empty; set use-regex, and the type ImplementationSpecific";
+        let at = (path.field.as_str(), path.path.as_str());
+        build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), at, message);
+    }
+    let rewrite = target.map(|target| Rewrite { pattern: ".*".to_owned(), replacement: target.clone() });
+    route(mode, draft, owner, path, plain(path.kind, &path.path), rewrite)
+}
+
 /// A path of a host in regex mode. One that is no expression answers 503 on the literal text that it begins with, so that
 /// requests meant for it do not fall to a broader path with other policies.
 fn regex_route(
     build: &mut Build<'_>,
-    shared: &Shared<'_>,
+    mode: &Mode<'_>,
     draft: &Draft,
     owner: &Owner<'_>,
     path: &DraftPath,
@@ -202,7 +311,7 @@ fn regex_route(
             if start.len() < 2 {
                 return None;
             }
-            let mut route = route(shared, draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
+            let mut route = route(mode, draft, owner, path, PathMatch::Regex(regex::escape(start)), None);
             route.policies.deny = Some(Deny { reason: format!("path {text} is not a regular expression") });
             return Some(route);
         }
@@ -217,8 +326,8 @@ fn regex_route(
             message,
         );
     }
-    let target = owner.settings.rewrite_target.as_ref().filter(|target| *target != text);
-    if let Some(missing) = target.and_then(|target| highest_group(target)).filter(|group| *group > groups) {
+    let target = owner.settings.rewriting.target_for(text);
+    if let Some(missing) = target.and_then(highest_group).filter(|group| *group > groups) {
         let message = format!(
             "the rewrite target uses ${missing}, but the groups of this path end at {groups}; it stays empty"
         );
@@ -229,15 +338,22 @@ fn regex_route(
             message,
         );
     }
-    let rewrite = target.map(|target| Rewrite { pattern: text.to_owned(), replacement: target.clone() });
-    Some(route(shared, draft, owner, path, PathMatch::Regex(text.to_owned()), rewrite))
+    let pattern = if owner.settings.rewriting.is_strict {
+        format!("(?-i:{})", text.strip_prefix('^').unwrap_or(text))
+    } else {
+        text.to_owned()
+    };
+    let rewrite = target.map(|target| Rewrite { pattern: pattern.clone(), replacement: target.clone() });
+    Some(route(mode, draft, owner, path, PathMatch::Regex(pattern), rewrite))
 }
 
 /// The highest `$1`…`$9` of a rewrite target.
-fn highest_group(target: &str) -> Option<usize> {
-    let digits =
-        target.split('$').skip(1).filter_map(|rest| rest.chars().next().and_then(|c| c.to_digit(10)));
-    digits.max().and_then(|digit| usize::try_from(digit).ok())
+fn highest_group(target: &Template) -> Option<usize> {
+    let groups = target.variables().filter_map(|variable| match variable {
+        Variable::Group(number) => Some(usize::from(*number)),
+        _ => None,
+    });
+    groups.max()
 }
 
 fn warn_of_literals(build: &mut Build<'_>, owner: &Owner<'_>, path: &DraftPath) {
@@ -254,14 +370,16 @@ fn warn_of_literals(build: &mut Build<'_>, owner: &Owner<'_>, path: &DraftPath) 
 }
 
 /// nginx answers `/p` by a redirect to `/p/` where only a literal `/p/` exists.
-fn slash_redirect(shared: &Shared<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
-    let is_asked = path.kind == PathKind::Literal
-        || (path.kind == PathKind::Prefix && owner.defaults.is_slash_redirected);
+fn slash_redirect(mode: &Mode<'_>, draft: &Draft, owner: &Owner<'_>, path: &DraftPath) -> Option<Route> {
+    let is_asked = !owner.settings.rewriting.is_strict
+        && (path.kind == PathKind::Literal
+            || (path.kind == PathKind::Prefix && owner.defaults.is_slash_redirected));
     let bare = path.path.strip_suffix('/').filter(|bare| !bare.is_empty())?;
     if !is_asked || draft.paths.iter().any(|other| other.path == bare) {
         return None;
     }
-    let mut route = route(shared, draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
-    route.action = RouteAction::Redirect { status: 301, path: path.path.clone() };
+    let mut route = route(mode, draft, owner, path, PathMatch::Exact(bare.to_owned()), None);
+    let form = owner.settings.redirect.form;
+    route.action = RouteAction::Redirect { status: 301, path: path.path.clone(), form };
     Some(route)
 }

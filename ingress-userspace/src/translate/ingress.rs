@@ -5,7 +5,7 @@
 //! chosen first: a request for a known host whose path matches nothing goes to the default backend of the
 //! Ingress that brought the host, else to the controller's, else it gets 404, and never to a catch-all Ingress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec};
@@ -16,7 +16,7 @@ use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
 use super::tls::Entries;
-use super::{Build, canary, policies, subrequests};
+use super::{Build, canary, names, policies, subrequests};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
@@ -32,7 +32,12 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
     let owners: Vec<Owner<'_>> =
         ours.iter().filter_map(|ingress| policies::owner(build, ingress, classes.of(ingress))).collect();
     let controller_default = controller_default(build);
-    let shared = Shared { owners: &owners, defaults: &classes.cluster, controller_default };
+    let mut shared = Shared {
+        owners: &owners,
+        defaults: &classes.cluster,
+        controller_default,
+        tls_suffixes: BTreeSet::new(),
+    };
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for (index, owner) in owners.iter().enumerate().filter(|(_, owner)| !canary::is_canary(owner)) {
         read_ingress(build, &mut drafts, &owners, index, owner, shared.controller_default.as_ref());
@@ -41,7 +46,20 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
     if shared.controller_default.is_some() {
         drafts.entry(HostPattern::Any).or_default();
     }
-    let hosts = drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
+    let with_tls = drafts.iter().filter(|(_, draft)| draft.tls.is_some());
+    shared.tls_suffixes = with_tls
+        .filter_map(|(pattern, _)| match pattern {
+            HostPattern::Wildcard(suffix) => Some(suffix.clone()),
+            HostPattern::Exact(_) | HostPattern::Any => None,
+        })
+        .collect();
+    let asked = drafts
+        .iter()
+        .map(|(pattern, draft)| (pattern.clone(), names::asked(build, &owners, draft)))
+        .collect();
+    let mut hosts: Vec<Host> =
+        drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
+    names::add(build, &shared, &asked, &mut hosts);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     (hosts, global)
 }

@@ -9,17 +9,21 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
-use super::{Build, auth, proxy_ssl};
+use super::{Build, auth, header_maps, proxy_ssl};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
+use crate::annotation::headers::{CUSTOM_HEADERS, set};
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
 use crate::k8s::cluster::{ObjectKey, key, reference};
 use crate::model::backend::BackendId;
+use crate::model::policy::answer::{Answer, Content, LocationForm};
 use crate::model::policy::delivery::Delivery;
+use crate::model::policy::headers::{HeaderChange, Headers};
 use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::{Upstream, UpstreamTls};
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
+use crate::model::template::Template;
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
@@ -34,11 +38,17 @@ pub(super) struct Owner<'a> {
     /// The Service of `default-backend`.
     pub(super) fallback: Option<BackendId>,
     pub(super) password_auth: Option<PasswordAuth>,
+    /// The prefix of its annotations.
+    prefix: String,
+    /// The headers of `custom-headers`.
+    custom: Vec<HeaderChange>,
 }
 
 /// The cluster-wide settings.
 pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
-    let Some(key) = &build.settings.config_map else { return Defaults::default() };
+    // Without a ConfigMap the defaults of every key hold.
+    let unset = || config_map::read(&BTreeMap::new()).0;
+    let Some(key) = &build.settings.config_map else { return unset() };
     let Some(object) = build.cluster.config_maps.get(key) else {
         let flag = super::flag("--configmap");
         let message = "there is no such ConfigMap; the defaults hold; create it or correct the flag";
@@ -48,13 +58,14 @@ pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
             ("configmap", &key.to_string()),
             message,
         );
-        return Defaults::default();
+        return unset();
     };
-    let (defaults, findings) = config_map::read(object.data.as_ref().unwrap_or(&BTreeMap::new()));
+    let (mut defaults, findings) = config_map::read(object.data.as_ref().unwrap_or(&BTreeMap::new()));
     let object = reference(&**object);
     for finding in findings {
         report_config(build, &object, &finding);
     }
+    header_maps::cluster(build, &object, &mut defaults);
     defaults
 }
 
@@ -115,7 +126,34 @@ pub(super) fn owner<'a>(
             }
         }
     }
-    Some(Owner { ingress, object, settings, defaults, proxy_ssl, fallback, password_auth })
+    let mut owner = Owner {
+        ingress,
+        object,
+        settings,
+        defaults,
+        proxy_ssl,
+        fallback,
+        password_auth,
+        prefix: build.settings.annotations_prefix.clone(),
+        custom: Vec::new(),
+    };
+    let field = owner.field(CUSTOM_HEADERS.row.key);
+    match header_maps::custom(build, &owner.object, &field, &owner.settings.headers, &owner.defaults) {
+        Ok(custom) => owner.custom = custom,
+        Err(reason) => drop(owner.settings.deny.get_or_insert(reason)),
+    }
+    Some(owner)
+}
+
+impl Owner<'_> {
+    /// The field of an annotation, as it is written.
+    pub(super) fn field(&self, key: &str) -> String {
+        let own = format!("{OWN_PREFIX}/{key}");
+        let annotations = self.ingress.metadata.annotations.as_ref();
+        let is_own = annotations.is_some_and(|annotations| annotations.contains_key(&own));
+        let written = if is_own { own } else { format!("{}/{key}", self.prefix) };
+        format!("metadata.annotations[{written}]")
+    }
 }
 
 /// What was read of an Ingress, for as long as neither it nor the defaults under it change.
@@ -173,16 +211,38 @@ fn report(build: &mut Build<'_>, object: &ObjectRef, field: String, finding: &Fi
     build.problem(object, (code, severity), (field, &finding.value), message);
 }
 
+/// What a path of an Ingress is, for its policies.
+pub(super) struct PathOf<'a> {
+    /// As written.
+    pub(super) path: &'a str,
+    /// Its host has TLS.
+    pub(super) has_tls: bool,
+    /// Port of HTTPS.
+    pub(super) https_port: u16,
+    /// The path is rewritten.
+    pub(super) is_rewritten: bool,
+}
+
 /// The policies of a path, without a rewrite.
-pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Policies {
+pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
     let settings = &owner.settings;
-    let is_redirected = settings.redirect.always || (settings.redirect.with_certificate && has_tls);
-    let is_excepted = settings.redirect.except.iter().any(|prefix| path.starts_with(prefix));
+    let redirect = &settings.redirect;
+    let is_redirected = redirect.always || (redirect.with_certificate && of.has_tls);
+    let is_excepted = redirect.except.iter().any(|prefix| of.path.starts_with(prefix));
+    let snippet = &settings.snippet;
+    let mut answer_rewrite = settings.answer_rewrite.clone();
+    // The annotation stands in front of the snippet.
+    answer_rewrite.cookie_path = answer_rewrite.cookie_path.or_else(|| snippet.cookie_path.clone());
+    answer_rewrite.cookie_domain = answer_rewrite.cookie_domain.or_else(|| snippet.cookie_domain.clone());
     Policies {
         deny: settings.deny.clone().map(|reason| Deny { reason }),
+        cors: settings.cors.clone(),
+        answers: answers(owner),
         https_redirect: (is_redirected && !is_excepted).then(|| HttpsRedirect {
-            status: settings.redirect.status,
-            except: settings.redirect.except.clone(),
+            status: redirect.status,
+            except: redirect.except.clone(),
+            keeps_slash: redirect.keeps_slash,
+            port: redirect.names_port.then_some(of.https_port),
         }),
         allow_list: settings.allow_list.clone(),
         rate_limit: limits::rate(owner),
@@ -194,6 +254,8 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
         is_one_enough: settings.is_one_enough,
         body_limit: settings.body_limit,
         rewrite: None,
+        headers: headers(owner, of.is_rewritten),
+        answer_rewrite,
         timeouts: settings.timeouts,
         upstream: Upstream {
             protocol: settings.backend_protocol.protocol,
@@ -204,12 +266,42 @@ pub(super) fn route_policies(owner: &Owner<'_>, path: &str, has_tls: bool) -> Po
     }
 }
 
+/// Redirects of annotations, then what the snippet answers.
+fn answers(owner: &Owner<'_>) -> Vec<Answer> {
+    let settings = &owner.settings;
+    let redirect = settings.redirect.url.iter().map(|(status, url)| Answer {
+        condition: None,
+        status: *status,
+        content: Content::Location { to: url.clone(), keeps_query: false, form: LocationForm::Host },
+    });
+    let mut answers: Vec<Answer> = redirect.chain(settings.snippet.answers.iter().cloned()).collect();
+    for answer in &mut answers {
+        if let Content::Location { form, .. } = &mut answer.content {
+            *form = settings.redirect.form;
+        }
+    }
+    answers
+}
+
+fn headers(owner: &Owner<'_>, is_rewritten: bool) -> Headers {
+    let settings = &owner.settings;
+    let mut changes = settings.headers.changes.clone();
+    if let Some(prefix) = settings.rewriting.prefix.as_ref().filter(|_| is_rewritten) {
+        changes.request.push(set("x-forwarded-prefix", Template::text(prefix.clone())));
+    }
+    changes.request.extend(settings.snippet.headers.request.iter().cloned());
+    changes.response.extend(owner.custom.iter().chain(&settings.snippet.headers.response).cloned());
+    changes
+}
+
 /// The policies of a route that belongs to no Ingress: the cluster's defaults, without the redirect to HTTPS.
 pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
     let (settings, _) = read(OWN_PREFIX, &BTreeMap::new(), defaults);
     let delivery = delivery(&settings);
     Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
+        cors: None,
+        answers: Vec::new(),
         https_redirect: None,
         allow_list: settings.allow_list,
         deny_list: settings.deny_list.map(|sources| DenyList { sources }),
@@ -221,6 +313,8 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         bandwidth: settings.bandwidth,
         body_limit: settings.body_limit,
         rewrite: None,
+        headers: Headers::default(),
+        answer_rewrite: settings.answer_rewrite,
         timeouts: settings.timeouts,
         upstream: Upstream::default(),
         delivery,

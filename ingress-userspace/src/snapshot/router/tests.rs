@@ -18,6 +18,7 @@ fn route(name: &str) -> Arc<Route> {
         timeouts: Timeouts { connect: second, send: second, read: second },
         transport: RouteTransport::plain(),
         delivery: Delivery::default(),
+        has_tls: false,
         labels: Arc::new(RouteLabels { path: name.to_owned(), ..RouteLabels::default() }),
     })
 }

@@ -1,0 +1,194 @@
+//! Answers that need no backend: `permanent-redirect`, `temporal-redirect`, `app-root`, `from-to-www-redirect`, an URL as
+//! `rewrite-target`, and `return` and redirecting `rewrite` of `configuration-snippet`.
+//!
+//! As in nginx they are given before limits, source lists and authentication. A value with a line break in it, which a
+//! variable may bring, is refused with 400 instead of becoming a header of its own.
+
+use std::ops::ControlFlow;
+
+use http::{HeaderValue, StatusCode, header};
+use regex::bytes::{Captures, Regex};
+
+use super::{Filter, Outcome, Stop, redirect};
+use crate::model::policy::answer::{self, LocationForm};
+use crate::model::template::{Part, Template, Variable};
+use crate::path_regex;
+use crate::proxy::body::Body;
+use crate::proxy::context::RequestCtx;
+use crate::proxy::error::ProxyError;
+use crate::proxy::head::{Request, Response};
+use crate::proxy::variables::View;
+
+/// The answers of a route, in their order.
+#[derive(Debug)]
+pub struct Answers(Vec<Answer>);
+
+#[derive(Debug)]
+struct Answer {
+    condition: Option<Condition>,
+    status: StatusCode,
+    content: Content,
+}
+
+#[derive(Debug)]
+struct Condition {
+    subject: Template,
+    test: Test,
+}
+
+#[derive(Debug)]
+enum Test {
+    Equals(Box<str>),
+    Differs(Box<str>),
+    Matches(Regex),
+    MatchesNot(Regex),
+    IsSet,
+}
+
+#[derive(Debug)]
+enum Content {
+    Page,
+    Text(Template),
+    Location { to: Template, keeps_query: bool, form: LocationForm },
+    Host(Box<str>),
+}
+
+/// Why an answer cannot be given.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// No such status.
+    #[error("{0} is not a status that can be answered")]
+    Status(u16),
+    /// The condition's expression.
+    #[error("the expression {0:?} of an answer cannot be used: {1}")]
+    Regex(String, regex::Error),
+}
+
+impl Answers {
+    /// From the model; `None`: there is none.
+    pub fn from_policy(policy: &[answer::Answer]) -> Result<Option<Self>, AnswerError> {
+        let answers: Vec<Answer> = policy.iter().map(Answer::new).collect::<Result<_, _>>()?;
+        Ok((!answers.is_empty()).then_some(Self(answers)))
+    }
+}
+
+impl Answer {
+    fn new(policy: &answer::Answer) -> Result<Self, AnswerError> {
+        let answer::Answer { condition, status, content } = policy;
+        let status = StatusCode::from_u16(*status)
+            .ok()
+            .filter(|status| (200..=599).contains(&status.as_u16()))
+            .ok_or(AnswerError::Status(*status))?;
+        let content = match content {
+            answer::Content::Page => Content::Page,
+            answer::Content::Text(text) => Content::Text(text.clone()),
+            answer::Content::Location { to, keeps_query, form } => {
+                Content::Location { to: to.clone(), keeps_query: *keeps_query, form: *form }
+            }
+            answer::Content::Host(name) => Content::Host(name.as_str().into()),
+        };
+        Ok(Self { condition: condition.as_ref().map(Condition::new).transpose()?, status, content })
+    }
+
+    fn respond(&self, view: &View<'_>, captures: Option<&Captures<'_>>) -> Result<Response, ProxyError> {
+        let expand = |template: &Template| expand(view, template, captures);
+        let location = match &self.content {
+            Content::Page => return Ok(Response::text(self.status)),
+            Content::Text(text) => {
+                let mut response = Response::text(self.status);
+                response.head.headers.set(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+                response.body = Body::full(expand(text));
+                return Ok(response);
+            }
+            Content::Location { to, keeps_query, form } => {
+                let mut location = expand(to);
+                if location.starts_with('/') {
+                    location = redirect::absolute(view.ctx, view.head, &location, *form);
+                }
+                match view.head.target.query().filter(|_| *keeps_query) {
+                    // `?` at the end drops the query, as nginx does.
+                    Some(_) if location.ends_with('?') => drop(location.pop()),
+                    Some(query) => {
+                        location.push(if location.contains('?') { '&' } else { '?' });
+                        location.push_str(query);
+                    }
+                    None => {}
+                }
+                location
+            }
+            Content::Host(name) => {
+                let (scheme, port) = (view.ctx.peer.scheme.name(), &view.ctx.peer.port_value);
+                let uri = view.head.target.raw();
+                let uri = uri.strip_suffix('/').unwrap_or(uri);
+                format!("{scheme}://{name}:{}{uri}", port.to_str().unwrap_or_default())
+            }
+        };
+        let mut response = Response::text(self.status);
+        let location = HeaderValue::try_from(location).map_err(|_invalid| ProxyError::LocationInvalid)?;
+        response.head.headers.set(header::LOCATION, location);
+        Ok(response)
+    }
+}
+
+impl Condition {
+    fn new(policy: &answer::Condition) -> Result<Self, AnswerError> {
+        let compile = |pattern: &answer::Pattern| {
+            path_regex::search_with(&pattern.text, pattern.is_case_sensitive)
+                .map_err(|error| AnswerError::Regex(pattern.text.clone(), error))
+        };
+        let test = match &policy.test {
+            answer::Test::Equals(text) => Test::Equals(text.as_str().into()),
+            answer::Test::Differs(text) => Test::Differs(text.as_str().into()),
+            answer::Test::Matches(pattern) => Test::Matches(compile(pattern)?),
+            answer::Test::MatchesNot(pattern) => Test::MatchesNot(compile(pattern)?),
+            answer::Test::IsSet => Test::IsSet,
+        };
+        Ok(Self { subject: policy.subject.clone(), test })
+    }
+}
+
+impl Filter for Answers {
+    const NAME: &'static str = "answer";
+
+    async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+        let view = View::new(ctx, &request.head);
+        for answer in &self.0 {
+            let subject = answer.condition.as_ref().map(|condition| view.expand(&condition.subject));
+            let subject = subject.unwrap_or_default();
+            let captures = match answer.condition.as_ref().map(|condition| &condition.test) {
+                None => None,
+                Some(Test::Matches(regex)) => match regex.captures(subject.as_bytes()) {
+                    Some(captures) => Some(captures),
+                    None => continue,
+                },
+                Some(Test::Equals(text)) if subject == **text => None,
+                Some(Test::Differs(text)) if subject != **text => None,
+                Some(Test::MatchesNot(regex)) if !regex.is_match(subject.as_bytes()) => None,
+                Some(Test::IsSet) if !subject.is_empty() && subject != "0" => None,
+                Some(_) => continue,
+            };
+            return ControlFlow::Break(match answer.respond(&view, captures.as_ref()) {
+                Ok(response) => Stop::Respond(response),
+                Err(error) => Stop::Fail(error),
+            });
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// The text of a template whose groups are those of a match.
+pub(super) fn expand(view: &View<'_>, template: &Template, captures: Option<&Captures<'_>>) -> String {
+    let Some(captures) = captures else { return view.expand(template) };
+    let mut out = String::new();
+    for part in &template.0 {
+        match part {
+            Part::Text(text) => out.push_str(text),
+            Part::Variable(Variable::Group(number)) => {
+                let group = captures.get(usize::from(*number)).map_or(&[][..], |group| group.as_bytes());
+                out.push_str(&String::from_utf8_lossy(group));
+            }
+            Part::Variable(variable) => view.write(variable, &mut out),
+        }
+    }
+    out
+}

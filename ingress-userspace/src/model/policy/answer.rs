@@ -1,0 +1,81 @@
+//! Answers that the proxy gives itself, instead of asking a backend.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::template::Template;
+
+/// An answer, and when it is given. Of several the first whose condition holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Absent: always.
+    pub condition: Option<Condition>,
+    /// Status of the answer, 200 to 599.
+    pub status: u16,
+    /// What it says.
+    pub content: Content,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// The name of its status.
+    Page,
+    /// This text.
+    Text(Template),
+    /// Another place.
+    Location {
+        /// A URL, or a path on the host that was asked for.
+        to: Template,
+        /// The query of the request follows.
+        keeps_query: bool,
+        /// How a path becomes a URL.
+        form: LocationForm,
+    },
+    /// The same scheme, port, path and query on another host, without a slash at the end.
+    Host(String),
+}
+
+/// How a path in `Location` becomes a URL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LocationForm {
+    /// With scheme and host.
+    #[default]
+    Host,
+    /// With scheme, host and the port that the client connected to, unless it is the scheme's own.
+    HostAndPort,
+    /// It stays a path.
+    Relative,
+}
+
+/// A comparison of something in the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// What is compared.
+    pub subject: Template,
+    /// With what.
+    pub test: Test,
+}
+
+/// Comparisons.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Test {
+    /// Is this text.
+    Equals(String),
+    /// Is another text.
+    Differs(String),
+    /// Matches; its groups are `$1` to `$9` of the content.
+    Matches(Pattern),
+    /// Does not match.
+    MatchesNot(Pattern),
+    /// Neither empty nor `0`.
+    IsSet,
+}
+
+/// A regular expression, not anchored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pattern {
+    /// Its text.
+    pub text: String,
+    /// Capital letters differ from small ones.
+    pub is_case_sensitive: bool,
+}
