@@ -1,7 +1,7 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
-//! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/listeners` and
-//! `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/explain`,
+//! `/listeners` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 use std::collections::BTreeMap;
@@ -79,7 +79,12 @@ pub struct State {
     pub model: Shown,
     /// Where the proxy listens, by listener name.
     pub listening: Listening,
+    /// Answers questions about requests; `None` where no model is served.
+    pub explain: Option<Explain>,
 }
+
+/// Explains a request (the query of `/explain`) against a model: the text, or what is wrong with the question.
+pub type Explain = fn(&Arc<Model>, &str) -> Result<String, String>;
 
 /// The addresses on which the proxy of this process listens; ports that were 0 are resolved.
 #[derive(Clone, Debug)]
@@ -305,7 +310,7 @@ fn serve(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, state: St
 
 async fn answer(state: &State, access: Access, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (status, text) = if request.method() == Method::GET || request.method() == Method::HEAD {
-        page(state, access, request.uri().path()).await
+        page(state, access, request.uri().path(), request.uri().query().unwrap_or_default()).await
     } else {
         (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned())
     };
@@ -319,7 +324,20 @@ async fn answer(state: &State, access: Access, request: &Request<Incoming>) -> R
     response
 }
 
-async fn page(state: &State, access: Access, path: &str) -> (StatusCode, String) {
+async fn explain(state: &State, query: &str) -> (StatusCode, String) {
+    let (Some(explain), Some(model)) = (state.explain, state.model.current()) else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned());
+    };
+    let query = query.to_owned();
+    // It compiles the model: not on a thread that others wait for.
+    match tokio::task::spawn_blocking(move || explain(&model, &query)).await {
+        Ok(Ok(text)) => (StatusCode::OK, text),
+        Ok(Err(text)) => (StatusCode::BAD_REQUEST, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+async fn page(state: &State, access: Access, path: &str, query: &str) -> (StatusCode, String) {
     match (path, access) {
         ("/healthz", _) => (StatusCode::OK, "ok\n".to_owned()),
         ("/readyz", _) => match state.readiness.check() {
@@ -336,6 +354,7 @@ async fn page(state: &State, access: Access, path: &str) -> (StatusCode, String)
                 None => (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned()),
             }
         }
+        ("/explain", Access::Socket) => explain(state, query).await,
         ("/listeners", Access::Socket) => {
             let mut text = String::new();
             for (listener, address) in state.listening.0.borrow().iter() {

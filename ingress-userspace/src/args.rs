@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub mod objects;
 
-use objects::{BackendsArgs, CertsArgs, ConfArgs, IngressesArgs, LintArgs};
+use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
 
 /// eBPF-accelerated ingress for Kubernetes on bare metal.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ pub enum Command {
     Controller(ControllerArgs),
     /// Reports per Ingress, annotation and ConfigMap key whether it is supported, and every mistake with its fix.
     Lint(LintArgs),
+    /// Says step by step what becomes of a request: certificate, host, path, candidates, filters, endpoints.
+    Explain(ExplainArgs),
     /// Lists the rules of our Ingresses with their addresses and endpoints.
     Ingresses(IngressesArgs),
     /// Prints the backends and their endpoints as JSON.

@@ -4,6 +4,7 @@ pub mod backends;
 pub mod certs;
 pub mod cleanup;
 pub mod conf;
+pub mod explain;
 pub mod ingresses;
 pub mod lint;
 pub mod maps;

@@ -39,3 +39,4 @@ pub mod telemetry;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod explain;

@@ -24,6 +24,7 @@ fn main() -> ExitCode {
         Command::Proxy(args) => role(&args.log, roles::proxy(&args)),
         Command::Controller(args) => role(&args.log, roles::controller(&args)),
         Command::Lint(args) => cli::lint::run(&args, &mut io::stdout()).map(exit).map_err(Into::into),
+        Command::Explain(args) => done(cli::explain::run(&args, &mut io::stdout())),
         Command::Ingresses(args) => done(cli::ingresses::run(&args, &mut io::stdout())),
         Command::Backends(args) => done(cli::backends::run(&args, &mut io::stdout())),
         Command::Certs(args) => done(cli::certs::run(&args, &mut io::stdout())),

@@ -22,6 +22,7 @@ use crate::args::{
     AdminArgs, AgentArgs, ControllerArgs, DataplaneArgs, PortArgs, ProxyArgs, PublishArgs, RunArgs,
     SourceArgs,
 };
+use crate::explain::question;
 use crate::k8s::client::connect;
 use crate::link::{AgentEnd, channel, socket};
 use crate::telemetry::metrics::Registry;
@@ -138,7 +139,8 @@ fn serve_admin(
     let variable = |name: &str| std::env::var(name).unwrap_or_default();
     let (namespace, pod) = (variable("POD_NAMESPACE"), variable("POD_NAME"));
     let constant = [("controller_namespace", namespace.as_str()), ("controller_pod", pod.as_str())];
-    let state = State { registry: Registry::new(&constant).into(), ..State::default() };
+    let registry = Registry::new(&constant).into();
+    let state = State { registry, explain: Some(question::answer), ..State::default() };
     // Every process that is asked says at first that it is not ready.
     state.readiness.fails("start", "starting");
     let server = admin::bind(&Endpoints::from_args(args, addresses))?;

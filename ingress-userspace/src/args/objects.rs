@@ -1,5 +1,6 @@
 //! Flags of the commands that read objects: from a folder, or from a cluster with kubectl's flags.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -60,6 +61,34 @@ pub struct LintArgs {
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     pub output: LintFormat,
+}
+
+/// `portcullis explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The URL that a client would ask for.
+    pub url: String,
+    /// What to read.
+    #[command(flatten)]
+    pub objects: ObjectArgs,
+    /// Method of the request.
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    pub request: String,
+    /// A header of the request, `Name: value`.
+    #[arg(short = 'H', long, value_name = "HEADER")]
+    pub header: Vec<String>,
+    /// The address that the client comes from.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub from: IpAddr,
+    /// Server name of the TLS handshake; default: the host of the URL.
+    #[arg(long, value_name = "NAME")]
+    pub sni: Option<String>,
+    /// Ask the process with this --admin-socket about what it serves now, instead of reading objects.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["filename", "kubeconfig", "context"])]
+    pub socket: Option<PathBuf>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
+    pub output: ObjectFormat,
 }
 
 /// `portcullis ingresses`.

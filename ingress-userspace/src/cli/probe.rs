@@ -66,7 +66,7 @@ pub async fn run(args: &ProbeArgs, out: &mut (dyn io::Write + Send)) -> Result<(
     Ok(write!(out, "{body}")?)
 }
 
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<String> {
+pub(super) async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

@@ -213,7 +213,8 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
     CachedHost { host: Arc::clone(host), routes: Arc::new(routes), labels, refused }
 }
 
-fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
+/// The compiled form of a path match.
+pub fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
     Ok(match path {
         PathMatch::Exact(path) => PathMatcher::Exact(path.clone()),
         PathMatch::Prefix(path) => PathMatcher::Prefix(path.clone()),

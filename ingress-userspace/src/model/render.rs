@@ -138,6 +138,14 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
     write_policies(out, &route.policies)
 }
 
+/// The policies of a route, a line each.
+pub fn policies(policies: &Policies) -> Vec<String> {
+    let mut text = String::new();
+    // Writing into a String cannot fail.
+    let _ = write_policies(&mut text, policies);
+    text.lines().map(|line| line.trim().to_owned()).collect()
+}
+
 fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     let Policies {
         deny,

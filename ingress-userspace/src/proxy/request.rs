@@ -75,13 +75,34 @@ async fn answer(
     progress: &Rc<Progress>,
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
+    let request = admit(ctx, parts, body)?;
+    dispatch(ctx, request, progress, wanted).await
+}
+
+/// The gate, and who asks.
+fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Request, ProxyError> {
     let head = gate::admit(parts, ctx.snapshot.globals.fields.names).map_err(ProxyError::Gate)?;
-    let request = Request { head, body };
-    if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &request.head.headers) {
+    if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &head.headers) {
         ctx.record.client = peer.client;
         ctx.peer = Rc::new(peer);
     }
-    dispatch(ctx, request, progress, wanted).await
+    Ok(Request { head, body })
+}
+
+/// What is decided of a request before an endpoint is asked.
+#[derive(Debug)]
+pub enum Decision {
+    /// The proxy answers.
+    Answer(Response),
+    /// It goes to an endpoint of the route, as the filters left it.
+    Forward(Arc<Route>, Request),
+}
+
+/// What would become of a request without a body: the same gate, route and filters, and no endpoint is asked. For
+/// `portcullis explain`.
+pub async fn rehearse(ctx: &mut RequestCtx, parts: request::Parts) -> Result<Decision, ProxyError> {
+    let request = admit(ctx, parts, Body::empty())?;
+    decide(ctx, request).await
 }
 
 /// A request of the proxy itself, through the same filters to the same routes as a client's.
@@ -97,10 +118,17 @@ pub(super) async fn serve_internal(ctx: &mut RequestCtx, request: Request) -> Re
 
 async fn dispatch(
     ctx: &mut RequestCtx,
-    mut request: Request,
+    request: Request,
     progress: &Rc<Progress>,
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
+    match decide(ctx, request).await? {
+        Decision::Answer(response) => Ok(response),
+        Decision::Forward(route, request) => send(ctx, &route, request, progress, wanted).await,
+    }
+}
+
+async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, ProxyError> {
     let route = ctx
         .snapshot
         .listener(&ctx.connection.listener)
@@ -116,15 +144,15 @@ async fn dispatch(
     ctx.route = Some(Arc::clone(&route));
     match request_filters(&route.chain, ctx, &mut request).await {
         ControlFlow::Continue(()) => {}
-        ControlFlow::Break(Stop::Respond(response)) => return Ok(response),
+        ControlFlow::Break(Stop::Respond(response)) => return Ok(Decision::Answer(response)),
         ControlFlow::Break(Stop::Fail(failure)) => return Err(failure),
     }
     match &route.action {
-        Action::Respond(status) => Ok(Response::text(*status)),
+        Action::Respond(status) => Ok(Decision::Answer(Response::text(*status))),
         Action::Redirect { status, path, form } => {
-            redirect::to_path(ctx, &request.head, *status, path, *form)
+            redirect::to_path(ctx, &request.head, *status, path, *form).map(Decision::Answer)
         }
-        Action::Forward { .. } => send(ctx, &route, request, progress, wanted).await,
+        Action::Forward { .. } => Ok(Decision::Forward(route, request)),
     }
 }
 

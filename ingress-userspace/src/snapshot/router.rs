@@ -78,6 +78,20 @@ pub enum PathMatcher {
     Regex(Regex),
 }
 
+impl PathMatcher {
+    /// Whether it takes a normal path.
+    pub fn takes(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => exact.as_bytes() == path,
+            Self::Prefix(prefix) => path
+                .strip_prefix(prefix.as_bytes())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")),
+            Self::StartsWith(text) => path.starts_with(text.as_bytes()),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
+}
+
 impl HostRoutes {
     /// Adds a route behind all others. Of two equal matches the earlier stays.
     pub fn push(&mut self, matcher: PathMatcher, route: Arc<Route>) {
