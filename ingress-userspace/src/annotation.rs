@@ -15,6 +15,7 @@ pub mod balance;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod canary;
+pub mod client_certificate;
 pub mod cloud;
 pub mod config_map;
 pub mod connection_limit;
@@ -83,6 +84,8 @@ pub struct Settings {
     pub deny_list: Option<Vec<ipnet::IpNet>>,
     /// `auth-type`, `auth-secret`, `auth-secret-type`, `auth-realm`.
     pub password: Option<auth_basic::PasswordAuth>,
+    /// `auth-tls-*`.
+    pub client_certificate: Option<client_certificate::ClientCertificate>,
     /// `satisfy: any`.
     pub is_one_enough: bool,
     /// `proxy-body-size`.
@@ -412,6 +415,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         deny_list: deny_list::parse(reader),
         password: auth_basic::parse(reader),
         is_one_enough: satisfy::parse(reader),
+        client_certificate: client_certificate::parse(reader),
         rate: rate_limit::parse(reader),
         quota: quota::parse(reader),
         connections: connection_limit::parse(reader),

@@ -77,7 +77,8 @@ impl Compiler {
         let is_same = self.model.hosts == model.hosts
             && self.model.listeners == model.listeners
             && self.model.global.tls == model.global.tls
-            && self.model.certificates == model.certificates;
+            && self.model.certificates == model.certificates
+            && self.model.client_authorities == model.client_authorities;
         let listeners = if is_same {
             self.snapshot.listeners.clone()
         } else {

@@ -7,6 +7,7 @@ pub mod auth_basic;
 pub mod auth_digest;
 pub mod bandwidth;
 pub mod body_limit;
+pub mod client_certificate;
 pub mod connection_limit;
 pub mod cors;
 pub mod deny;
@@ -55,6 +56,7 @@ pub trait Filter {
 #[derive(Debug, Default)]
 #[expect(missing_docs, reason = "each field is the filter of its name")]
 pub struct Chain {
+    pub client_certificate: Option<client_certificate::ClientCertificates>,
     pub deny: Option<deny::Deny>,
     pub cors: Option<cors::Cors>,
     pub answers: Option<answer::Answers>,

@@ -28,6 +28,7 @@ use edge::Edge;
 use global::Global;
 use host::Host;
 use listener::Listener;
+use policy::client_certificate::ClientAuthorities;
 use policy::password_auth::{UserList, UserListId};
 
 /// Everything the data plane does, resolved: no reference in it points outside of it.
@@ -43,6 +44,8 @@ pub struct Model {
     pub certificates: BTreeMap<CertificateId, Certificate>,
     /// Trusted authorities that policies refer to, by the SHA-256 of their certificates.
     pub authorities: BTreeMap<String, Authorities>,
+    /// Authorities that may certify clients, by the SHA-256 of what they are.
+    pub client_authorities: BTreeMap<String, ClientAuthorities>,
     /// Lists of users that routes refer to.
     pub users: BTreeMap<UserListId, UserList>,
     /// What the kernel does with packets, and which addresses are ours.

@@ -2,6 +2,9 @@
 
 pub mod ciphers;
 pub mod client;
+pub mod client_certificate;
+pub mod identity;
 pub mod resolver;
 pub mod self_signed;
 pub mod server;
+pub mod subject;

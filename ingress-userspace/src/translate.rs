@@ -7,6 +7,7 @@
 mod auth;
 mod canary;
 mod classes;
+mod client_certificate;
 mod digest;
 mod edge;
 mod endpoints;
@@ -37,6 +38,7 @@ use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::global::Subrequests;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
+use crate::model::policy::client_certificate::{ClientAuth, ClientAuthorities};
 use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
@@ -119,6 +121,7 @@ struct Build<'a> {
     certificates: BTreeMap<CertificateId, Certificate>,
     users: BTreeMap<UserListId, UserList>,
     authorities: BTreeMap<String, Authorities>,
+    client_authorities: BTreeMap<String, ClientAuthorities>,
     known: &'a mut tls::Known,
     known_settings: &'a mut HashMap<ObjectKey, KnownSettings>,
     known_defaults: &'a mut Option<Arc<Defaults>>,
@@ -174,6 +177,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         certificates: BTreeMap::new(),
         users: BTreeMap::new(),
         authorities: BTreeMap::new(),
+        client_authorities: BTreeMap::new(),
         known: &mut reuse.certificates,
         known_settings: &mut reuse.settings,
         known_defaults: &mut reuse.defaults,
@@ -195,7 +199,15 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
             ListenerProtocol::Https { default_certificate: default_certificate.clone() },
         ),
     ];
-    let Build { backends, mut certificates, mut authorities, mut users, mut problems, .. } = build;
+    let Build {
+        backends,
+        mut certificates,
+        mut authorities,
+        mut users,
+        mut client_authorities,
+        mut problems,
+        ..
+    } = build;
     // Keys that nothing uses do not travel.
     let routes = || hosts.iter().flat_map(|host| &host.routes).map(|route| &route.policies.upstream.tls);
     let shown = routes().filter_map(|tls| tls.certificate.as_ref()).map(|certificate| &certificate.id);
@@ -209,10 +221,28 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let asked: BTreeSet<_> =
         routes.filter_map(|route| Some(&route.policies.password_auth.as_ref()?.users)).collect();
     users.retain(|id, _| asked.contains(id));
+    let trusted: BTreeSet<_> = hosts
+        .iter()
+        .filter_map(|host| match host.client_auth.as_ref()? {
+            ClientAuth::Certificate(wanted) => Some(&wanted.trust.authorities),
+            ClientAuth::Broken { .. } => None,
+        })
+        .collect();
+    client_authorities.retain(|digest, _| trusted.contains(digest));
     problems.sort();
     problems.dedup();
     let hosts = shared(&mut reuse.hosts, hosts);
-    let model = Model { listeners, hosts, backends, certificates, authorities, users, edge, global };
+    let model = Model {
+        listeners,
+        hosts,
+        backends,
+        certificates,
+        authorities,
+        users,
+        client_authorities,
+        edge,
+        global,
+    };
     Translation { model, problems, ingresses }
 }
 

@@ -13,7 +13,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -94,7 +94,11 @@ impl Http1 {
 
     /// Over TLS.
     pub async fn open_tls(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
-        let stream = tls(address, name, &["http/1.1"]).await?;
+        Self::open_over(tls(address, name, &["http/1.1"]).await?).await
+    }
+
+    /// Over a TLS connection that stands.
+    pub async fn open_over(stream: TlsStream<TcpStream>) -> anyhow::Result<Self> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Self(sender))
@@ -131,7 +135,11 @@ impl Http2 {
 
     /// Over TLS, by ALPN.
     pub async fn open_tls(address: SocketAddr, name: &str) -> anyhow::Result<Self> {
-        let stream = tls(address, name, &["h2"]).await?;
+        Self::open_over(tls(address, name, &["h2"]).await?).await
+    }
+
+    /// Over a TLS connection that stands.
+    pub async fn open_over(stream: TlsStream<TcpStream>) -> anyhow::Result<Self> {
         anyhow::ensure!(stream.get_ref().1.alpn_protocol() == Some(b"h2"), "the server does not offer h2");
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -187,18 +195,49 @@ fn is_complete(answer: &[u8]) -> bool {
         && length.and_then(|length| length.parse::<usize>().ok()).is_some_and(|length| body.len() >= length)
 }
 
+/// What a client shows when it is asked for a certificate: the chain, and the key of its first one.
+#[derive(Debug)]
+pub struct Identity {
+    /// DER, leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// PKCS#8.
+    pub key: Vec<u8>,
+}
+
 /// A TLS connection that trusts everybody; the certificate is there to be looked at.
 pub async fn tls(address: SocketAddr, name: &str, alpn: &[&str]) -> anyhow::Result<TlsStream<TcpStream>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
-        .with_no_client_auth();
-    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    tls_as(address, name, alpn, None).await
+}
+
+/// The same by a client that has a certificate.
+pub async fn tls_as(
+    address: SocketAddr,
+    name: &str,
+    alpn: &[&str],
+    identity: Option<&Identity>,
+) -> anyhow::Result<TlsStream<TcpStream>> {
+    let config = tls_config(alpn, identity)?;
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from(name.to_owned())?;
     Ok(timeout(PATIENCE, TlsConnector::from(Arc::new(config)).connect(name, stream)).await??)
+}
+
+/// A configuration that several connections may share, and resume sessions by.
+pub fn tls_config(alpn: &[&str], identity: Option<&Identity>) -> anyhow::Result<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anyone(provider)));
+    let mut config = match identity {
+        Some(Identity { chain, key }) => {
+            let key = PrivateKeyDer::Pkcs8(key.clone().into());
+            builder.with_client_auth_cert(chain.clone(), key)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    Ok(config)
 }
 
 /// The leaf certificate that a server name gets, DER.

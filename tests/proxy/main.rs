@@ -13,6 +13,7 @@ mod auth_basic;
 mod auth_digest;
 mod bandwidth;
 mod body_limit;
+mod client_certificate;
 mod connection_limit;
 mod deny;
 mod deny_list;

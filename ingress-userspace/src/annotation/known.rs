@@ -19,12 +19,6 @@ const PROTECTING: &[&str] = &[
     "auth-response-headers",
     "auth-signin",
     "auth-signin-redirect-param",
-    "auth-tls-error-page",
-    "auth-tls-match-cn",
-    "auth-tls-pass-certificate-to-upstream",
-    "auth-tls-secret",
-    "auth-tls-verify-client",
-    "auth-tls-verify-depth",
     "auth-url",
     "secure-verify-ca-secret",
     // Keepalive towards an auth service means that there is one.
@@ -32,15 +26,6 @@ const PROTECTING: &[&str] = &[
     "auth-keepalive-requests",
     "auth-keepalive-share-vars",
     "auth-keepalive-timeout",
-];
-
-/// Details of a protection: without the key that switches it on they ask for nothing, in ingress-nginx too.
-const DETAILS: &[(&str, &[&str])] = &[
-    ("auth-tls-error-page", &["auth-tls-secret"]),
-    ("auth-tls-match-cn", &["auth-tls-secret"]),
-    ("auth-tls-pass-certificate-to-upstream", &["auth-tls-secret"]),
-    ("auth-tls-verify-client", &["auth-tls-secret"]),
-    ("auth-tls-verify-depth", &["auth-tls-secret"]),
 ];
 
 /// Served without them, not as written.
@@ -130,7 +115,6 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
         if is_default(key, text.trim()) {
             continue;
         }
-        let effect = if is_idle(key, prefix, annotations) { Effect::Note } else { effect };
         let consequence = match effect {
             Effect::Deny | Effect::Refuse => "it protects the paths of this Ingress, so they answer 503; remove it, or set the ConfigMap key \
                              refused-annotations to Ignore"
@@ -142,15 +126,6 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
         finding(FindingKind::Unsupported, effect, format!("not supported by this version; {consequence}"));
     }
     findings
-}
-
-/// Whether a key is a detail of something that no other key switches on.
-fn is_idle(key: &str, prefix: &str, annotations: &BTreeMap<String, String>) -> bool {
-    let is_given = |main: &&str| {
-        let texts = [OWN_PREFIX, prefix].map(|prefix| annotations.get(&format!("{prefix}/{main}")));
-        texts.into_iter().flatten().any(|text| !text.trim().is_empty())
-    };
-    DETAILS.iter().any(|(detail, mains)| *detail == key && !mains.iter().any(is_given))
 }
 
 /// Whether a value asks for what happens anyway. An empty one does, whatever the key.

@@ -5,9 +5,9 @@
 use super::{Effect, Finding, FindingKind};
 use super::{
     affinity, alias, allow_list, answer_rewrite, auth_basic, backend_protocol, balance, bandwidth,
-    body_limit, canary, config_map, connection_limit, cors, deny_list, fallback, forwarded, headers,
-    keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy, snippet, subrequest,
-    timeout,
+    body_limit, canary, client_certificate, config_map, connection_limit, cors, deny_list, fallback,
+    forwarded, headers, keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy,
+    snippet, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -125,6 +125,7 @@ pub const GROUPS: &[Group] = &[
     allow_list::GROUP,
     auth_basic::GROUP,
     satisfy::GROUP,
+    client_certificate::GROUP,
     rate_limit::GROUP,
     rate_limit::CONFIG,
     connection_limit::GROUP,

@@ -9,6 +9,7 @@ use crate::filter::auth_basic::BasicAuth;
 use crate::filter::auth_digest::DigestAuth;
 use crate::filter::bandwidth::ResponsePace;
 use crate::filter::body_limit::BodySize;
+use crate::filter::client_certificate::ClientCertificates;
 use crate::filter::connection_limit::RequestsInFlight;
 use crate::filter::cors::Cors;
 use crate::filter::deny::Deny;
@@ -31,6 +32,7 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         allow_list,
         deny_list,
         password_auth,
+        client_auth,
         is_one_enough,
         rate_limit,
         quota,
@@ -86,8 +88,13 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         };
         refused.extend(made.err().map(|error| error.to_string()));
     }
+    let client_certificate = client_auth.as_ref().and_then(|policy| {
+        let built = ClientCertificates::from_policy(policy);
+        built.map_err(|error| refused.push(error.to_string())).ok()
+    });
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
+        client_certificate,
         deny: is_denied.then(Deny::new),
         cors,
         answers,

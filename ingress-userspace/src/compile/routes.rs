@@ -143,7 +143,7 @@ pub fn listeners(
         }
         let attached = model.hosts.iter().map(Arc::as_ref);
         let attached = attached.filter(|host| host.listeners.contains(&listener.name));
-        let tls = is_tls.then(|| tls::table(&model.global.tls, attached, names, sessions));
+        let tls = is_tls.then(|| tls::table(model, attached, names, sessions, refused));
         let tls = tls.and_then(|made| match made {
             Ok(table) => Some(Arc::new(table)),
             Err(error) => {

@@ -29,6 +29,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         allow_list: None,
         deny_list: None,
         password_auth: None,
+        client_auth: None,
         is_one_enough: false,
         rate_limit: None,
         quota: None,
@@ -48,6 +49,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         certificate: None,
         ciphers: None,
         has_tls: false,
+        client_auth: None,
         routes: vec![Route {
             source: RouteSource {
                 namespace: "ns".into(),

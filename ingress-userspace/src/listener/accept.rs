@@ -19,6 +19,9 @@ use crate::proxy::context::{ConnectionInfo, Scheme};
 use crate::proxy::stream::{ClientStream, Protocol, Transport};
 use crate::proxy::worker::{Phase, Worker};
 use crate::snapshot::edge::Enforce;
+use crate::tls::client_certificate::Judge;
+use crate::tls::identity::TlsInfo;
+use crate::tls::server::HostTls;
 
 /// A handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -116,17 +119,18 @@ async fn serve(
     // Only latency would suffer.
     let _ = stream.set_nodelay(true);
     let scheme = if is_tls { Scheme::Https } else { Scheme::Http };
-    let connection = Rc::new(ConnectionInfo::new(peer, local, Rc::clone(&listener), scheme));
+    let mut connection = ConnectionInfo::new(peer, local, Rc::clone(&listener), scheme);
     let lingers = Arc::clone(&connection.lingers);
     let (stream, protocol) = match is_tls {
         true => {
             let handshake = timeout(HANDSHAKE, handshake(worker, &listener, stream)).await;
-            let Ok(Ok(stream)) = handshake else {
+            let Ok(Ok((stream, judge))) = handshake else {
                 worker.counters.handshakes_failed.add(1);
                 debug!(%peer, "TLS handshake failed");
                 return;
             };
             worker.counters.handshakes.add(1);
+            connection.tls = Some(TlsInfo::new(stream.get_ref().1, judge.as_ref()));
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
             (ClientStream::new(Transport::Tls(Box::new(stream)), lingers), protocol)
@@ -144,18 +148,22 @@ async fn serve(
             }
         }
     };
-    connection::serve(worker, connection, stream, protocol).await;
+    connection::serve(worker, Rc::new(connection), stream, protocol).await;
 }
 
 /// Reads the ClientHello, chooses the configuration by the server name in it, and finishes the handshake.
-async fn handshake(worker: &Worker, listener: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+async fn handshake(
+    worker: &Worker,
+    listener: &str,
+    stream: TcpStream,
+) -> io::Result<(TlsStream<TcpStream>, Option<Arc<Judge>>)> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    let config = worker.snapshot.with(|snapshot| {
+    let host = worker.snapshot.with(|snapshot| {
         let tls = snapshot.listener(listener).and_then(|table| table.tls.as_ref());
-        tls.and_then(|tls| tls.config(start.client_hello().server_name()).map(Arc::clone))
+        tls.and_then(|tls| tls.host(start.client_hello().server_name()).cloned())
     });
-    match config {
-        Some(config) => start.into_stream(config).await,
+    match host {
+        Some(HostTls { config, judge }) => Ok((start.into_stream(config).await?, judge)),
         None => {
             start.io.write_all(&UNRECOGNIZED_NAME).await?;
             start.io.shutdown().await?;

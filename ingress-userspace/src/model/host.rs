@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::CertificateId;
 use super::listener::ListenerName;
+use super::policy::client_certificate::ClientAuth;
 use super::route::Route;
 use super::tls::Ciphers;
 
@@ -31,6 +32,8 @@ pub struct Host {
     pub ciphers: Option<Ciphers>,
     /// An Ingress gives it TLS, with a certificate of its own or with the listener's.
     pub has_tls: bool,
+    /// What it asks of its clients in the handshake; its routes say the same.
+    pub client_auth: Option<ClientAuth>,
     /// In order of precedence: the first that matches serves the request. The last is often a catch-all.
     pub routes: Vec<Route>,
 }

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod answer_rewrite;
+pub mod client_certificate;
 pub mod cors;
 pub mod delivery;
 pub mod headers;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::template::Template;
 use answer::Answer;
 use answer_rewrite::AnswerRewrite;
+use client_certificate::ClientAuth;
 use cors::Cors;
 use delivery::Delivery;
 use headers::Headers;
@@ -41,6 +43,8 @@ pub struct Policies {
     pub deny_list: Option<DenyList>,
     /// Users and passwords.
     pub password_auth: Option<PasswordAuth>,
+    /// What the host asks of its clients in the handshake.
+    pub client_auth: Option<ClientAuth>,
     /// One of the lists of sources and of the ways to authenticate is enough.
     pub is_one_enough: bool,
     /// Requests per client and time.

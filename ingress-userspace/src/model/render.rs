@@ -17,6 +17,7 @@ use super::edge::{Edge, EdgePolicy, EdgeScope};
 use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
+use super::policy::client_certificate::{ClientAuth, ClientAuthorities, ClientCertificate};
 use super::policy::password_auth::{PasswordAuth, User, UserList};
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
@@ -59,6 +60,16 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
             authorities.certificates.len()
         )?;
     }
+    for (digest, authorities) in &model.client_authorities {
+        let ClientAuthorities { source, certificates, revocations } = authorities;
+        let digest = digest.get(..12).unwrap_or_default();
+        let (source, count) = (show_certificate(Some(source)), certificates.len());
+        writeln!(
+            out,
+            "client authorities {digest}: {count} of {source}, {} revocation lists",
+            revocations.len()
+        )?;
+    }
     for (id, list) in &model.users {
         writeln!(out, "users {}/{}: {}, hashes [redacted]", id.namespace, id.name, names(list))?;
     }
@@ -98,7 +109,25 @@ fn write_host(out: &mut String, host: &Host) -> fmt::Result {
         write!(out, ", certificate {}", show_certificate(Some(id)))?;
     }
     out.push('\n');
+    match &host.client_auth {
+        None => {}
+        Some(ClientAuth::Broken { reason }) => writeln!(out, "  client certificates: all refused, {reason}")?,
+        Some(ClientAuth::Certificate(wanted)) => write_client_certificates(out, wanted)?,
+    }
     host.routes.iter().try_for_each(|route| write_route(out, route))
+}
+
+fn write_client_certificates(out: &mut String, wanted: &ClientCertificate) -> fmt::Result {
+    let ClientCertificate { trust, error_page, is_passed, subject } = wanted;
+    let digest = trust.authorities.get(..12).unwrap_or_default();
+    write!(out, "  client certificates: {:?} of {digest}, depth {}", trust.requirement, trust.depth)?;
+    if let Some(subject) = subject {
+        write!(out, ", subject {subject}")?;
+    }
+    if let Some(page) = error_page {
+        write!(out, ", else to {page}")?;
+    }
+    writeln!(out, "{}", if *is_passed { ", passed on" } else { "" })
 }
 
 fn write_route(out: &mut String, route: &Route) -> fmt::Result {
@@ -155,6 +184,7 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         allow_list,
         deny_list,
         password_auth,
+        client_auth: _,
         is_one_enough,
         rate_limit,
         quota,

@@ -16,6 +16,7 @@ use crate::snapshot::buckets::Level;
 use crate::snapshot::in_flight::Held;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::access_log::Record;
+use crate::tls::identity::TlsInfo;
 
 /// How the client spoke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,8 @@ pub struct ConnectionInfo {
     pub peer: Rc<Peer>,
     /// Name of the listener.
     pub listener: Rc<str>,
+    /// What the TLS handshake said; `None` in cleartext.
+    pub tls: Option<TlsInfo>,
     /// Read by the socket when it is closed: unread request bytes are waited for, so that the answer arrives.
     pub lingers: Arc<AtomicBool>,
     /// Requests so far.
@@ -86,6 +89,7 @@ impl ConnectionInfo {
         Self {
             peer: Rc::new(peer),
             listener,
+            tls: None,
             lingers: Arc::new(AtomicBool::new(false)),
             requests: Cell::new(0),
             active: Cell::new(0),

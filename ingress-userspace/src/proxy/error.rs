@@ -120,6 +120,15 @@ pub enum ProxyError {
     /// Too many passwords are being compared.
     #[error("password comparison overloaded")]
     HashingBusy,
+    /// The client showed no certificate, or one that is not valid.
+    #[error("client certificate refused")]
+    ClientCertificate,
+    /// The client is not one of those that the host expects.
+    #[error("client refused")]
+    ClientRefused,
+    /// The connection was made for a host that asks its clients otherwise.
+    #[error("connection of another host")]
+    Misdirected,
     /// Over the request rate.
     #[error("over the request rate")]
     RateLimited(StatusCode),
@@ -185,6 +194,9 @@ impl ProxyError {
             Self::RouteRefused => "route_refused",
             Self::SourceRefused => "source_refused",
             Self::HashingBusy => "hashing_busy",
+            Self::ClientCertificate => "client_certificate",
+            Self::ClientRefused => "client_refused",
+            Self::Misdirected => "misdirected",
             Self::RateLimited(_) => "rate_limited",
             Self::TooManyInFlight(_) => "too_many_in_flight",
             Self::BodyTooLarge => "body_too_large",
@@ -212,6 +224,9 @@ impl ProxyError {
             Self::Gate(_)
             | Self::NoRoute
             | Self::SourceRefused
+            | Self::ClientCertificate
+            | Self::ClientRefused
+            | Self::Misdirected
             | Self::RateLimited(_)
             | Self::TooManyInFlight(_)
             | Self::BodyTooLarge
@@ -238,7 +253,9 @@ impl ProxyError {
         match self {
             Self::Gate(reason) => reason.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::SourceRefused => StatusCode::FORBIDDEN,
+            Self::SourceRefused | Self::ClientRefused => StatusCode::FORBIDDEN,
+            Self::ClientCertificate => StatusCode::BAD_REQUEST,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RateLimited(status) | Self::TooManyInFlight(status) => *status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoHostToRedirect
@@ -270,6 +287,9 @@ impl ProxyError {
             | Self::NoRoute
             | Self::RouteRefused
             | Self::SourceRefused
+            | Self::ClientCertificate
+            | Self::ClientRefused
+            | Self::Misdirected
             | Self::HashingBusy
             | Self::RateLimited(_)
             | Self::TooManyInFlight(_)

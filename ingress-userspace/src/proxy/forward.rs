@@ -34,7 +34,7 @@ const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
 pub const X_CODE: HeaderName = HeaderName::from_static("x-code");
 
 /// Only proxies set these; from a client they are an attempt to be taken for one.
-const UNTRUSTED: [HeaderName; 12] = [
+const UNTRUSTED: [HeaderName; 13] = [
     header::FORWARDED,
     X_ORIGINAL_FORWARDED_FOR,
     X_ORIGINAL_FORWARDED_HOST,
@@ -47,6 +47,7 @@ const UNTRUSTED: [HeaderName; 12] = [
     HeaderName::from_static("ssl-client-cert"),
     HeaderName::from_static("ssl-client-verify"),
     HeaderName::from_static("ssl-client-subject-dn"),
+    HeaderName::from_static("ssl-client-issuer-dn"),
 ];
 
 /// A request as it goes to an endpoint, without its body.
@@ -100,6 +101,10 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     let original_host = headers.get(X_FORWARDED_HOST).cloned();
     for name in UNTRUSTED.iter().filter(|_| !ctx.is_internal) {
         headers.remove(name);
+    }
+    let route = ctx.route.as_ref().filter(|_| !ctx.is_internal);
+    if let Some(certificates) = route.and_then(|route| route.chain.client_certificate.as_ref()) {
+        certificates.tell(ctx, &mut headers);
     }
     let scheme = match peer.scheme {
         Scheme::Http => HeaderValue::from_static("http"),

@@ -161,6 +161,7 @@ async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, 
 /// request that goes upstream. So redirects and preflight answers pass limits, lists and authentication.
 async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
     let Chain {
+        client_certificate,
         deny,
         cors,
         answers,
@@ -179,6 +180,7 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         headers,
         answer_rewrite: _,
     } = chain;
+    run(client_certificate, ctx, request).await?;
     run(deny, ctx, request).await?;
     run(cors, ctx, request).await?;
     run(answers, ctx, request).await?;
@@ -202,6 +204,7 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
 /// In reverse; our own answers pass through them too.
 fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response) {
     let Chain {
+        client_certificate,
         deny,
         cors,
         answers,
@@ -235,6 +238,7 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
     run_response(answers, ctx, response);
     run_response(cors, ctx, response);
     run_response(deny, ctx, response);
+    run_response(client_certificate, ctx, response);
 }
 
 async fn send(

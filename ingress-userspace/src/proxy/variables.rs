@@ -8,6 +8,7 @@ use http::header::{self, HeaderName};
 use super::context::RequestCtx;
 use super::head::{RequestHead, ResponseHead};
 use crate::model::template::{Part, Template, Variable};
+use crate::tls::identity::{ClientCertificate, TlsInfo};
 
 /// What variables are read from.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +71,28 @@ impl<'a> View<'a> {
             Variable::RemoteAddr | Variable::BinaryRemoteAddr => write!(out, "{}", ctx.peer.client),
             Variable::RealipRemoteAddr => write!(out, "{}", ctx.peer.connection),
             Variable::RemoteUser => out.write_str(ctx.record.user.as_deref().unwrap_or_default()),
+            Variable::SslProtocol => {
+                out.write_str(ctx.connection.tls.as_ref().map_or("", |tls| tls.protocol))
+            }
+            Variable::SslCipher => out.write_str(ctx.connection.tls.as_ref().map_or("", |tls| tls.cipher)),
+            Variable::SslServerName => {
+                let name = ctx.connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref());
+                out.write_str(name.unwrap_or_default())
+            }
+            Variable::SslClientVerify => {
+                out.write_str(&ctx.connection.tls.as_ref().map_or_else(String::new, verdict))
+            }
+            Variable::SslClientSubjectDn => {
+                out.write_str(certificate(ctx).map_or("", |shown| &shown.subject))
+            }
+            Variable::SslClientIssuerDn => out.write_str(certificate(ctx).map_or("", |shown| &shown.issuer)),
+            Variable::SslClientSerial => out.write_str(certificate(ctx).map_or("", |shown| &shown.serial)),
+            Variable::SslClientFingerprint => {
+                out.write_str(certificate(ctx).map_or("", |shown| &shown.fingerprint))
+            }
+            Variable::SslClientEscapedCert => {
+                out.write_str(certificate(ctx).map_or("", |shown| &shown.escaped))
+            }
             Variable::ServerName => out.write_str(if labels.host.is_empty() { "_" } else { &labels.host }),
             Variable::ServerPort => out.write_str(ctx.peer.port_value.to_str().unwrap_or_default()),
             Variable::ContentType => {
@@ -120,6 +143,15 @@ impl<'a> View<'a> {
             _ => Ok(()),
         };
     }
+}
+
+/// The verdict on the client's certificate; nginx says `NONE` too where it asks for none.
+fn verdict(tls: &TlsInfo) -> String {
+    tls.client.as_ref().map_or_else(|| "NONE".to_owned(), |client| client.verdict.text())
+}
+
+fn certificate(ctx: &RequestCtx) -> Option<&ClientCertificate> {
+    ctx.connection.tls.as_ref()?.client.as_ref()?.certificate.as_ref()
 }
 
 fn protocol(version: Version) -> &'static str {

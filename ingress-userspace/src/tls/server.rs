@@ -13,7 +13,9 @@ use rustls::server::{
 };
 use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
+use super::client_certificate::{Asking, Judge};
 use super::resolver::CertificateTable;
+use crate::model::policy::client_certificate::Requirement;
 use crate::model::tls::{CipherSuite, Ciphers, Group, Tls};
 
 /// Sessions in memory; an entry is a few hundred bytes.
@@ -40,10 +42,19 @@ impl Sessions {
 #[derive(Debug)]
 pub struct TlsTable {
     certificates: Arc<CertificateTable>,
-    default: Arc<ServerConfig>,
-    exact: HashMap<Box<str>, Arc<ServerConfig>>,
-    wildcard: HashMap<Box<str>, Arc<ServerConfig>>,
+    default: HostTls,
+    exact: HashMap<Box<str>, HostTls>,
+    wildcard: HashMap<Box<str>, HostTls>,
     rejects_unknown: bool,
+}
+
+/// How connections for a host are made.
+#[derive(Clone, Debug)]
+pub struct HostTls {
+    /// The handshake.
+    pub config: Arc<ServerConfig>,
+    /// Who judges the client's certificate afterwards; `None`: it is not asked for one.
+    pub judge: Option<Arc<Judge>>,
 }
 
 /// Settings under which no TLS can be spoken.
@@ -58,7 +69,8 @@ impl TlsTable {
         certificates: Arc<CertificateTable>,
         sessions: &Sessions,
     ) -> Result<Self, TlsError> {
-        let default = config(settings, &settings.ciphers, &certificates, sessions)?;
+        let config = config(settings, &settings.ciphers, &certificates, sessions, None)?;
+        let default = HostTls { config, judge: None };
         Ok(Self {
             certificates,
             default,
@@ -69,22 +81,22 @@ impl TlsTable {
     }
 
     /// The configuration of a name that has its own.
-    pub fn insert_exact(&mut self, name: &str, config: Arc<ServerConfig>) {
-        self.exact.insert(name.into(), config);
+    pub fn insert_exact(&mut self, name: &str, tls: HostTls) {
+        self.exact.insert(name.into(), tls);
     }
 
     /// The configuration of `*.` + suffix.
-    pub fn insert_wildcard(&mut self, suffix: &str, config: Arc<ServerConfig>) {
-        self.wildcard.insert(suffix.into(), config);
+    pub fn insert_wildcard(&mut self, suffix: &str, tls: HostTls) {
+        self.wildcard.insert(suffix.into(), tls);
     }
 
     /// The configuration of names that have none of their own.
-    pub fn set_default(&mut self, config: Arc<ServerConfig>) {
-        self.default = config;
+    pub fn set_default(&mut self, tls: HostTls) {
+        self.default = tls;
     }
 
     /// The configuration for a server name as the client sent it; `None`: the handshake is to be refused.
-    pub fn config(&self, name: Option<&str>) -> Option<&Arc<ServerConfig>> {
+    pub fn host(&self, name: Option<&str>) -> Option<&HostTls> {
         // Names are compared without case; rustls hands on what the client sent.
         let lower = name.map(str::to_ascii_lowercase);
         let name = lower.as_deref().map(|name| name.strip_suffix('.').unwrap_or(name));
@@ -92,8 +104,8 @@ impl TlsTable {
             return None;
         }
         let Some(name) = name else { return Some(&self.default) };
-        if let Some(config) = self.exact.get(name) {
-            return Some(config);
+        if let Some(tls) = self.exact.get(name) {
+            return Some(tls);
         }
         if self.wildcard.is_empty() || self.certificates.is_exact(name) {
             return Some(&self.default);
@@ -109,6 +121,7 @@ pub fn config(
     ciphers: &Ciphers,
     certificates: &Arc<CertificateTable>,
     sessions: &Sessions,
+    judge: Option<&Judge>,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut versions: Vec<&'static SupportedProtocolVersion> = Vec::new();
     if settings.has_tls13 {
@@ -118,15 +131,24 @@ pub fn config(
         versions.push(&rustls::version::TLS12);
     }
     let provider = provider(ciphers, &settings.groups);
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&versions)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(certificates) as _);
+    let builder =
+        ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(&versions)?;
+    let builder = match judge.filter(|judge| judge.trust.requirement != Requirement::Off) {
+        Some(judge) => builder.with_client_cert_verifier(Asking::new(judge)),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::clone(certificates) as _);
     config.ignore_client_order = ciphers.is_our_order;
     config.alpn_protocols = match settings.has_http2 {
         true => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         false => vec![b"http/1.1".to_vec()],
     };
+    if judge.is_some() {
+        // Each connection proves itself: what was asked of another one counts for nothing.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        return Ok(Arc::new(config));
+    }
     // One ticket per handshake is enough: browsers open several connections at once, but resume from the newest.
     config.send_tls13_tickets = usize::from(settings.has_tickets || settings.has_session_cache);
     if settings.has_tickets {

@@ -140,9 +140,13 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
     set_upstream_tls(build, shared, &draft, &mut routes);
+    let client_auth = super::client_certificate::of_host(build, shared, &draft);
+    for route in &mut routes {
+        route.policies.client_auth.clone_from(&client_auth);
+    }
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
     let certificate = draft.tls.and_then(|(_, certificate)| certificate);
-    Host { pattern, listeners, certificate, ciphers: None, has_tls, routes }
+    Host { pattern, listeners, certificate, ciphers: None, has_tls, client_auth, routes }
 }
 
 impl Mode<'_> {

@@ -9,7 +9,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
-use super::{Build, auth, header_maps, proxy_ssl};
+use super::{Build, auth, client_certificate, header_maps, proxy_ssl};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::headers::{CUSTOM_HEADERS, set};
@@ -18,6 +18,7 @@ use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, know
 use crate::k8s::cluster::{ObjectKey, key, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::answer::{Answer, Content, LocationForm};
+use crate::model::policy::client_certificate::ClientAuth;
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::headers::{HeaderChange, Headers};
 use crate::model::policy::password_auth::PasswordAuth;
@@ -42,6 +43,7 @@ pub(super) struct Owner<'a> {
     prefix: String,
     /// The headers of `custom-headers`.
     custom: Vec<HeaderChange>,
+    pub(super) client_auth: Option<ClientAuth>,
 }
 
 /// The cluster-wide settings.
@@ -116,6 +118,7 @@ pub(super) fn owner<'a>(
         let port = PortRef { namespace: &key.namespace, service, port: None, owner: &object, field: &field };
         Some(backend(build, &port))
     });
+    let client_auth = client_certificate::client_auth(build, &object, &settings, &defaults);
     let password_auth = auth::password(build, &object, &mut settings, &defaults);
     let mut proxy_ssl = None;
     if let Some(asked) = &settings.proxy_ssl {
@@ -134,6 +137,7 @@ pub(super) fn owner<'a>(
         proxy_ssl,
         fallback,
         password_auth,
+        client_auth,
         prefix: build.settings.annotations_prefix.clone(),
         custom: Vec::new(),
     };
@@ -251,6 +255,7 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
         bandwidth: settings.bandwidth,
         deny_list: settings.deny_list.clone().map(|sources| DenyList { sources }),
         password_auth: owner.password_auth.clone(),
+        client_auth: None,
         is_one_enough: settings.is_one_enough,
         body_limit: settings.body_limit,
         rewrite: None,
@@ -306,6 +311,7 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         allow_list: settings.allow_list,
         deny_list: settings.deny_list.map(|sources| DenyList { sources }),
         password_auth: None,
+        client_auth: None,
         is_one_enough: false,
         rate_limit: None,
         quota: None,
