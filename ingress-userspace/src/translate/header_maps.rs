@@ -3,7 +3,7 @@
 use super::Build;
 use crate::annotation::config_map::Defaults;
 use crate::annotation::headers::{
-    ADD_HEADERS, CUSTOM_HEADERS, ConfigMapName, IngressHeaders, PROXY_SET_HEADERS, is_framing, set,
+    ADD_HEADERS, ConfigMapName, IngressHeaders, PROXY_SET_HEADERS, is_framing, set,
 };
 use crate::annotation::value::{header_name, text::template};
 use crate::k8s::cluster::{ObjectKey, reference};
@@ -79,7 +79,8 @@ pub(super) fn custom(
     read.map_err(|(code, reason)| {
         let message = format!("{reason}; the paths of this Ingress answer 503; correct one of them");
         build.problem(object, (code, Severity::Error), (field, &shown), message);
-        format!("annotation {}", CUSTOM_HEADERS.row.key)
+        let written = field.trim_start_matches("metadata.annotations[").trim_end_matches(']');
+        format!("annotation {written}")
     })
 }
 

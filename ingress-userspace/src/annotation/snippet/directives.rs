@@ -16,12 +16,12 @@ pub(super) fn read(text: &str) -> Result<Snippet, String> {
     // Programs do not follow nginx's syntax.
     if let Some(at) = text.find("_by_lua") {
         let name = text.get(..at).unwrap_or_default().split_whitespace().next_back().unwrap_or_default();
-        return Err(format!("the directive {name}_by_lua: is not understood; there is no Lua"));
+        return Err(format!("the directive {name}_by_lua is not understood; there is no Lua"));
     }
     let mut snippet = Snippet::default();
     for directive in syntax::read(text)? {
         apply(&mut snippet, &directive)
-            .map_err(|reason| format!("the directive {}: {reason}", directive.name))?;
+            .map_err(|reason| format!("the directive {} {reason}", directive.name))?;
     }
     Ok(snippet)
 }
@@ -29,7 +29,7 @@ pub(super) fn read(text: &str) -> Result<Snippet, String> {
 fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
     let args: Vec<&str> = directive.args.iter().map(String::as_str).collect();
     if directive.block.is_some() && directive.name != "if" {
-        return Err("is no part of what is understood; it has braces".to_owned());
+        return Err("has braces, which is not understood".to_owned());
     }
     match (directive.name.as_str(), args.as_slice()) {
         ("if", _) => snippet.answers.extend(conditional(directive)?),
@@ -57,10 +57,10 @@ fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
         }
         ("expires", [time]) => expires(snippet, time)?,
         ("proxy_cookie_path", [from, to]) if snippet.cookie_path.is_none() => {
-            snippet.cookie_path = text::replacement(&format!("{from} {to}"))?;
+            snippet.cookie_path = Some(text::replacement_of(from, to)?);
         }
         ("proxy_cookie_domain", [from, to]) if snippet.cookie_domain.is_none() => {
-            snippet.cookie_domain = text::replacement(&format!("{from} {to}"))?;
+            snippet.cookie_domain = Some(text::replacement_of(from, to)?);
         }
         (name, _) => return Err(unknown(name)),
     }
@@ -72,9 +72,11 @@ fn is_upgrade(name: &str) -> bool {
 }
 
 fn change(name: &str, action: HeaderAction, when: When) -> Result<HeaderChange, String> {
-    let name = value::header_name(name).map_err(|reason| format!("{name:?} {reason}"))?.to_ascii_lowercase();
+    let name = value::header_name(name)
+        .map_err(|reason| format!("names {name:?}, which {reason}"))?
+        .to_ascii_lowercase();
     if is_framing(&name) {
-        return Err(format!("{name} says where a message ends or whom it passes, so nobody else sets it"));
+        return Err(format!("sets {name}, which says where a message ends or whom it passes"));
     }
     Ok(HeaderChange { name, action, when })
 }
@@ -100,16 +102,19 @@ fn options<'a>(args: &[&'a str]) -> Result<Options<'a>, String> {
         let mut list = || args.next().map(|list| list.split([' ', ',']).filter(|word| !word.is_empty()));
         match arg {
             "-s" => {
-                for word in list().ok_or("-s names no status")? {
+                for word in list().ok_or("has -s without a status")? {
                     found.when.statuses.push(
-                        value::status::<100, 599>(word).map_err(|reason| format!("{word:?} {reason}"))?,
+                        value::status::<100, 599>(word)
+                            .map_err(|reason| format!("has {word:?}, which {reason}"))?,
                     );
                 }
             }
-            "-t" => found.when.types.extend(list().ok_or("-t names no type")?.map(str::to_owned)),
+            "-t" => found.when.types.extend(list().ok_or("has -t without a type")?.map(str::to_owned)),
             "-r" => found.replaces = true,
             "-a" => found.adds = true,
-            other if other.starts_with('-') => return Err(format!("the option {other} is not understood")),
+            other if other.starts_with('-') => {
+                return Err(format!("has the option {other}, which is not understood"));
+            }
             line => found.lines.push(line),
         }
     }
@@ -171,7 +176,7 @@ fn expires(snippet: &mut Snippet, time: &str) -> Result<(), String> {
 
 /// A time as nginx reads it: digits with units, with a sign in front.
 fn seconds(text: &str) -> Result<i64, String> {
-    let bad = || format!("{text:?} is not a time such as 30d, -1, epoch or max");
+    let bad = || format!("has {text:?}, which is not a time such as 30d, -1, epoch or max");
     let (sign, digits) = match text.strip_prefix('-') {
         Some(rest) => (-1, rest),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -210,23 +215,32 @@ fn answer(args: &[&str], condition: Option<Condition>) -> Result<Answer, String>
     let is_url = |text: &str| ["http://", "https://", "$scheme"].iter().any(|start| text.starts_with(start));
     let (status, content) = match args {
         [url] if is_url(url) => (302, location(url)?),
-        [code] => {
-            (value::status::<200, 599>(code).map_err(|reason| format!("{code:?} {reason}"))?, Content::Page)
-        }
+        [code] => (
+            value::status::<200, 599>(code).map_err(|reason| format!("has {code:?}, which {reason}"))?,
+            Content::Page,
+        ),
         [code, rest] => {
-            let status = value::status::<200, 599>(code).map_err(|reason| format!("{code:?} {reason}"))?;
+            let status =
+                value::status::<200, 599>(code).map_err(|reason| format!("has {code:?}, which {reason}"))?;
             let content = match status {
                 301 | 302 | 303 | 307 | 308 => location(rest)?,
-                _ => Content::Text(Template::parse(rest).map_err(|unknown| format!("holds {unknown}"))?),
+                _ => Content::Text(texts(rest)?),
             };
             (status, content)
         }
         _ => return Err("is neither a status with a text nor a URL".to_owned()),
     };
     if status == 444 {
-        return Err("444 closes the connection, which is not understood; return 403 instead".to_owned());
+        return Err(
+            "has 444, which closes the connection and is not understood; return 403 instead".to_owned()
+        );
     }
     Ok(Answer { condition, status, content })
+}
+
+/// The text of an answer may have lines.
+fn texts(text: &str) -> Result<Template, String> {
+    Template::parse(text).map_err(|unknown| format!("names ${}, which is no known variable", unknown.0))
 }
 
 fn location(url: &str) -> Result<Content, String> {

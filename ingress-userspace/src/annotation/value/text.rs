@@ -11,7 +11,7 @@ pub fn template(text: &str) -> Result<Template, String> {
     if text.contains(|c: char| c.is_control()) {
         return Err("holds a line break or another control character".to_owned());
     }
-    Template::parse(text).map_err(|unknown| format!("holds {unknown}"))
+    Template::parse(text).map_err(|unknown| format!("names ${}, which is no known variable", unknown.0))
 }
 
 /// Text with variables in which only letters, digits and these characters stand.
@@ -124,9 +124,14 @@ pub fn replacement(text: &str) -> Result<Option<Replacement>, String> {
     }
     let mut words = text.split_whitespace();
     match (words.next(), words.next(), words.next()) {
-        (Some(from), Some(to), None) => Ok(Some(Replacement { from: matcher(from)?, to: template(to)? })),
+        (Some(from), Some(to), None) => replacement_of(from, to).map(Some),
         _ => Err("is neither off nor two words".to_owned()),
     }
+}
+
+/// What is replaced, and by what.
+pub fn replacement_of(from: &str, to: &str) -> Result<Replacement, String> {
+    Ok(Replacement { from: matcher(from)?, to: template(to)? })
 }
 
 /// A text, or an expression behind `~` (with case) or `~*` (without).
