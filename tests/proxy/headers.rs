@@ -1,6 +1,7 @@
 //! What the backend is told about the client, and what ends at the proxy.
 
 use ingress_tests::client::{self, Http1, Http2};
+use ingress_tests::manifests::{ingress, ingress_with, serve, service, settings, translation};
 use ingress_tests::origin::{Origin, canned};
 use ingress_tests::proxy::{Instance, policies, simple};
 
@@ -126,4 +127,145 @@ async fn lines_that_one_backend_header_stands_for_are_joined() {
     assert_eq!(seen.header("cookie").as_deref(), Some("a=1; b=2"));
     assert_eq!(seen.header("x-original-forwarded-for").as_deref(), Some("203.0.113.1, 203.0.113.2"));
     assert_eq!(seen.header("x-forwarded-for").as_deref(), Some("127.0.0.1"));
+}
+
+/// A ConfigMap `default/<name>`.
+fn config_map(name: &str, data: &[(&str, &str)]) -> String {
+    settings(data).replace("{name: settings}", &format!("{{name: {name}}}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_the_cluster_reach_backends_and_clients() {
+    let backend = canned(
+        "HTTP/1.1 200 OK\r\nServer: secret/1.0\r\nX-Powered-By: php\r\nX-Served-By: me\r\nContent-Length: 2\r\n\r\nok",
+    )
+    .await;
+    let origin = Origin::start("web").await;
+    let yaml = [
+        service("canned", &[backend.address]),
+        service("web", &[origin.address]),
+        ingress("canned", "canned.example", "/", "canned", &[]),
+        ingress("web", "web.example", "/", "web", &[]),
+        config_map(
+            "to-backends",
+            &[("X-Asked", "$host$request_uri"), ("X-Scheme", "mine"), ("X-Real-IP", "")],
+        ),
+        config_map("to-clients", &[("X-Served-By", "portcullis"), ("X-Id", "$req_id")]),
+        settings(&[
+            ("proxy-set-headers", "default/to-backends"),
+            ("add-headers", "default/to-clients"),
+            ("hide-headers", "X-Powered-By"),
+            ("enable-underscores-in-headers", "true"),
+            ("generate-request-id", "false"),
+            ("proxy-add-original-uri-header", "true"),
+            ("server-tokens", "true"),
+        ]),
+    ]
+    .concat();
+    let proxy = serve(&yaml).await.unwrap();
+    let answer = client::fetch(proxy.http, "canned.example", "/").await.unwrap();
+    assert_eq!((answer.header("x-served-by"), answer.header("x-powered-by")), (Some("portcullis"), None));
+    assert!(answer.header("server").is_some_and(|server| server.starts_with("portcullis/")));
+    // Our own errors say it, too.
+    let answer = client::fetch(proxy.http, "unknown.example", "/").await.unwrap();
+    assert_eq!((answer.status, answer.header("x-served-by")), (404, Some("portcullis")));
+    assert!(answer.header("x-id").is_some_and(|id| id.len() == 32));
+    let mut request = client::get("web.example", "/a?b=c");
+    request.headers_mut().insert("x_under", "1".parse().unwrap());
+    request.headers_mut().insert("x.dot", "1".parse().unwrap());
+    client::send(proxy.http, request).await.unwrap();
+    let seen = origin.last();
+    for (name, value) in [
+        ("x-asked", Some("web.example/a?b=c")),
+        ("x-scheme", Some("mine")),
+        ("x-real-ip", None),
+        ("x-request-id", None),
+        ("x-original-uri", Some("/a?b=c")),
+        ("x_under", Some("1")),
+        ("x.dot", None),
+    ] {
+        assert_eq!(seen.header(name).as_deref(), value, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_of_an_ingress_reach_backends_and_clients() {
+    let backend = canned(
+        "HTTP/1.1 404 Not Found\r\nX-Debug-A: 1\r\nX-Powered-By: php\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nno",
+    )
+    .await;
+    let origin = Origin::start("web").await;
+    let snippet = "more_set_headers \"Request-Id: $req_id\" 'X-Frame-Options: DENY';\n\
+                   more_set_headers -s '404 503' -t 'text/html' 'X-Not-Found: $status';\n\
+                   more_set_headers -s 500 'X-Broken: 1'; more_clear_headers X-Debug-*; proxy_hide_header X-Powered-By;\n\
+                   add_header X-Success 1; add_header X-Always $upstream_http_content_type always; expires 1h;\n";
+    let request = "proxy_set_header X-From-Snippet $http_user_agent; proxy_set_header Connection upgrade;\n\
+                   more_clear_input_headers Cookie; expires -1;\n";
+    let vhost = "$service_name.$namespace.svc:80";
+    let rewritten = [("rewrite-target", "/$1"), ("x-forwarded-prefix", "/app"), ("upstream-vhost", vhost)];
+    let yaml = [
+        service("canned", &[backend.address]),
+        service("web", &[origin.address]),
+        ingress("answers", "answers.example", "/", "canned", &[("configuration-snippet", snippet)]),
+        ingress("requests", "requests.example", "/", "web", &[("configuration-snippet", request)]),
+        ingress_with("prefix", "prefix.example", ("/app/(.*)", "ImplementationSpecific"), "web", &rewritten),
+        ingress("custom", "custom.example", "/", "web", &[("custom-headers", "default/site")]),
+        ingress("closing", "closing.example", "/", "web", &[("connection-proxy-header", "close")]),
+        config_map("site", &[("X-Site", "$host")]),
+        settings(&[("global-allowed-response-headers", "X-Site")]),
+    ]
+    .concat();
+    let proxy = serve(&yaml).await.unwrap();
+    let answer = client::fetch(proxy.http, "answers.example", "/").await.unwrap();
+    assert!(answer.header("request-id").is_some_and(|id| id.len() == 32));
+    for (name, value) in [
+        ("x-frame-options", Some("DENY")),
+        ("x-not-found", Some("404")),
+        ("x-broken", None),
+        ("x-debug-a", None),
+        ("x-powered-by", None),
+        ("x-success", None),
+        ("x-always", Some("text/html")),
+        ("expires", None),
+    ] {
+        assert_eq!(answer.header(name), value, "{name}");
+    }
+    let mut request = client::get("requests.example", "/");
+    request.headers_mut().insert("user-agent", "tester".parse().unwrap());
+    request.headers_mut().insert("cookie", "a=b".parse().unwrap());
+    let answer = client::send(proxy.http, request).await.unwrap();
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    assert!(answer.header("expires").is_some_and(|date| date.ends_with(" GMT")));
+    let seen = origin.last();
+    assert_eq!(seen.header("x-from-snippet").as_deref(), Some("tester"));
+    assert_eq!((seen.header("cookie"), seen.header("connection")), (None, None));
+    client::fetch(proxy.http, "prefix.example:81", "/app/x").await.unwrap();
+    let seen = origin.last();
+    assert_eq!(seen.line, "GET /x HTTP/1.1");
+    assert_eq!(seen.header("x-forwarded-prefix").as_deref(), Some("/app"));
+    assert_eq!(seen.header("host").as_deref(), Some("web.default.svc:80"));
+    assert_eq!(seen.header("x-forwarded-host").as_deref(), Some("prefix.example:81"));
+    let answer = client::fetch(proxy.http, "custom.example", "/").await.unwrap();
+    assert_eq!(answer.header("x-site"), Some("custom.example"));
+    client::fetch(proxy.http, "closing.example", "/").await.unwrap();
+    assert_eq!(origin.last().header("connection").as_deref(), Some("close"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browsers_are_told_to_stay_with_https_where_a_host_has_it() {
+    let origin = Origin::start("web").await;
+    let with_tls = ingress("tls", "tls.example", "/", "web", &[("ssl-redirect", "false")])
+        .replace("  rules:", "  tls: [{hosts: [tls.example]}]\n  rules:");
+    let yaml = [service("web", &[origin.address]), with_tls, ingress("web", "web.example", "/", "web", &[])]
+        .concat();
+    let proxy = Instance::start(translation(&yaml).unwrap().model).await.unwrap();
+    let over_tls = async |host: &'static str| {
+        let mut connection = Http2::open_tls(proxy.https, host).await.unwrap();
+        let answer = connection.send(client::get(host, "/")).await.unwrap();
+        answer.header("strict-transport-security").map(str::to_owned)
+    };
+    assert_eq!(over_tls("tls.example").await.as_deref(), Some("max-age=31536000; includeSubDomains"));
+    assert_eq!(over_tls("web.example").await, None);
+    let answer = client::fetch(proxy.http, "tls.example", "/").await.unwrap();
+    assert_eq!((answer.status, answer.header("strict-transport-security")), (200, None));
 }

@@ -9,12 +9,15 @@
 
 mod admin;
 mod allow_list;
+mod answer;
+mod answer_rewrite;
 mod auth_basic;
 mod auth_digest;
 mod bandwidth;
 mod body_limit;
 mod client_certificate;
 mod connection_limit;
+mod cors;
 mod deny;
 mod deny_list;
 mod forwarded;
