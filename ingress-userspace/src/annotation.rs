@@ -10,6 +10,7 @@ pub mod alias;
 pub mod allow_list;
 pub mod answer_rewrite;
 pub mod auth_basic;
+pub mod auth_external;
 pub mod backend_protocol;
 pub mod balance;
 pub mod bandwidth;
@@ -21,11 +22,13 @@ pub mod config_map;
 pub mod connection_limit;
 pub mod cors;
 pub mod deny_list;
+pub mod error_page;
 pub mod fallback;
 pub mod forwarded;
 pub mod headers;
 pub mod keepalive;
 pub mod known;
+pub mod mirror;
 pub mod next_upstream;
 pub mod proxy_ssl;
 pub mod quota;
@@ -110,6 +113,14 @@ pub struct Settings {
     pub proxy_ssl_location_only: bool,
     /// `default-backend`.
     pub fallback: Option<String>,
+    /// `auth-url`, or `global-auth-url`.
+    pub auth_external: Option<auth_external::ExternalAuth>,
+    /// `no-auth-locations`: paths without authentication.
+    pub no_auth_locations: Vec<String>,
+    /// `custom-http-errors`.
+    pub error_pages: error_page::ErrorPages,
+    /// `mirror-target`.
+    pub mirror: Option<mirror::Mirror>,
     /// Why the paths of the Ingress answer 503.
     pub deny: Option<String>,
     /// The Ingress is not served at all.
@@ -432,6 +443,10 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         proxy_ssl: proxy_ssl::parse(reader),
         proxy_ssl_location_only: reader.value(&proxy_ssl::PROXY_SSL_LOCATION_ONLY),
         fallback: fallback::parse(reader),
+        auth_external: auth_external::parse(reader),
+        no_auth_locations: auth_external::exempt(reader),
+        error_pages: error_page::parse(reader),
+        mirror: mirror::parse(reader),
         deny: None,
         is_skipped: false,
     }

@@ -20,6 +20,7 @@ use crate::snapshot::globals::Globals;
 use crate::snapshot::in_flight::Limits;
 use crate::snapshot::nonces::Nonces;
 use crate::snapshot::users::{self, UserLists};
+use crate::snapshot::verdicts::Verdicts;
 use crate::tls::resolver::Certificates;
 use crate::tls::server::Sessions;
 
@@ -36,6 +37,7 @@ pub struct Compiler {
     limits: Limits,
     users: UserLists,
     nonces: Arc<Nonces>,
+    verdicts: Arc<Verdicts>,
 }
 
 /// What came of a model.
@@ -62,6 +64,7 @@ impl Compiler {
             limits: Limits::default(),
             users: UserLists::default(),
             nonces: Arc::new(nonces),
+            verdicts: Arc::default(),
         }
     }
 
@@ -88,6 +91,7 @@ impl Compiler {
                 limits: &self.limits,
                 users: &self.users,
                 nonces: &self.nonces,
+                verdicts: &self.verdicts,
             };
             let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
             self.routes = cache;

@@ -5,6 +5,7 @@ pub mod answer;
 pub mod answer_rewrite;
 pub mod auth_basic;
 pub mod auth_digest;
+pub mod auth_external;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod client_certificate;
@@ -12,7 +13,9 @@ pub mod connection_limit;
 pub mod cors;
 pub mod deny;
 pub mod deny_list;
+pub mod error_page;
 pub mod headers;
+pub mod mirror;
 pub mod rate_limit;
 pub mod redirect;
 pub mod rewrite;
@@ -72,15 +75,20 @@ pub struct Chain {
     pub auth_basic: Option<auth_basic::BasicAuth>,
     pub auth_digest: Option<auth_digest::DigestAuth>,
     pub body_limit: Option<body_limit::BodySize>,
+    pub auth_external: Option<auth_external::AuthService>,
+    pub mirror: Option<mirror::Mirror>,
     pub rewrite: Option<rewrite::PathRewrite>,
     pub headers: Option<headers::HeaderChanges>,
     pub answer_rewrite: Option<answer_rewrite::AnswerRewrite>,
+    pub error_pages: Option<error_page::ErrorPages>,
 }
 
 impl Chain {
     /// Whether a response needs its request.
     pub fn quotes_request(&self) -> bool {
-        self.answer_rewrite.is_some() || self.headers.as_ref().is_some_and(|changes| changes.quotes_request)
+        self.answer_rewrite.is_some()
+            || self.error_pages.is_some()
+            || self.headers.as_ref().is_some_and(|changes| changes.quotes_request)
     }
 }
 

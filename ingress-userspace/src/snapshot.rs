@@ -13,6 +13,7 @@ pub mod networks;
 pub mod nonces;
 pub mod router;
 pub mod users;
+pub mod verdicts;
 
 use std::sync::Arc;
 

@@ -11,6 +11,7 @@ mod client_certificate;
 mod digest;
 mod edge;
 mod endpoints;
+mod external;
 mod header_maps;
 mod hosts;
 mod ingress;

@@ -11,3 +11,4 @@ pub mod node;
 pub mod origin;
 pub mod packet;
 pub mod proxy;
+pub mod responder;

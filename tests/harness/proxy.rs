@@ -220,6 +220,9 @@ pub fn policies() -> Policies {
             read: Duration::from_secs(2),
         },
         upstream: Upstream::default(),
+        auth_external: None,
+        error_pages: None,
+        mirror: None,
     }
 }
 

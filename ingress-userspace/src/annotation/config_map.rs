@@ -94,8 +94,7 @@ fn refused(text: &str) -> Result<bool, String> {
 }
 
 /// Keys whose absence may let something through.
-const PROTECTING: &[&str] =
-    &["block-cidrs", "block-referers", "block-user-agents", "global-auth-url", "use-proxy-protocol"];
+const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agents", "use-proxy-protocol"];
 
 /// Other keys of ingress-nginx.
 const UNSUPPORTED: &[&str] = &[
@@ -109,7 +108,6 @@ const UNSUPPORTED: &[&str] = &[
     "client-body-timeout",
     "client-header-buffer-size",
     "client-header-timeout",
-    "custom-http-errors",
     "default-type",
     "disable-access-log",
     "disable-ipv6",
@@ -121,12 +119,6 @@ const UNSUPPORTED: &[&str] = &[
     "enable-opentelemetry",
     "enable-syslog",
     "error-log-level",
-    "global-auth-cache-duration",
-    "global-auth-cache-key",
-    "global-auth-method",
-    "global-auth-response-headers",
-    "global-auth-signin",
-    "global-auth-snippet",
     "grpc-buffer-size-kb",
     "gzip-level",
     "gzip-min-length",
@@ -142,7 +134,6 @@ const UNSUPPORTED: &[&str] = &[
     "lua-shared-dicts",
     "max-worker-connections",
     "max-worker-open-files",
-    "no-auth-locations",
     "otlp-collector-host",
     "otlp-collector-port",
     "proxy-buffer-size",

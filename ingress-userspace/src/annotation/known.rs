@@ -9,37 +9,14 @@ use super::registry::served;
 use super::{Effect, Finding, FindingKind, OWN_PREFIX, value};
 
 /// Who may do what: without them, requests would pass that must not.
-const PROTECTING: &[&str] = &[
-    "auth-always-set-cookie",
-    "auth-cache-duration",
-    "auth-cache-key",
-    "auth-method",
-    "auth-proxy-set-headers",
-    "auth-request-redirect",
-    "auth-response-headers",
-    "auth-signin",
-    "auth-signin-redirect-param",
-    "auth-url",
-    "secure-verify-ca-secret",
-    // Keepalive towards an auth service means that there is one.
-    "auth-keepalive",
-    "auth-keepalive-requests",
-    "auth-keepalive-share-vars",
-    "auth-keepalive-timeout",
-];
+const PROTECTING: &[&str] = &["secure-verify-ca-secret"];
 
 /// Served without them, not as written.
 const CHANGING: &[&str] = &[
-    "custom-http-errors",
-    "disable-proxy-intercept-errors",
     "enable-access-log",
-    "enable-global-auth",
     "enable-opentelemetry",
     "global-rate-limit",
     "grpc-backend",
-    "mirror-host",
-    "mirror-request-body",
-    "mirror-target",
     "opentelemetry-operation-name",
     "opentelemetry-trust-incoming-span",
     "secure-backends",
@@ -132,7 +109,7 @@ pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec
 fn is_default(key: &str, text: &str) -> bool {
     match key {
         _ if text.is_empty() => true,
-        "enable-access-log" | "enable-global-auth" => value::boolean(text) == Ok(true),
+        "enable-access-log" => value::boolean(text) == Ok(true),
         _ => text == "off" || value::boolean(text) == Ok(false),
     }
 }

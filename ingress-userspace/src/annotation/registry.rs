@@ -4,10 +4,10 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    affinity, alias, allow_list, answer_rewrite, auth_basic, backend_protocol, balance, bandwidth,
-    body_limit, canary, client_certificate, config_map, connection_limit, cors, deny_list, fallback,
-    forwarded, headers, keepalive, next_upstream, proxy_ssl, quota, rate_limit, redirect, rewrite, satisfy,
-    snippet, subrequest, timeout,
+    affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance,
+    bandwidth, body_limit, canary, client_certificate, config_map, connection_limit, cors, deny_list,
+    error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_ssl, quota, rate_limit,
+    redirect, rewrite, satisfy, snippet, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -145,6 +145,10 @@ pub const GROUPS: &[Group] = &[
     backend_protocol::GROUP,
     proxy_ssl::GROUP,
     proxy_ssl::CONFIG,
+    auth_external::GROUP,
+    auth_external::CONFIG,
+    error_page::GROUP,
+    mirror::GROUP,
     forwarded::CONFIG,
     subrequest::CONFIG,
     config_map::CONFIG,

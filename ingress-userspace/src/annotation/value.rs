@@ -1,5 +1,6 @@
 //! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
 
+pub mod auth;
 pub mod limit;
 pub mod text;
 pub mod time;
@@ -16,6 +17,15 @@ pub fn boolean(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
         _ => Err("is not a boolean".to_owned()),
+    }
+}
+
+/// `on` or `off`.
+pub fn on_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("is neither on nor off".to_owned()),
     }
 }
 
@@ -195,6 +205,17 @@ pub fn locations(text: &str) -> Result<Vec<String>, String> {
         Some(bad) => Err(format!("holds {bad}, which does not begin with /")),
         None => Ok(locations),
     }
+}
+
+/// Statuses of errors and redirects, ordered.
+pub fn error_statuses(text: &str) -> Result<Vec<u16>, String> {
+    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
+    let mut statuses = entries
+        .map(|entry| status::<300, 599>(entry).map_err(|reason| format!("holds {entry:?}, which {reason}")))
+        .collect::<Result<Vec<u16>, String>>()?;
+    statuses.sort_unstable();
+    statuses.dedup();
+    if statuses.is_empty() { Err("names no status".to_owned()) } else { Ok(statuses) }
 }
 
 /// An HTTP status between two bounds.

@@ -1,12 +1,15 @@
 //! A route's policies → its filters. A policy that cannot be compiled becomes the deny filter: the route fails closed.
 
-use crate::compile::routes::Context;
+use std::sync::Arc;
+
+use crate::compile::routes::{Context, labels_of};
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
 use crate::filter::answer::Answers;
 use crate::filter::answer_rewrite::AnswerRewrite;
 use crate::filter::auth_basic::BasicAuth;
 use crate::filter::auth_digest::DigestAuth;
+use crate::filter::auth_external::AuthService;
 use crate::filter::bandwidth::ResponsePace;
 use crate::filter::body_limit::BodySize;
 use crate::filter::client_certificate::ClientCertificates;
@@ -14,15 +17,20 @@ use crate::filter::connection_limit::RequestsInFlight;
 use crate::filter::cors::Cors;
 use crate::filter::deny::Deny;
 use crate::filter::deny_list::DeniedSources;
+use crate::filter::error_page::ErrorPages;
 use crate::filter::headers::HeaderChanges;
+use crate::filter::mirror::Mirror;
 use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::rewrite::PathRewrite;
+use crate::model::backend::BackendId;
 use crate::model::policy::password_auth::PasswordScheme;
 use crate::model::policy::{Policies, RateLimit};
+use crate::model::route::RouteSource;
+use crate::snapshot::Target;
 
 /// The filters of a route, and what could not be compiled.
-pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>) {
+pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -> (Chain, Vec<String>) {
     // Taken apart without `..`: a new policy does not compile until it stands here.
     let Policies {
         deny,
@@ -45,6 +53,9 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         timeouts: _,
         upstream: _,
         delivery: _,
+        auth_external,
+        error_pages,
+        mirror,
     } = policies;
     let mut refused = Vec::new();
     let cors = cors.as_ref().and_then(|policy| kept(Cors::from_policy(policy), &mut refused));
@@ -92,6 +103,21 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         let built = ClientCertificates::from_policy(policy);
         built.map_err(|error| refused.push(error.to_string())).ok()
     });
+    let cell = |id: &BackendId| context.pools.cell(id);
+    let page = |id: &BackendId| Target {
+        backend: cell(id),
+        weight: 1,
+        labels: Arc::new(labels_of(source, Some(id))),
+    };
+    let auth_external = auth_external.as_ref().and_then(|policy| {
+        match AuthService::from_policy(policy, source, context.verdicts, cell) {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                refused.push(error.to_string());
+                None
+            }
+        }
+    });
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         client_certificate,
@@ -109,9 +135,14 @@ pub fn chain(policies: &Policies, context: &Context<'_>) -> (Chain, Vec<String>)
         auth_basic,
         auth_digest,
         body_limit: BodySize::from_policy(body_limit),
+        auth_external,
+        mirror: mirror.as_ref().map(|policy| Mirror::from_policy(policy, cell)),
         rewrite,
         headers,
         answer_rewrite,
+        error_pages: error_pages
+            .as_ref()
+            .map(|policy| ErrorPages::from_policy(policy, policy.backends.iter().map(page).collect())),
     };
     (chain, refused)
 }

@@ -23,6 +23,7 @@ use crate::snapshot::in_flight::Limits;
 use crate::snapshot::nonces::Nonces;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
 use crate::snapshot::users::UserLists;
+use crate::snapshot::verdicts::Verdicts;
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
@@ -42,6 +43,8 @@ pub struct Context<'a> {
     pub users: &'a UserLists,
     /// Nonces of digest authentication.
     pub nonces: &'a Arc<Nonces>,
+    /// Verdicts of authentication services.
+    pub verdicts: &'a Arc<Verdicts>,
 }
 
 /// Compiled hosts of the model before, and the labels in use.
@@ -160,7 +163,7 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
     let mut refused = Vec::new();
     let mut routes = HostRoutes::default();
     for route in &host.routes {
-        let (mut filters, problems) = chain(&route.policies, context);
+        let (mut filters, problems) = chain(&route.policies, &route.source, context);
         let mut report = |problem: String| {
             refused.push(format!(
                 "Ingress {}/{} host {:?} path {:?}: {problem}; the path answers 503",
@@ -187,8 +190,8 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
             Action::Forward { targets, .. } => targets.first().map(|target| Arc::clone(&target.labels)),
             Action::Redirect { .. } | Action::Respond(_) => None,
         };
-        let labels = labels.unwrap_or_else(|| cache.label(before, labels_of(route, None)));
-        let main = labels_of(route, forward_to(route));
+        let labels = labels.unwrap_or_else(|| cache.label(before, labels_of(&route.source, None)));
+        let main = labels_of(&route.source, forward_to(route));
         let delivery = delivery(&route.policies.delivery, |id| Target {
             backend: context.pools.cell(id),
             weight: 1,
@@ -245,7 +248,7 @@ fn action(
     let mut target = |id: &BackendId, weight| Target {
         backend: context.pools.cell(id),
         weight,
-        labels: cache.label(before, labels_of(route, Some(id))),
+        labels: cache.label(before, labels_of(&route.source, Some(id))),
     };
     match &route.action {
         RouteAction::Forward { backends, fallback } => {
@@ -280,7 +283,7 @@ fn forward_to(route: &route::Route) -> Option<&BackendId> {
 fn route_labels(route: &route::Route) -> Vec<RouteLabels> {
     let canary = route.policies.delivery.canary.iter().map(|canary| RouteLabels {
         canary: canary.backend.to_string(),
-        ..labels_of(route, forward_to(route))
+        ..labels_of(&route.source, forward_to(route))
     });
     let mut labels = main_labels(route);
     labels.extend(canary);
@@ -293,19 +296,19 @@ fn main_labels(route: &route::Route) -> Vec<RouteLabels> {
             .iter()
             .map(|share| &share.backend)
             .chain(fallback)
-            .map(|id| labels_of(route, Some(id)))
+            .map(|id| labels_of(&route.source, Some(id)))
             .collect(),
-        RouteAction::Redirect { .. } | RouteAction::Respond { .. } => vec![labels_of(route, None)],
+        RouteAction::Redirect { .. } | RouteAction::Respond { .. } => vec![labels_of(&route.source, None)],
     }
 }
 
-fn labels_of(route: &route::Route, backend: Option<&BackendId>) -> RouteLabels {
+pub(super) fn labels_of(source: &route::RouteSource, backend: Option<&BackendId>) -> RouteLabels {
     RouteLabels {
-        namespace: route.source.namespace.clone(),
-        ingress: route.source.name.clone(),
+        namespace: source.namespace.clone(),
+        ingress: source.name.clone(),
         service: backend.map(|id| id.service.clone()).unwrap_or_default(),
-        path: route.source.path.clone(),
-        host: route.source.host.clone(),
+        path: source.path.clone(),
+        host: source.host.clone(),
         upstream: backend.map(ToString::to_string).unwrap_or_default(),
         canary: String::new(),
     }

@@ -42,6 +42,9 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         answer_rewrite: Default::default(),
         timeouts: Timeouts { connect: second, send: second, read: second },
         upstream: Upstream::default(),
+        auth_external: None,
+        error_pages: None,
+        mirror: None,
     };
     let host = |name: &&str| Host {
         pattern: HostPattern::Exact((*name).to_owned()),

@@ -2,11 +2,14 @@
 
 pub mod answer;
 pub mod answer_rewrite;
+pub mod auth_external;
 pub mod client_certificate;
 pub mod cors;
 pub mod delivery;
+pub mod error_page;
 pub mod headers;
 mod limits;
+pub mod mirror;
 pub mod password_auth;
 pub mod upstream;
 
@@ -18,11 +21,14 @@ use serde::{Deserialize, Serialize};
 use super::template::Template;
 use answer::Answer;
 use answer_rewrite::AnswerRewrite;
+use auth_external::AuthExternal;
 use client_certificate::ClientAuth;
 use cors::Cors;
 use delivery::Delivery;
+use error_page::ErrorPages;
 use headers::Headers;
 pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
+use mirror::Mirror;
 use password_auth::PasswordAuth;
 use upstream::Upstream;
 
@@ -69,6 +75,12 @@ pub struct Policies {
     pub upstream: Upstream,
     /// Which endpoint takes a request, and over which connection.
     pub delivery: Delivery,
+    /// A service decides who is let through.
+    pub auth_external: Option<AuthExternal>,
+    /// Pages instead of errors.
+    pub error_pages: Option<ErrorPages>,
+    /// Copies of requests.
+    pub mirror: Option<Mirror>,
 }
 
 /// Stands in for a policy that cannot be honoured.

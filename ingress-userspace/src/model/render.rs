@@ -197,6 +197,9 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         timeouts,
         upstream,
         delivery,
+        auth_external,
+        error_pages,
+        mirror,
     } = policies;
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
@@ -239,6 +242,15 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     write_delivery(out, delivery)?;
     exchange::write_headers(out, "    ", headers)?;
     exchange::write_answer_rewrite(out, answer_rewrite)?;
+    if let Some(auth) = auth_external {
+        writeln!(out, "    auth: {auth}")?;
+    }
+    if let Some(pages) = error_pages {
+        writeln!(out, "    error pages: {pages}")?;
+    }
+    if let Some(mirror) = mirror {
+        writeln!(out, "    mirror: {mirror}")?;
+    }
     let body = body_limit.max_bytes.map_or_else(|| "unlimited".to_owned(), |bytes| bytes.to_string());
     let seconds = |time: Duration| time.as_secs();
     let (connect, send, read) = (seconds(timeouts.connect), seconds(timeouts.send), seconds(timeouts.read));

@@ -2,6 +2,7 @@
 //! until its last byte. Each kind of body is a file of its own.
 
 mod client;
+mod copy;
 mod endpoint;
 mod gap;
 mod paced;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::context::ActiveRequest;
 use crate::model::policy::Bandwidth;
@@ -25,6 +27,7 @@ pub use client::{ClientFailure, Progress};
 pub use gap::Gap;
 
 use client::ClientBody;
+use copy::Copy;
 use endpoint::EndpointBody;
 use paced::PacedBody;
 
@@ -111,6 +114,20 @@ impl Body {
     pub fn limit(&mut self, most: u64) {
         if let Kind::Client(body) = &mut self.kind {
             body.limit(most);
+        }
+    }
+
+    /// A copy of the body as it is read, if there is one and it is not longer than `most`.
+    pub fn copied(&mut self, most: usize) -> Option<oneshot::Receiver<Bytes>> {
+        match &mut self.kind {
+            Kind::Client(body) => Some(body.copied(most)),
+            Kind::Full(bytes) => {
+                let (mut copy, copied) = Copy::new(most);
+                copy.add(bytes);
+                copy.end();
+                Some(copied)
+            }
+            Kind::Empty | Kind::Endpoint(_) | Kind::Paced(_) => None,
         }
     }
 

@@ -152,6 +152,8 @@ pub struct RequestCtx {
     pub level: Option<Result<Level, Level>>,
     /// Its places in limits of requests in flight; they are free again when the response has ended.
     pub in_flight: Vec<Held>,
+    /// Cookies that an authentication service sets, for the response.
+    pub auth_cookies: Vec<HeaderValue>,
 }
 
 impl RequestCtx {
@@ -171,6 +173,7 @@ impl RequestCtx {
             is_internal: false,
             level: None,
             in_flight: Vec::new(),
+            auth_cookies: Vec::new(),
         }
     }
 }

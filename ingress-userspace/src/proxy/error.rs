@@ -4,6 +4,7 @@
 use http::{HeaderValue, StatusCode, header};
 
 use super::head::Response;
+use crate::upstream::subrequest::SubrequestError;
 
 /// Why the gate refused a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,12 @@ pub enum ProxyError {
     /// The endpoint switched protocols without being asked to.
     #[error("unexpected upgrade")]
     UnexpectedUpgrade,
+    /// The authentication service gave no answer.
+    #[error("no answer of the authentication service")]
+    AuthService(#[source] SubrequestError),
+    /// The authentication service gave an answer that is no verdict.
+    #[error("authentication service answered {0}")]
+    AuthStatus(StatusCode),
     /// A defect of the proxy.
     #[error("request handler panicked")]
     Panic,
@@ -214,6 +221,8 @@ impl ProxyError {
             Self::ReadTimeout => "read_timeout",
             Self::Upstream(_) => "upstream_broken",
             Self::UnexpectedUpgrade => "unexpected_upgrade",
+            Self::AuthService(_) => "auth_service",
+            Self::AuthStatus(_) => "auth_status",
             Self::Panic => "panic",
         }
     }
@@ -244,7 +253,11 @@ impl ProxyError {
             | Self::ReadTimeout
             | Self::Upstream(_)
             | Self::UnexpectedUpgrade => Source::Upstream,
-            Self::RouteRefused | Self::HashingBusy | Self::Panic => Source::Us,
+            Self::RouteRefused
+            | Self::HashingBusy
+            | Self::AuthService(_)
+            | Self::AuthStatus(_)
+            | Self::Panic => Source::Us,
         }
     }
 
@@ -270,7 +283,7 @@ impl ProxyError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AuthService(_) | Self::AuthStatus(_) | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -302,8 +315,34 @@ impl ProxyError {
             | Self::BackendMissing
             | Self::NoEndpoint
             | Self::UnexpectedUpgrade
+            | Self::AuthService(_)
+            | Self::AuthStatus(_)
             | Self::Panic => false,
         }
+    }
+
+    /// Whether an error page may stand instead of our answer. Never for refusals by authentication or by a configuration that
+    /// fails closed, and not where the client is not to be talked to any more.
+    pub fn may_have_page(&self) -> bool {
+        matches!(
+            self,
+            Self::SourceRefused
+                | Self::RateLimited(_)
+                | Self::TooManyInFlight(_)
+                | Self::BodyTooLarge
+                | Self::NoHostToRedirect
+                | Self::LocationInvalid
+                | Self::RewriteLeavesRoot
+                | Self::BackendMissing
+                | Self::NoEndpoint
+                | Self::Connect(_)
+                | Self::ConnectTimeout
+                | Self::SendTimeout
+                | Self::ReadTimeout
+                | Self::Upstream(_)
+                | Self::UpstreamTls(_)
+                | Self::UnexpectedUpgrade
+        )
     }
 
     /// Whether the endpoint saw nothing of the request.

@@ -153,6 +153,32 @@ pub fn changes(ctx: &RequestCtx, route: &Route, head: &RequestHead) -> Lines {
     lines
 }
 
+/// The headers of a request for a service that is asked about it: those of the client without what concerns the
+/// connection and the body, without what it claims about itself, and with what we know.
+pub fn for_question(ctx: &RequestCtx, head: &RequestHead) -> HeaderMap {
+    let mut headers = head.headers.clone().into_engine();
+    remove_hop_by_hop(&mut headers);
+    for name in [header::EXPECT, header::CONTENT_LENGTH, header::PROXY_AUTHORIZATION, HTTP2_SETTINGS, PROXY] {
+        headers.remove(name);
+    }
+    join(&mut headers, header::COOKIE, b"; ");
+    let globals = &ctx.snapshot.globals.forwarded;
+    join(&mut headers, X_FORWARDED_FOR, b", ");
+    let forwarded_for = forwarded::chain(globals, &ctx.peer, headers.get(&globals.for_header));
+    let claimed: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
+    for name in UNTRUSTED.into_iter().chain(claimed) {
+        headers.remove(name);
+    }
+    headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
+    headers.insert(X_REAL_IP, ctx.peer.client_value.clone());
+    headers.insert(X_FORWARDED_FOR, forwarded_for);
+    if let Some(host) = &ctx.peer.host {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    headers
+}
+
 /// The response for the client.
 pub fn from_upstream(ctx: &RequestCtx, status: StatusCode, mut headers: HeaderMap) -> ResponseHead {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);

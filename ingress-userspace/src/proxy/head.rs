@@ -105,6 +105,11 @@ impl Headers {
         self.0.append(name, value);
     }
 
+    /// All fields, to be read.
+    pub fn as_map(&self) -> &HeaderMap {
+        &self.0
+    }
+
     /// Removes a field and returns its first value.
     pub fn remove(&mut self, name: &HeaderName) -> Option<HeaderValue> {
         self.0.remove(name)

@@ -20,7 +20,7 @@ use super::worker::{Phase, Worker};
 use super::{choose, forward, forwarded, gate, retry, session, upgrade};
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
-use crate::filter::{headers, redirect};
+use crate::filter::{error_page, headers, redirect};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
 
@@ -122,9 +122,22 @@ async fn dispatch(
     progress: &Rc<Progress>,
     wanted: Option<HeaderValue>,
 ) -> Result<Response, ProxyError> {
-    match decide(ctx, request).await? {
-        Decision::Answer(response) => Ok(response),
-        Decision::Forward(route, request) => send(ctx, &route, request, progress, wanted).await,
+    let answered = match decide(ctx, request).await {
+        Ok(Decision::Answer(response)) => return Ok(response),
+        Ok(Decision::Forward(route, request)) => send(ctx, &route, request, progress, wanted).await,
+        Err(failure) => Err(failure),
+    };
+    let (Some(route), Some(head)) = (ctx.route.clone(), ctx.head.clone()) else { return answered };
+    let Some(pages) = &route.chain.error_pages else { return answered };
+    match answered {
+        Ok(response) => Ok(pages.replace_answer(ctx, &route, &head, response).await),
+        Err(failure) => match pages.replace_failure(ctx, &route, &head, &failure).await {
+            Some(page) => {
+                note(ctx, &failure);
+                Ok(page)
+            }
+            None => Err(failure),
+        },
     }
 }
 
@@ -175,10 +188,13 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         allow_list,
         auth_basic,
         auth_digest,
+        auth_external,
         body_limit,
+        mirror,
         rewrite,
         headers,
         answer_rewrite: _,
+        error_pages: _,
     } = chain;
     run(client_certificate, ctx, request).await?;
     run(deny, ctx, request).await?;
@@ -194,8 +210,10 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
     access.step(allow_list, ctx, request).await?;
     access.step(auth_basic, ctx, request).await?;
     access.step(auth_digest, ctx, request).await?;
+    access.step(auth_external, ctx, request).await?;
     access.end()?;
     run(body_limit, ctx, request).await?;
+    run(mirror, ctx, request).await?;
     run(rewrite, ctx, request).await?;
     run(headers, ctx, request).await?;
     ControlFlow::Continue(())
@@ -218,14 +236,19 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
         allow_list,
         auth_basic,
         auth_digest,
+        auth_external,
         body_limit,
+        mirror,
         rewrite,
         headers,
         answer_rewrite: _,
+        error_pages: _,
     } = chain;
     run_response(headers, ctx, response);
     run_response(rewrite, ctx, response);
+    run_response(mirror, ctx, response);
     run_response(body_limit, ctx, response);
+    run_response(auth_external, ctx, response);
     run_response(auth_digest, ctx, response);
     run_response(auth_basic, ctx, response);
     run_response(allow_list, ctx, response);
@@ -256,9 +279,11 @@ async fn send(
     let agent = session::agent(choice.session.as_ref(), &head);
     let asks_for_upgrade = wanted.is_some();
     let lines = forward::changes(ctx, route, &head);
+    let described = choice.is_fallback.then(|| head.clone());
     let mut outgoing = forward::to_upstream(ctx, head, wanted);
     headers::put(lines, &mut outgoing.headers);
-    if choice.is_fallback {
+    if let Some(head) = described {
+        error_page::describe(ctx, route, &head, &mut outgoing);
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
     }
     let limits = (transport, &route.delivery.retry, &route.timeouts);
@@ -294,9 +319,13 @@ async fn send(
 }
 
 fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {
+    note(ctx, failure);
+    failure.response()
+}
+
+fn note(ctx: &RequestCtx, failure: &ProxyError) {
     ctx.worker.counters.failed(failure);
     debug!(reason = failure.reason(), source = failure.source_of_error().name(), error = ?failure, "request failed");
-    failure.response()
 }
 
 /// Hands the response to the engine; the log record goes with its body.

@@ -42,6 +42,8 @@ pub struct Worker {
     pub pools: Rc<Pools>,
     /// Idle connections and names for requests of our own.
     pub subrequests: Subrequests,
+    /// Copies of requests that are under way.
+    pub mirroring: Cell<u32>,
     /// Log lines and request metrics.
     pub reporter: Rc<Reporter>,
     /// Plain counts.
@@ -67,6 +69,7 @@ impl Worker {
             snapshot,
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),
+            mirroring: Cell::new(0),
             reporter,
             counters: Counters::default(),
             passwords: Passwords::new(hashing),
@@ -140,6 +143,9 @@ pub struct Counters {
     pub upstream_failed: Count,
     pub upstream_retries: Count,
     pub rate_limited: Count,
+    pub mirrors_sent: Count,
+    pub mirrors_failed: Count,
+    pub mirrors_dropped: Count,
     pub panics: Count,
     by_reason: RefCell<HashMap<(&'static str, &'static str), u64>>,
     refused_at_accept: RefCell<HashMap<&'static str, u64>>,
@@ -177,6 +183,9 @@ impl Counters {
         add(&metrics::UPSTREAM_CONNECTIONS, &["failed"], &self.upstream_failed);
         add(&metrics::UPSTREAM_RETRIES, &[], &self.upstream_retries);
         add(&metrics::RATE_LIMITED, &[], &self.rate_limited);
+        add(&metrics::MIRRORED, &["sent"], &self.mirrors_sent);
+        add(&metrics::MIRRORED, &["failed"], &self.mirrors_failed);
+        add(&metrics::MIRRORED, &["dropped"], &self.mirrors_dropped);
         add(&metrics::PANICS, &[], &self.panics);
         for reason in GateReason::ALL {
             samples.add(&metrics::GATE_REFUSED, &[reason.name()], 0.0);

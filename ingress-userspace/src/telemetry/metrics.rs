@@ -123,6 +123,9 @@ metrics! {
     RATE_LIMITED: Counter "portcullis_rate_limited_total"
         []
         "Requests refused by a request rate limit.";
+    MIRRORED: Counter "portcullis_mirrored_requests_total"
+        ["result"]
+        "Copies of requests for a mirror: sent, failed, or dropped because the mirror is slow or the body too long.";
     ACCESS_LOG_DROPPED: Counter "portcullis_access_log_dropped_total"
         []
         "Access log lines dropped because the writer could not keep up.";

@@ -136,7 +136,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
             host: draft.written.clone(),
             path: "/".into(),
         };
-        let policies = policies::unconfigured(shared.defaults);
+        let policies = policies::unconfigured(shared.defaults, shared.controller_default.as_ref());
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
     set_upstream_tls(build, shared, &draft, &mut routes);

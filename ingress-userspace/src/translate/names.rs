@@ -116,7 +116,7 @@ pub(super) fn add(
         let Some(host) = hosts.iter().find(|host| host.pattern == *pattern) else { continue };
         let is_covered = warn_of_certificate(build, owner, WWW, host.certificate.as_ref(), &from);
         taken.insert(other.clone(), owner.object.to_string());
-        let mut policies = policies::unconfigured(shared.defaults);
+        let mut policies = policies::unconfigured(shared.defaults, shared.controller_default.as_ref());
         let status = owner.settings.redirect.status;
         policies.answers = vec![Answer { condition: None, status, content: Content::Host(to.clone()) }];
         let route = Route {

@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
+use super::external::{External, external, unowned_error_pages};
 use super::{Build, auth, client_certificate, header_maps, proxy_ssl};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
@@ -24,6 +25,7 @@ use crate::model::policy::headers::{HeaderChange, Headers};
 use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::{Upstream, UpstreamTls};
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
+use crate::model::route::RouteAction;
 use crate::model::template::Template;
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
@@ -44,6 +46,8 @@ pub(super) struct Owner<'a> {
     /// The headers of `custom-headers`.
     custom: Vec<HeaderChange>,
     pub(super) client_auth: Option<ClientAuth>,
+    /// What it asks of other services.
+    pub(super) external: External,
 }
 
 /// The cluster-wide settings.
@@ -129,6 +133,8 @@ pub(super) fn owner<'a>(
             }
         }
     }
+    let external = external(build, (&object, annotations), &settings, fallback.as_ref());
+    settings.deny = settings.deny.or_else(|| external.deny.clone());
     let mut owner = Owner {
         ingress,
         object,
@@ -138,6 +144,7 @@ pub(super) fn owner<'a>(
         fallback,
         password_auth,
         client_auth,
+        external,
         prefix: build.settings.annotations_prefix.clone(),
         custom: Vec::new(),
     };
@@ -230,6 +237,7 @@ pub(super) struct PathOf<'a> {
 /// The policies of a path, without a rewrite.
 pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
     let settings = &owner.settings;
+    let is_unauthenticated = settings.no_auth_locations.iter().any(|prefix| of.path.starts_with(prefix));
     let redirect = &settings.redirect;
     let is_redirected = redirect.always || (redirect.with_certificate && of.has_tls);
     let is_excepted = redirect.except.iter().any(|prefix| of.path.starts_with(prefix));
@@ -254,7 +262,7 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
         connection_limit: limits::connections(owner),
         bandwidth: settings.bandwidth,
         deny_list: settings.deny_list.clone().map(|sources| DenyList { sources }),
-        password_auth: owner.password_auth.clone(),
+        password_auth: owner.password_auth.clone().filter(|_| !is_unauthenticated),
         client_auth: None,
         is_one_enough: settings.is_one_enough,
         body_limit: settings.body_limit,
@@ -268,6 +276,9 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
             tls: UpstreamTls::default(),
         },
         delivery: delivery(settings),
+        auth_external: owner.external.auth.clone().filter(|_| !is_unauthenticated),
+        error_pages: owner.external.error_pages.clone(),
+        mirror: owner.external.mirror.clone(),
     }
 }
 
@@ -300,9 +311,10 @@ fn headers(owner: &Owner<'_>, is_rewritten: bool) -> Headers {
 }
 
 /// The policies of a route that belongs to no Ingress: the cluster's defaults, without the redirect to HTTPS.
-pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
+pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&RouteAction>) -> Policies {
     let (settings, _) = read(OWN_PREFIX, &BTreeMap::new(), defaults);
     let delivery = delivery(&settings);
+    let error_pages = unowned_error_pages(&settings, controller_default);
     Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
         cors: None,
@@ -324,6 +336,9 @@ pub(super) fn unconfigured(defaults: &Defaults) -> Policies {
         timeouts: settings.timeouts,
         upstream: Upstream::default(),
         delivery,
+        auth_external: None,
+        error_pages,
+        mirror: None,
     }
 }
 

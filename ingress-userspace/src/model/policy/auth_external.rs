@@ -31,10 +31,8 @@ pub struct AuthExternal {
 /// How long verdicts are kept, and for whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthCache {
-    /// Requests that share a verdict have the same text here, beside host, location, method and credentials.
+    /// Requests that share a verdict have the same text here, beside the rule's host and path, method and credentials.
     pub key: Template,
-    /// The host and path of the rule.
-    pub location: String,
     /// The first that names a status gives its time.
     pub durations: Vec<CacheDuration>,
 }
@@ -46,4 +44,40 @@ pub struct CacheDuration {
     pub statuses: Vec<u16>,
     /// How long.
     pub time: Duration,
+}
+
+impl std::fmt::Display for AuthExternal {
+    /// For the stable text form of the model.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            url,
+            method,
+            signin,
+            request_redirect,
+            response_headers,
+            request_headers,
+            cache,
+            sets_cookies_always,
+        } = self;
+        write!(f, "{} {url}", method.as_deref().unwrap_or("asks"))?;
+        if let Some(signin) = signin {
+            write!(f, ", sign in at {signin}")?;
+        }
+        if let Some(redirect) = request_redirect {
+            write!(f, ", redirect {redirect}")?;
+        }
+        if !response_headers.is_empty() {
+            write!(f, ", headers to the backend {}", response_headers.join(" "))?;
+        }
+        for (name, value) in request_headers {
+            write!(f, ", with {name}: {value}")?;
+        }
+        if let Some(AuthCache { key, durations }) = cache {
+            write!(f, ", kept by {key}")?;
+            for CacheDuration { statuses, time } in durations {
+                write!(f, " {statuses:?} {time:?}")?;
+            }
+        }
+        f.write_str(if *sets_cookies_always { ", cookies always" } else { "" })
+    }
 }

@@ -15,3 +15,15 @@ pub struct Mirror {
     /// Whether the body is copied, too.
     pub with_body: bool,
 }
+
+impl std::fmt::Display for Mirror {
+    /// For the stable text form of the model.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url, host, with_body } = self;
+        write!(f, "{url}")?;
+        if let Some(host) = host {
+            write!(f, " as {host}")?;
+        }
+        f.write_str(if *with_body { "" } else { ", without body" })
+    }
+}

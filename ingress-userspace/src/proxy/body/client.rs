@@ -12,8 +12,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::copy::Copy;
 use super::{BodyError, Gap};
 
 /// How long and how much is waited for of a refused HTTP/2 body before its stream is reset: common clients take a reset
@@ -92,6 +94,7 @@ pub(super) struct ClientBody {
     progress: Rc<Progress>,
     most: u64,
     gap: Gap,
+    copy: Option<Copy>,
 }
 
 impl ClientBody {
@@ -105,6 +108,7 @@ impl ClientBody {
             progress: Rc::clone(&progress),
             most: u64::MAX,
             gap: Gap::new(gap),
+            copy: None,
         });
         (body, progress)
     }
@@ -112,6 +116,13 @@ impl ClientBody {
     /// Fails when more bytes come than this.
     pub(super) fn limit(&mut self, most: u64) {
         self.most = most;
+    }
+
+    /// Copies what is read from here on.
+    pub(super) fn copied(&mut self, most: usize) -> oneshot::Receiver<Bytes> {
+        let (copy, copied) = Copy::new(most);
+        self.copy = Some(copy);
+        copied
     }
 
     pub(super) fn is_end(&self) -> bool {
@@ -146,6 +157,9 @@ impl ClientBody {
             None => {
                 self.progress.is_received.set(true);
                 self.progress.is_finished.set(true);
+                if let Some(copy) = &mut self.copy {
+                    copy.end();
+                }
                 None
             }
             Some(Ok(frame)) => {
@@ -159,6 +173,12 @@ impl ClientBody {
                 // Engines do not ask again once a body of known length is complete.
                 self.progress.is_received.set(is_complete);
                 self.progress.is_finished.set(is_complete);
+                if let Some(copy) = &mut self.copy {
+                    frame.data_ref().into_iter().for_each(|part| copy.add(part));
+                    if is_complete {
+                        copy.end();
+                    }
+                }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
