@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod cluster;
+pub mod fuzz;
 pub mod golden;
 pub mod http;
 pub mod kernel;

@@ -3,6 +3,8 @@
 //! A case is a manifest folder with one file. Lines `# flag: --name value` at its top set flags; `# origin: api` reads the
 //! objects as if an API server had them.
 
+mod fuzz;
+
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 

@@ -5,6 +5,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod fuzz;
 mod generate;
 mod lint;
 mod registry_tools;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Runs the test tiers (default: all), least powerful first. Does its own set-up.
     Test(test::TestArgs),
+    /// Looks for inputs that break what must hold, with coverage guidance.
+    Fuzz(fuzz::FuzzArgs),
     /// Formatting, clippy, licences and bans, tidy, generated pages.
     Lint,
     /// The rules no compiler checks: layers, file sizes, one name per feature.
@@ -64,6 +67,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Bench(what) => bench::run(&what),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Lint => lint::run(),
         Task::Tidy => tidy::run(),
         Task::Gen { check } => generate::run(check),

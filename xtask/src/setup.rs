@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Network,
     /// For `cargo xtask lint`.
     Lint,
+    /// For `cargo xtask fuzz`; not part of the whole set-up.
+    Fuzz,
     /// For the chart tier: helm and the schemas of Kubernetes.
     Chart,
     /// For the cluster tier: a Go toolchain for the control plane, and helm.
@@ -87,6 +89,9 @@ pub(crate) fn setup(parts: &[Part]) -> anyhow::Result<()> {
     if parts.contains(&Part::Lint) && !works("cargo-deny", "--version") {
         // Unoptimised: it is built in a third of the time and runs for seconds.
         shell::run(cargo_install("cargo-deny", "0.20.2").arg("--debug"))?;
+    }
+    if parts.contains(&Part::Fuzz) && !works("cargo-fuzz", "--version") {
+        shell::run(cargo_install("cargo-fuzz", "0.13.2").arg("--debug"))?;
     }
     if parts.contains(&Part::Cluster) {
         registry_tools::go()?;

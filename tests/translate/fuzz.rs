@@ -1,0 +1,34 @@
+//! The corpora of the fuzz targets, and inputs made of their pieces, as plain tests.
+
+use std::path::Path;
+
+use ingress_tests::fuzz::annotation_values;
+use ingress_userspace::annotation::registry;
+
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/annotation_values");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+#[test]
+fn the_corpus_of_annotation_values_holds() {
+    let corpus = corpus();
+    assert!(corpus.len() >= 20);
+    corpus.iter().for_each(|data| annotation_values(data));
+}
+
+/// Every value of the corpus under every annotation.
+#[test]
+fn every_annotation_takes_every_hostile_value() {
+    let keys = registry::served().count();
+    for data in corpus() {
+        let value = data.split(|byte| *byte == 0xFF).next().unwrap_or_default();
+        for key in 0..keys.min(256) {
+            let mut one = value.to_vec();
+            one[0] = u8::try_from(key).unwrap();
+            annotation_values(&one);
+        }
+    }
+}
