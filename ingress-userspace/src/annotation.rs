@@ -30,6 +30,7 @@ pub mod keepalive;
 pub mod known;
 pub mod mirror;
 pub mod next_upstream;
+pub mod proxy_protocol;
 pub mod proxy_ssl;
 pub mod quota;
 pub mod rate_limit;
@@ -38,6 +39,7 @@ pub mod registry;
 pub mod rewrite;
 pub mod satisfy;
 pub mod snippet;
+pub mod stream;
 pub mod subrequest;
 pub mod timeout;
 pub mod value;
@@ -109,6 +111,8 @@ pub struct Settings {
     pub backend_protocol: backend_protocol::BackendProtocol,
     /// `proxy-ssl-secret` and what goes with it.
     pub proxy_ssl: Option<proxy_ssl::ProxySsl>,
+    /// `ssl-passthrough`.
+    pub ssl_passthrough: bool,
     /// `proxy-ssl-location-only`.
     pub proxy_ssl_location_only: bool,
     /// `default-backend`.
@@ -440,6 +444,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         sessions: affinity::parse(reader),
         canary: canary::parse(reader),
         backend_protocol: backend_protocol::parse(reader),
+        ssl_passthrough: reader.value(&stream::SSL_PASSTHROUGH),
         proxy_ssl: proxy_ssl::parse(reader),
         proxy_ssl_location_only: reader.value(&proxy_ssl::PROXY_SSL_LOCATION_ONLY),
         fallback: fallback::parse(reader),

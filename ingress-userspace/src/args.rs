@@ -124,6 +124,15 @@ pub struct RuleArgs {
     /// ConfigMap with cluster-wide settings, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub configmap: Option<String>,
+    /// ConfigMap with services of TCP ports, `namespace/name`: `port: namespace/service:port[:PROXY[:PROXY]]`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub tcp_services_configmap: Option<String>,
+    /// ConfigMap with services of UDP ports, `namespace/name`: `port: namespace/service:port`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub udp_services_configmap: Option<String>,
+    /// Honour the annotation `ssl-passthrough`.
+    #[arg(long)]
+    pub enable_ssl_passthrough: bool,
     /// Service for requests that no rule matches, `namespace/name`; default: answer 404.
     #[arg(long, value_name = "NS/NAME")]
     pub default_backend_service: Option<String>,

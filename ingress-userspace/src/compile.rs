@@ -9,6 +9,7 @@ pub mod edge;
 pub mod maps;
 pub mod pools;
 pub mod routes;
+mod streams;
 pub mod tls;
 pub mod transports;
 
@@ -95,7 +96,7 @@ impl Compiler {
             };
             let (hosts, cache) = routes::hosts(&model.hosts, &self.routes, &context);
             self.routes = cache;
-            routes::listeners(model, &hosts, (&self.certificates, &self.sessions), &mut refused)
+            routes::listeners(model, &hosts, (&self.certificates, &self.sessions, &self.pools), &mut refused)
         };
         refused.extend(self.routes.refused());
         let edge = if self.model.edge == model.edge {

@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod bpf;
 pub mod controller;
 
+pub mod l4;
 pub mod listener;
 pub mod tls;
 

@@ -2,3 +2,6 @@
 
 pub mod accept;
 pub mod bind;
+pub mod client_hello;
+pub mod peek;
+pub mod proxy_protocol;

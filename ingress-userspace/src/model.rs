@@ -13,6 +13,7 @@ pub mod listener;
 pub mod policy;
 pub mod render;
 pub mod route;
+pub mod stream;
 pub mod template;
 pub mod tls;
 pub mod url;

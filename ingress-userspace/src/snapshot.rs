@@ -12,6 +12,7 @@ pub mod in_flight;
 pub mod networks;
 pub mod nonces;
 pub mod router;
+pub mod streams;
 pub mod users;
 pub mod verdicts;
 
@@ -30,6 +31,7 @@ use delivery::Delivery;
 use edge::EdgeTable;
 use globals::Globals;
 use router::Router;
+use streams::{Passthrough, StreamTarget};
 
 /// One build of the configuration, ready to serve.
 #[derive(Debug)]
@@ -70,6 +72,10 @@ pub struct ListenerTable {
     pub router: Arc<Router>,
     /// Server name → certificate and cipher suites; `None` for a listener without TLS.
     pub tls: Option<Arc<TlsTable>>,
+    /// Server names whose TLS goes to a backend as it is.
+    pub passthrough: Arc<Passthrough>,
+    /// Where everything goes, as it is; `None` for HTTP.
+    pub stream: Option<Arc<StreamTarget>>,
 }
 
 /// What is done with the requests of one match.

@@ -16,10 +16,12 @@ mod header_maps;
 mod hosts;
 mod ingress;
 mod names;
+mod passthrough;
 mod paths;
 mod policies;
 mod proxy_ssl;
 mod sessions;
+mod streams;
 mod subrequests;
 mod tls;
 
@@ -72,6 +74,14 @@ pub struct Settings {
     pub http_port: u16,
     /// Port of the implicit listener `https`.
     pub https_port: u16,
+    /// Port of health checks, which no service may have.
+    pub healthz_port: u16,
+    /// ConfigMap with services of TCP ports.
+    pub tcp_services: Option<ObjectKey>,
+    /// ConfigMap with services of UDP ports.
+    pub udp_services: Option<ObjectKey>,
+    /// `ssl-passthrough` is honoured.
+    pub enable_ssl_passthrough: bool,
 }
 
 impl Default for Settings {
@@ -89,6 +99,10 @@ impl Default for Settings {
             is_serving: true,
             http_port: 80,
             https_port: 443,
+            healthz_port: 10254,
+            tcp_services: None,
+            udp_services: None,
+            enable_ssl_passthrough: false,
         }
     }
 }
@@ -192,7 +206,8 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
-    let listeners = vec![
+    let streams = streams::listeners(&mut build);
+    let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
         listener(
             "https",
@@ -209,6 +224,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         mut problems,
         ..
     } = build;
+    listeners.extend(streams);
     // Keys that nothing uses do not travel.
     let routes = || hosts.iter().flat_map(|host| &host.routes).map(|route| &route.policies.upstream.tls);
     let shown = routes().filter_map(|tls| tls.certificate.as_ref()).map(|certificate| &certificate.id);

@@ -43,6 +43,8 @@ pub struct Instance {
     pub http: SocketAddr,
     /// The TLS listener.
     pub https: SocketAddr,
+    /// Listeners for TCP and UDP services, by name.
+    pub services: Vec<(String, SocketAddr)>,
     /// What its admin endpoints show.
     pub state: State,
     agent: AgentEnd,
@@ -92,15 +94,26 @@ impl Instance {
         let plan = ListenPlan::Ports { addresses: vec![IpAddr::V4(Ipv4Addr::LOCALHOST)] };
         agent.send(id, ToProxy::Listen(plan));
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut instance =
-            Self { http: unset, https: unset, state, agent, id, version: 0, shutdown, task: Some(task), log };
+        let mut instance = Self {
+            http: unset,
+            https: unset,
+            services: Vec::new(),
+            state,
+            agent,
+            id,
+            version: 0,
+            shutdown,
+            task: Some(task),
+            log,
+        };
         instance.publish(model).await?;
         let bound =
             timeout(PATIENCE, listening.wait_for(|bound| !bound.is_empty())).await.context("not bound")??;
         for (listener, address) in bound.iter() {
             match listener.as_str() {
                 "http" => instance.http = *address,
-                _ => instance.https = *address,
+                "https" => instance.https = *address,
+                _ => instance.services.push((listener.clone(), *address)),
             }
         }
         drop(bound);
@@ -278,6 +291,7 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
             ciphers: None,
             has_tls: false,
             client_auth: None,
+            passthrough: None,
             routes: vec![route],
         })),
     }

@@ -128,6 +128,9 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
         let key = || ObjectKey::parse(value).context("not namespace/name");
         match flag {
             "configmap" => settings.config_map = Some(key()?),
+            "tcp-services-configmap" => settings.tcp_services = Some(key()?),
+            "udp-services-configmap" => settings.udp_services = Some(key()?),
+            "enable-ssl-passthrough" => settings.enable_ssl_passthrough = value == "true",
             "default-backend-service" => settings.default_backend = Some(key()?),
             "default-ssl-certificate" => settings.default_certificate = Some(key()?),
             "controller-class" => {

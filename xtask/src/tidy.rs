@@ -33,7 +33,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["model", "snapshot", "telemetry"]),
     ("filter", &["model", "path_regex", "proxy", "telemetry", "snapshot", "upstream"]),
     ("upstream", &["model", "proxy", "telemetry", "snapshot"]),
-    ("listener", &["model", "link", "snapshot", "tls", "proxy", "telemetry", "compile"]),
+    ("l4", &["model", "snapshot", "upstream", "proxy"]),
+    ("listener", &["model", "link", "l4", "snapshot", "tls", "proxy", "telemetry", "compile"]),
     ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),
     ("admin", &["args", "model", "telemetry", "proxy", "snapshot"]),
 ];

@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
-use super::{Effect, Finding, FindingKind, Reader, forwarded, read_features, snippet, subrequest, value};
+use super::{
+    Effect, Finding, FindingKind, Reader, forwarded, proxy_protocol, read_features, snippet, stream,
+    subrequest, value,
+};
 use crate::model::global::Global;
 
 config_keys! { "Cluster-wide behaviour";
@@ -65,7 +68,13 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         allows_local_urls: subrequest::parse(&mut reader),
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
         headers,
-        global: Global { forwarded: forwarded::parse(&mut reader), fields, ..Global::default() },
+        global: Global {
+            forwarded: forwarded::parse(&mut reader),
+            proxy_protocol: proxy_protocol::parse(&mut reader),
+            streams: stream::parse(&mut reader),
+            fields,
+            ..Global::default()
+        },
     };
     snippet::check_cluster(&mut reader);
     reader.value(&STRICT_VALIDATE_PATH_TYPE);
@@ -94,7 +103,7 @@ fn refused(text: &str) -> Result<bool, String> {
 }
 
 /// Keys whose absence may let something through.
-const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agents", "use-proxy-protocol"];
+const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agents"];
 
 /// Other keys of ingress-nginx.
 const UNSUPPORTED: &[&str] = &[
@@ -142,9 +151,10 @@ const UNSUPPORTED: &[&str] = &[
     "proxy-busy-buffers-size",
     "proxy-headers-hash-bucket-size",
     "proxy-headers-hash-max-size",
-    "proxy-protocol-header-timeout",
     "proxy-request-buffering",
     "proxy-stream-timeout",
+    "proxy-set-headers",
+    "relative-redirects",
     "reuse-port",
     "service-upstream",
     "skip-access-log-urls",

@@ -23,6 +23,11 @@ const CHANGING: &[&str] = &[
     "service-upstream",
     "ssl-ciphers",
     "ssl-passthrough",
+    "temporal-redirect",
+    "temporal-redirect-code",
+    "upstream-vhost",
+    "use-port-in-redirects",
+    "x-forwarded-prefix",
 ];
 
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.

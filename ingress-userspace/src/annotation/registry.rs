@@ -6,8 +6,8 @@ use super::{Effect, Finding, FindingKind};
 use super::{
     affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance,
     bandwidth, body_limit, canary, client_certificate, config_map, connection_limit, cors, deny_list,
-    error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_ssl, quota, rate_limit,
-    redirect, rewrite, satisfy, snippet, subrequest, timeout,
+    error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_protocol, proxy_ssl,
+    quota, rate_limit, redirect, rewrite, satisfy, snippet, stream, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -149,6 +149,9 @@ pub const GROUPS: &[Group] = &[
     auth_external::CONFIG,
     error_page::GROUP,
     mirror::GROUP,
+    proxy_protocol::CONFIG,
+    stream::GROUP,
+    stream::CONFIG,
     forwarded::CONFIG,
     subrequest::CONFIG,
     config_map::CONFIG,

@@ -215,6 +215,7 @@ impl Agent {
                     group_ports: listeners
                         .map(|name| GroupPort { port: port(&name), listener: name })
                         .collect(),
+                    addresses: self.settings.bind_plan(),
                 }
             }
         }

@@ -34,7 +34,7 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
-    let world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    let world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
     let settings = proxy::Settings::from_args(&args.workers);
     let (agent_end, proxy_end, carrier) = channel::pair(settings.hello());
     tasks.spawn(carrier.run());
@@ -66,7 +66,7 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
-    let world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    let world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
     let (agent_end, server) = socket::bind(&args.link_socket)?;
     tasks.spawn(server.run(rest.clone()));
     let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
@@ -98,7 +98,7 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
     );
     let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
     state.readiness.fails("world", "not every kind was listed yet");
-    let mut world = follow_world(&args.source, &args.ports, &tasks, &rest).await?;
+    let mut world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
     start_controller(&args.source, &args.publish, String::new(), &world, (&tasks, &rest)).await?;
     tokio::select! {
         () = end.cancelled() => {}
@@ -151,12 +151,16 @@ fn serve_admin(
 
 async fn follow_world(
     source: &SourceArgs,
-    ports: &PortArgs,
+    (ports, admin): (&PortArgs, &AdminArgs),
     tasks: &TaskTracker,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<WorldReceiver> {
     let settings = world::settings(&source.rules, ports)?;
-    let settings = Settings { secret_namespaces: source.secret_namespace.clone(), ..settings };
+    let settings = Settings {
+        secret_namespaces: source.secret_namespace.clone(),
+        healthz_port: admin.healthz_port,
+        ..settings
+    };
     let source = world::source(source, &settings).await?;
     let (world, task) = world::spawn(source, settings, shutdown.clone());
     tasks.spawn(task);

@@ -84,6 +84,10 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         is_serving: true,
         http_port: ports.http_port,
         https_port: ports.https_port,
+        healthz_port: Settings::default().healthz_port,
+        tcp_services: object("tcp-services-configmap", &rules.tcp_services_configmap)?,
+        udp_services: object("udp-services-configmap", &rules.udp_services_configmap)?,
+        enable_ssl_passthrough: rules.enable_ssl_passthrough,
     })
 }
 
@@ -109,7 +113,11 @@ pub async fn source(args: &SourceArgs, settings: &Settings) -> Result<Source, Co
 pub fn wanted(settings: &Settings) -> Wanted {
     Wanted {
         namespace: settings.watch_namespace.clone(),
-        config_map: settings.config_map.clone(),
+        config_maps: {
+            let named = [&settings.config_map, &settings.tcp_services, &settings.udp_services];
+            let named: BTreeSet<&ObjectKey> = named.into_iter().flatten().collect();
+            named.into_iter().cloned().collect()
+        },
         secret_namespaces: settings.secret_namespaces.clone(),
         secrets: settings.default_certificate.iter().cloned().collect(),
         services: settings.default_backend.iter().cloned().collect(),

@@ -116,7 +116,9 @@ impl Slots {
     pub fn adopt(maps: &Maps, listeners: &[Listener]) -> Result<Self, MapsError> {
         let mut orphaned = Runs::new();
         for (key, value) in sync::read_hash(&maps.listen, "listen")? {
-            let Some(listener) = listeners.iter().find(|listener| listener.port == key.port) else {
+            let Some(listener) =
+                listeners.iter().find(|listener| listener.port == key.port && !listener.protocol.is_udp())
+            else {
                 continue;
             };
             let family = Family::of(ip_of(&key.addr));

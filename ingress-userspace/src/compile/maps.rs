@@ -13,7 +13,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ingress_common::flow::{TCP, addr_of, v4_of};
+use ingress_common::flow::{TCP, UDP, addr_of, v4_of};
 use ingress_common::maps::{AclVal, Limit, VIP_IDS, VIPS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL};
 
@@ -98,6 +98,11 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
+            if listener.protocol.is_udp() {
+                // Bound to the address itself; only its packets must be let in.
+                vips.insert(VipKey::served(addr, listener.port, UDP), value);
+                continue;
+            }
             vips.insert(VipKey::served(addr, listener.port, TCP), value);
             listen.insert(VipKey::served(addr, listener.port, TCP), listener.name.clone());
         }

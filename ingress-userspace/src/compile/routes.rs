@@ -8,8 +8,8 @@ use http::StatusCode;
 use crate::compile::chain::chain;
 use crate::compile::delivery::delivery;
 use crate::compile::pools::Pools;
-use crate::compile::tls;
 use crate::compile::transports::Transports;
+use crate::compile::{streams, tls};
 use crate::filter::Chain;
 use crate::filter::deny::Deny;
 use crate::filter::redirect;
@@ -22,6 +22,7 @@ use crate::path_regex;
 use crate::snapshot::in_flight::Limits;
 use crate::snapshot::nonces::Nonces;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
+use crate::snapshot::streams::Passthrough;
 use crate::snapshot::users::UserLists;
 use crate::snapshot::verdicts::Verdicts;
 use crate::snapshot::{Action, ListenerTable, Route, Target};
@@ -114,14 +115,14 @@ pub fn hosts(hosts: &[Arc<Host>], before: &Cache, context: &Context<'_>) -> (Vec
 pub fn listeners(
     model: &Model,
     hosts: &[Arc<HostRoutes>],
-    (certificates, sessions): (&Certificates, &Sessions),
+    (certificates, sessions, pools): (&Certificates, &Sessions, &Pools),
     refused: &mut Vec<String>,
 ) -> Vec<ListenerTable> {
     let mut table = |listener: &crate::model::listener::Listener| {
         let mut router = Router::default();
         let (default, is_tls) = match &listener.protocol {
             ListenerProtocol::Https { default_certificate } => (default_certificate.as_ref(), true),
-            ListenerProtocol::Http => (None, false),
+            ListenerProtocol::Http | ListenerProtocol::Tcp(_) | ListenerProtocol::Udp(_) => (None, false),
         };
         let mut names = CertificateTable::new(certificates.get_or_default(default));
         let attached =
@@ -154,7 +155,17 @@ pub fn listeners(
                 None
             }
         });
-        ListenerTable { name: listener.name.0.as_str().into(), router: Arc::new(router), tls }
+        ListenerTable {
+            name: listener.name.0.as_str().into(),
+            router: Arc::new(router),
+            tls,
+            passthrough: Arc::new(if is_tls {
+                streams::passthrough(model, &listener.name, pools)
+            } else {
+                Passthrough::default()
+            }),
+            stream: streams::target(&listener.protocol, pools),
+        }
     };
     model.listeners.iter().map(&mut table).collect()
 }

@@ -53,6 +53,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         ciphers: None,
         has_tls: false,
         client_auth: None,
+        passthrough: None,
         routes: vec![Route {
             source: RouteSource {
                 namespace: "ns".into(),

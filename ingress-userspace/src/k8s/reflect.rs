@@ -34,8 +34,8 @@ use crate::problem::{Code, ObjectRef, Problem, Severity};
 pub struct Wanted {
     /// Only this namespace; `None`: all.
     pub namespace: Option<String>,
-    /// The one ConfigMap that is read.
-    pub config_map: Option<ObjectKey>,
+    /// The ConfigMaps that are read, each once.
+    pub config_maps: Vec<ObjectKey>,
     /// Only Secrets of these namespaces; empty: all that are watched.
     pub secret_namespaces: Vec<String>,
     /// Secrets that flags name, wherever they are.
@@ -104,7 +104,7 @@ impl Reflectors {
             endpoint_slices.push(start.namespaced(Some(&key.namespace), of_service));
         }
         let config_maps =
-            wanted.config_map.iter().map(|key| start.namespaced(Some(&key.namespace), named(key)));
+            wanted.config_maps.iter().map(|key| start.namespaced(Some(&key.namespace), named(key)));
         let config_maps = config_maps.collect();
         Self {
             ingresses: vec![start.namespaced(namespace, watcher::Config::default())],

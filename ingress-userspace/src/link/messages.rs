@@ -39,6 +39,8 @@ pub enum ListenPlan {
     Handover {
         /// For each listener, the port of its group when an earlier proxy still holds it; 0: any free port.
         group_ports: Vec<GroupPort>,
+        /// Where sockets for datagrams are bound: the kernel finds them by itself.
+        addresses: Vec<std::net::IpAddr>,
     },
 }
 

@@ -14,6 +14,10 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
+use super::client_hello::{self, Hello};
+use super::peek::{Look, peek};
+use super::proxy_protocol;
+use crate::l4::tcp::{self, Ends, Introduce};
 use crate::proxy::connection;
 use crate::proxy::context::{ConnectionInfo, Scheme};
 use crate::proxy::stream::{ClientStream, Protocol, Transport};
@@ -27,10 +31,23 @@ use crate::tls::server::HostTls;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The first bytes of a request come within this time, as nginx's `client_header_timeout`.
 const FIRST_BYTES: Duration = Duration::from_secs(60);
+/// In a PROXY header: the client speaks HTTPS, which the load balancer ends.
+const HTTPS: u16 = 443;
 /// The fatal alert `unrecognized_name` (RFC 6066, section 3), as nginx's `ssl_reject_handshake` sends it.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How the bytes of connections are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// As HTTP.
+    Http,
+    /// As TLS, then HTTP.
+    Tls,
+    /// Not at all: they go to a backend as they are.
+    Nothing,
+}
 
 /// A socket and how its connections are read.
 #[derive(Debug)]
@@ -39,8 +56,8 @@ pub struct Listening {
     pub listener: String,
     /// The socket.
     pub socket: TcpListener,
-    /// With TLS.
-    pub is_tls: bool,
+    /// How they are read.
+    pub reads: Reads,
     /// Which part of the EdgePolicies is enforced here.
     pub enforce: Enforce,
 }
@@ -87,7 +104,8 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
         let (worker, listener) = (Rc::clone(&worker), Rc::clone(&listener));
         tokio::task::spawn_local(async move {
             let _open = Open::count(&worker);
-            serve(&worker, listener, listening.is_tls, stream, peer, local).await;
+            serve(&worker, listener, listening.reads, stream, Ends { client: peer, connected_to: local })
+                .await;
         });
     }
 }
@@ -108,18 +126,55 @@ impl Drop for Open {
     }
 }
 
-async fn serve(
-    worker: &Rc<Worker>,
-    listener: Rc<str>,
-    is_tls: bool,
-    stream: TcpStream,
-    peer: SocketAddr,
-    local: SocketAddr,
-) {
+async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: TcpStream, direct: Ends) {
     // Only latency would suffer.
     let _ = stream.set_nodelay(true);
+    let peer = direct.client;
+    let told = match introduction(worker, &listener, &stream, peer).await {
+        Ok(told) => told,
+        Err(error) => {
+            worker.counters.refused("proxy_header");
+            debug!(%peer, %error, "connection closed for want of a PROXY header");
+            return;
+        }
+    };
+    let ends = told.unwrap_or(direct);
+    let snapshot = worker.snapshot.pin();
+    if reads == Reads::Nothing {
+        let target = snapshot.listener(&listener).and_then(|table| table.stream.clone());
+        drop(snapshot);
+        if let Some(target) = target {
+            let introduce = if target.sends_proxy_protocol { Introduce::ByHeader } else { Introduce::No };
+            tcp::carry(worker, &target.backend, stream, ends, introduce).await;
+        }
+        return;
+    }
+    let names = snapshot.listener(&listener).map(|table| Arc::clone(&table.passthrough));
+    drop(snapshot);
+    if let Some(names) = names.filter(|names| !names.is_empty()) {
+        match timeout(HANDSHAKE, server_name(&stream)).await {
+            Ok(Ok(Some(name))) => {
+                if let Some(backend) = names.backend(&name) {
+                    tcp::carry(worker, backend, stream, ends, Introduce::No).await;
+                    return;
+                }
+            }
+            Ok(Ok(None)) => {}
+            Ok(Err(_)) | Err(_) => {
+                worker.counters.handshakes_failed.add(1);
+                debug!(%peer, "no ClientHello");
+                return;
+            }
+        }
+    }
+    let is_tls = reads == Reads::Tls;
     let scheme = if is_tls { Scheme::Https } else { Scheme::Http };
-    let mut connection = ConnectionInfo::new(peer, local, Rc::clone(&listener), scheme);
+    let mut connection = ConnectionInfo::new(peer, direct.connected_to, Rc::clone(&listener), scheme);
+    if let Some(Ends { client, connected_to }) = told {
+        // A load balancer that ends TLS itself.
+        let scheme = if connected_to.port() == HTTPS { Scheme::Https } else { scheme };
+        connection.speaks_for(client, connected_to, scheme);
+    }
     let lingers = Arc::clone(&connection.lingers);
     let (stream, protocol) = match is_tls {
         true => {
@@ -149,6 +204,37 @@ async fn serve(
         }
     };
     connection::serve(worker, Rc::new(connection), stream, protocol).await;
+}
+
+/// What a PROXY header says, where one must be; `None`: nothing, or it is not believed.
+async fn introduction(
+    worker: &Worker,
+    listener: &str,
+    stream: &TcpStream,
+    peer: SocketAddr,
+) -> io::Result<Option<Ends>> {
+    let (is_required, is_trusted, within) = worker.snapshot.with(|snapshot| {
+        let headers = &snapshot.globals.proxy_protocol;
+        let target = snapshot.listener(listener).and_then(|table| table.stream.as_ref());
+        let is_required = target.map_or(headers.is_required, |target| target.accepts_proxy_protocol);
+        (is_required, is_required && headers.trusted.contains(peer.ip().to_canonical()), headers.within)
+    });
+    if !is_required {
+        return Ok(None);
+    }
+    let header = proxy_protocol::read(stream, within).await?;
+    let ends = header.addresses.map(|(client, connected_to)| Ends { client, connected_to });
+    Ok(ends.filter(|_| is_trusted))
+}
+
+/// The server name of a connection's ClientHello, which stays in the socket.
+async fn server_name(stream: &TcpStream) -> io::Result<Option<String>> {
+    let look = |bytes: &[u8]| match client_hello::server_name(bytes) {
+        Hello::Incomplete => Look::More,
+        Hello::Named(name) => Look::Seen(Some(name)),
+        Hello::Nameless => Look::Seen(None),
+    };
+    peek(stream, client_hello::LONGEST, look).await
 }
 
 /// Reads the ClientHello, chooses the configuration by the server name in it, and finishes the handshake.

@@ -2,7 +2,7 @@
 //! form one SO_REUSEPORT group, also with those of another process of the same user (an upgrade).
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
@@ -14,6 +14,19 @@ use crate::model::listener::Listener;
 const BACKLOG: i32 = 4096;
 /// Free ports tried until one is free for both families.
 const TRIES: usize = 16;
+
+/// A socket for datagrams of one worker.
+#[derive(Debug)]
+pub struct BoundDatagrams {
+    /// Name of the listener.
+    pub listener: String,
+    /// The worker that reads it.
+    pub worker: u32,
+    /// Where it is bound.
+    pub address: SocketAddr,
+    /// The socket, not blocking.
+    pub socket: UdpSocket,
+}
 
 /// A listening socket of one worker.
 #[derive(Debug)]
@@ -96,7 +109,7 @@ pub fn bind(listener: &Listener, plan: &ListenPlan, workers: u32) -> Result<Vec<
                 _ => Ok(sockets),
             }
         }
-        ListenPlan::Handover { group_ports } => {
+        ListenPlan::Handover { group_ports, addresses: _ } => {
             let port = group_ports.iter().find(|group| group.listener == *name).map_or(0, |group| group.port);
             match loopback_group(name, port, workers) {
                 // A process of another user holds the group, or someone else has taken the port since. A group of its
@@ -113,6 +126,40 @@ pub fn bind(listener: &Listener, plan: &ListenPlan, workers: u32) -> Result<Vec<
                 bound => bound,
             }
         }
+    }
+}
+
+/// Binds a listener for datagrams for all workers, on the addresses of the plan in every mode. As with connections, all
+/// sockets of an address form one group: the datagrams of a client stay with one worker.
+pub fn bind_datagrams(
+    listener: &Listener,
+    plan: &ListenPlan,
+    workers: u32,
+) -> Result<Vec<BoundDatagrams>, BindError> {
+    let name = &listener.name.0;
+    let (ListenPlan::Ports { addresses } | ListenPlan::Handover { addresses, .. }) = plan;
+    let mut port = listener.port;
+    let mut sockets = Vec::new();
+    let mut failed = None;
+    for address in addresses {
+        for worker in 0..workers {
+            let at = SocketAddr::new(*address, port);
+            let error = |source| BindError::Address { listener: name.clone(), address: at, source };
+            let bound = datagram_socket(at).and_then(|socket| Ok((socket.local_addr()?, socket)));
+            match bound.map_err(error) {
+                Ok((address, socket)) => {
+                    port = address.port();
+                    sockets.push(BoundDatagrams { listener: name.clone(), worker, address, socket });
+                }
+                Err(error) if is_missing_family(*address, &error) => failed = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    match failed {
+        Some(error) if sockets.is_empty() => Err(error),
+        _ if sockets.is_empty() => Err(BindError::NoAddress { listener: name.clone() }),
+        _ => Ok(sockets),
     }
 }
 
@@ -164,6 +211,17 @@ fn group(name: &str, address: SocketAddr, workers: u32) -> Result<Vec<BoundSocke
     Ok(sockets)
 }
 
+fn datagram_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
 fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -201,8 +259,10 @@ mod tests {
 
     #[test]
     fn a_later_process_joins_the_loopback_group() {
-        let plan =
-            |port| ListenPlan::Handover { group_ports: vec![GroupPort { listener: "http".into(), port }] };
+        let plan = |port| ListenPlan::Handover {
+            group_ports: vec![GroupPort { listener: "http".into(), port }],
+            addresses: Vec::new(),
+        };
         let first = bind(&listener(80), &plan(0), 2).unwrap();
         let port = first[0].address.port();
         assert_ne!(port, 80);
@@ -216,7 +276,10 @@ mod tests {
     fn a_group_that_cannot_be_joined_is_replaced_by_another() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let plan = ListenPlan::Handover { group_ports: vec![GroupPort { listener: "http".into(), port }] };
+        let plan = ListenPlan::Handover {
+            group_ports: vec![GroupPort { listener: "http".into(), port }],
+            addresses: Vec::new(),
+        };
         let sockets = bind(&listener(80), &plan, 2).unwrap();
         assert!(sockets.iter().all(|socket| socket.address.port() != port));
     }

@@ -1,11 +1,13 @@
 //! What holds for the whole proxy and not for one route.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::policy::headers::Headers;
+use super::stream::Streams;
 use super::tls::Tls;
 
 /// What `Strict-Transport-Security` says unless configured.
@@ -16,6 +18,10 @@ pub const HSTS: &str = "max-age=31536000; includeSubDomains";
 pub struct Global {
     /// Which proxies before us are believed about the client.
     pub forwarded: Forwarded,
+    /// Whether connections begin with a PROXY header, and whose is believed.
+    pub proxy_protocol: ProxyProtocol,
+    /// How what is not HTTP is carried.
+    pub streams: Streams,
     /// How TLS is spoken with clients.
     pub tls: Tls,
     /// Where requests of the proxy's own may go.
@@ -95,6 +101,29 @@ pub struct Forwarded {
     pub host_header: String,
     /// What goes upstream is the received list with the peer appended.
     pub is_appended: bool,
+}
+
+/// Whether and from whom PROXY headers are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyProtocol {
+    /// On the listeners for HTTP: a connection without a header is closed.
+    pub is_required: bool,
+    /// Connections whose header is believed.
+    pub trusted: Vec<IpNet>,
+    /// How long a header may take.
+    pub within: Duration,
+}
+
+impl Default for ProxyProtocol {
+    fn default() -> Self {
+        Self { is_required: false, trusted: everyone(), within: Duration::from_secs(5) }
+    }
+}
+
+/// Both families whole.
+fn everyone() -> Vec<IpNet> {
+    let whole = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    whole.into_iter().filter_map(|address| IpNet::new(address, 0).ok()).collect()
 }
 
 /// Where requests of the proxy's own (for a verdict, or with a copy) may go.

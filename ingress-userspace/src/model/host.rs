@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backend::BackendId;
 use super::certificate::CertificateId;
 use super::listener::ListenerName;
 use super::policy::client_certificate::ClientAuth;
@@ -34,6 +35,8 @@ pub struct Host {
     pub has_tls: bool,
     /// What it asks of its clients in the handshake; its routes say the same.
     pub client_auth: Option<ClientAuth>,
+    /// TLS with a server name of the pattern goes to this backend as it is.
+    pub passthrough: Option<BackendId>,
     /// In order of precedence: the first that matches serves the request. The last is often a catch-all.
     pub routes: Vec<Route>,
 }

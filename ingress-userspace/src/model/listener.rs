@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::certificate::CertificateId;
+use super::stream::StreamRoute;
 
-/// Names a listener within the model: `http`, `https`.
+/// Names a listener within the model: `http`, `https`, `tcp-9000`, `udp-53`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListenerName(pub String);
 
@@ -29,4 +30,20 @@ pub enum ListenerProtocol {
         /// For names that no host's certificate covers; `None`: the proxy's own self-signed one.
         default_certificate: Option<CertificateId>,
     },
+    /// Nothing of them: connections go to a backend as they are.
+    Tcp(StreamRoute),
+    /// Nothing of them: datagrams go to a backend as they are.
+    Udp(StreamRoute),
+}
+
+impl ListenerProtocol {
+    /// Whether clients send datagrams.
+    pub fn is_udp(&self) -> bool {
+        matches!(self, Self::Udp(_))
+    }
+
+    /// Whether it is a service of its own port, and not one of the two that all hosts share.
+    pub fn is_stream(&self) -> bool {
+        matches!(self, Self::Tcp(_) | Self::Udp(_))
+    }
 }

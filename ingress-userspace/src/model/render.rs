@@ -22,6 +22,7 @@ use super::policy::password_auth::{PasswordAuth, User, UserList};
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
+use super::stream::{StreamRoute, Streams};
 use super::template::{Part, Template, Variable};
 use delivery::write_delivery;
 
@@ -37,6 +38,8 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
     for listener in &model.listeners {
         let protocol = match &listener.protocol {
             ListenerProtocol::Http => "http".to_owned(),
+            ListenerProtocol::Tcp(route) => show_stream("tcp", route),
+            ListenerProtocol::Udp(route) => show_stream("udp", route),
             ListenerProtocol::Https { default_certificate } => {
                 format!("https, default certificate {}", show_certificate(default_certificate.as_ref()))
             }
@@ -79,7 +82,14 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
 
 /// Only what differs from its default is shown.
 fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded, tls: _, subrequests, fields } = global;
+    let Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields } = global;
+    if proxy_protocol.is_required {
+        let (trusted, within) = (join(&proxy_protocol.trusted), proxy_protocol.within);
+        writeln!(out, "global PROXY protocol: required within {within:?}, believed from {trusted}")?;
+    }
+    if *streams != Streams::default() {
+        writeln!(out, "global streams: {streams:?}")?;
+    }
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
     }
@@ -91,6 +101,13 @@ fn write_global(out: &mut String, global: &Global) -> fmt::Result {
         )?;
     }
     exchange::write_fields(out, fields)
+}
+
+fn show_stream(protocol: &str, route: &StreamRoute) -> String {
+    let StreamRoute { backend, accepts_proxy_protocol, sends_proxy_protocol } = route;
+    let accepts = if *accepts_proxy_protocol { ", PROXY header from clients" } else { "" };
+    let sends = if *sends_proxy_protocol { ", PROXY header to endpoints" } else { "" };
+    format!("{protocol} -> {backend}{accepts}{sends}")
 }
 
 fn show_certificate(id: Option<&CertificateId>) -> String {
@@ -107,6 +124,9 @@ fn write_host(out: &mut String, host: &Host) -> fmt::Result {
     write!(out, "host {pattern}: {}", listeners.join(", "))?;
     if let Some(id) = &host.certificate {
         write!(out, ", certificate {}", show_certificate(Some(id)))?;
+    }
+    if let Some(backend) = &host.passthrough {
+        write!(out, ", TLS passed through to {backend}")?;
     }
     out.push('\n');
     match &host.client_auth {

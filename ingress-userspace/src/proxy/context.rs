@@ -97,6 +97,19 @@ impl ConnectionInfo {
         }
     }
 
+    /// A load balancer says who is behind the connection, and where they connected to.
+    pub fn speaks_for(&mut self, client: SocketAddr, connected_to: SocketAddr, scheme: Scheme) {
+        let client = client.ip().to_canonical();
+        let text = HeaderValue::try_from(client.to_string());
+        self.peer = Rc::new(Peer {
+            client,
+            client_value: text.unwrap_or(HeaderValue::from_static("")),
+            scheme,
+            port_value: HeaderValue::from(connected_to.port()),
+            ..(*self.peer).clone()
+        });
+    }
+
     /// The client may still be sending what nobody reads.
     pub fn linger(&self) {
         self.lingers.store(true, Ordering::Relaxed);

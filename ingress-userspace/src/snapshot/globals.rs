@@ -1,11 +1,14 @@
 //! What holds for the whole proxy, as requests look it up.
 
+use std::time::Duration;
+
 use http::header::{HeaderName, HeaderValue};
 use tracing::error;
 
 use super::networks::Networks;
 use crate::filter::headers::HeaderChanges;
 use crate::model::global::{self, FieldNames, ServerField};
+use crate::model::stream::Streams;
 use crate::proxy::forwarded::header;
 
 /// Cluster-wide settings.
@@ -13,6 +16,10 @@ use crate::proxy::forwarded::header;
 pub struct Globals {
     /// Which proxies before us are believed.
     pub forwarded: Forwarding,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyHeaders,
+    /// How what is not HTTP is carried.
+    pub streams: Streams,
     /// Where requests of our own may go.
     pub subrequests: global::Subrequests,
     /// Header fields of every request and response.
@@ -103,13 +110,39 @@ impl Forwarding {
     }
 }
 
+/// Whether and from whom PROXY headers are read.
+#[derive(Debug)]
+pub struct ProxyHeaders {
+    /// On the listeners for HTTP.
+    pub is_required: bool,
+    /// Connections whose header is believed.
+    pub trusted: Networks,
+    /// How long a header may take.
+    pub within: Duration,
+}
+
+impl Default for ProxyHeaders {
+    fn default() -> Self {
+        Self::new(&global::ProxyProtocol::default())
+    }
+}
+
+impl ProxyHeaders {
+    fn new(model: &global::ProxyProtocol) -> Self {
+        let global::ProxyProtocol { is_required, trusted, within } = model;
+        Self { is_required: *is_required, trusted: Networks::new(trusted), within: *within }
+    }
+}
+
 impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded, tls: _, subrequests, fields } = model;
+        let global::Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields } = model;
         Self {
             forwarded: Forwarding::new(forwarded),
+            proxy_protocol: ProxyHeaders::new(proxy_protocol),
+            streams: *streams,
             subrequests: subrequests.clone(),
             fields: Fields::new(fields),
         }

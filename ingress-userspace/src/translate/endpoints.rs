@@ -52,17 +52,49 @@ pub(super) struct PortRef<'a> {
     pub(super) field: &'a str,
 }
 
+/// The protocol of a Service port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Tcp,
+    Udp,
+}
+
+impl Carrier {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// Whether a field `protocol` says so; absent means TCP.
+    fn is(self, protocol: Option<&str>) -> bool {
+        protocol.unwrap_or("TCP") == self.name()
+    }
+}
+
 /// Resolves a Service port to a backend of the model. Always gives an identity; what is missing is a Problem.
 pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
+    backend_of(build, port, Carrier::Tcp)
+}
+
+/// The same for a UDP port.
+pub(super) fn udp_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
+    backend_of(build, port, Carrier::Udp)
+}
+
+fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> BackendId {
     let cluster = build.cluster;
     let key = ObjectKey::new(port.namespace, port.service);
     let service = cluster.services.get(&key).map(|service| &**service);
-    let found = service.and_then(|service| find_port(service, port.port));
+    let found = service.and_then(|service| find_port_of(service, port.port, carrier));
     let shown_port = match (port.port, found) {
         (Some(written), _) => written.to_owned(),
         (None, Some(found)) => found.port.to_string(),
         (None, None) => String::new(),
     };
+    // DNS has both on one number.
+    let shown_port = if carrier == Carrier::Udp { format!("{shown_port}/udp") } else { shown_port };
     let id = BackendId { namespace: key.namespace.clone(), service: key.name.clone(), port: shown_port };
     let endpoints = match (service, found) {
         (None, _) => {
@@ -84,7 +116,8 @@ pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
         (Some(service), None) => {
             let names: Vec<String> = ports(service).iter().map(show_port).collect();
             let message = format!(
-                "Service {key} has no such TCP port, it has {}; requests get 503; correct the port",
+                "Service {key} has no such {} port, it has {}; requests get 503; correct the port",
+                carrier.name(),
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             );
             let field = format!("{}.port", port.field);
@@ -93,7 +126,7 @@ pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
             None
         }
         (Some(_), Some(_)) if build.backends.contains_key(&id) => return id,
-        (Some(service), Some(found)) => Some(endpoints(build, service, found, port)),
+        (Some(service), Some(found)) => Some(endpoints(build, service, found, (port, carrier))),
     };
     let state = if endpoints.is_some() { BackendState::Resolved } else { BackendState::Missing };
     let endpoints = endpoints.unwrap_or_default();
@@ -113,8 +146,12 @@ fn show_port(port: &ServicePort) -> String {
 }
 
 pub(super) fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a ServicePort> {
-    let is_tcp = |port: &&ServicePort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
-    ports(service).iter().filter(is_tcp).find(|port| match wanted {
+    find_port_of(service, wanted, Carrier::Tcp)
+}
+
+fn find_port_of<'a>(service: &'a Service, wanted: Option<&str>, carrier: Carrier) -> Option<&'a ServicePort> {
+    let is_carried = |port: &&ServicePort| carrier.is(port.protocol.as_deref());
+    ports(service).iter().filter(is_carried).find(|port| match wanted {
         None => true,
         // ingress-nginx compares with the port of the pods, too.
         Some(wanted) => {
@@ -145,7 +182,7 @@ fn endpoints(
     build: &mut Build<'_>,
     service: &Service,
     port: &ServicePort,
-    from: &PortRef<'_>,
+    (from, carrier): (&PortRef<'_>, Carrier),
 ) -> Vec<Endpoint> {
     let object = reference(service);
     let is_folder = build.cluster.origin == Origin::Folder;
@@ -169,7 +206,7 @@ fn endpoints(
     let mut found: BTreeMap<SocketAddr, EndpointCondition> = BTreeMap::new();
     let mut has_port = false;
     for slice in &slices {
-        let numbers = numbers(slice, wanted, target_number(port));
+        let numbers = numbers(slice, wanted, target_number(port), carrier);
         has_port |= !numbers.is_empty();
         for (address, condition) in addresses(build, slice) {
             for number in &numbers {
@@ -193,10 +230,14 @@ fn endpoints(
                  folder of manifests the annotation {ENDPOINTS_ANNOTATION}"
             ),
             (false, "") => {
-                "no EndpointSlice of the Service has a TCP port; requests get 503; add one".to_owned()
+                format!(
+                    "no EndpointSlice of the Service has a {} port; requests get 503; add one",
+                    carrier.name()
+                )
             }
             (false, name) => format!(
-                "no EndpointSlice of the Service has a TCP port named {name}; requests get 503; give both the same name"
+                "no EndpointSlice of the Service has a {} port named {name}; requests get 503; give both the same name",
+                carrier.name()
             ),
         };
         build.problem(
@@ -220,16 +261,16 @@ fn endpoints(
 /// The port numbers of a slice for a port of its Service: that of the same name; any, where the Service's has no name; else,
 /// as in ingress-nginx, the number that the Service itself gives for the pods. Each slice has its own: of two versions of
 /// a pod one may call 8080 `http` and the other 9090.
-fn numbers(slice: &EndpointSlice, wanted: &str, target: Option<u16>) -> BTreeSet<u16> {
-    let is_tcp = |port: &&EndpointPort| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+fn numbers(slice: &EndpointSlice, wanted: &str, target: Option<u16>, carrier: Carrier) -> BTreeSet<u16> {
+    let is_carried = |port: &&EndpointPort| carrier.is(port.protocol.as_deref());
     let ports = slice.ports.as_deref().unwrap_or_default();
-    let of_name = ports.iter().filter(is_tcp).filter(|port| {
+    let of_name = ports.iter().filter(is_carried).filter(|port| {
         let name = port.name.as_deref().unwrap_or_default();
         wanted.is_empty() || name == wanted
     });
     let numbers = of_name.filter_map(|port| port.port.and_then(|number| u16::try_from(number).ok()));
     let numbers: BTreeSet<u16> = numbers.filter(|number| *number != 0).collect();
-    let is_open = ports.is_empty() || ports.iter().any(|port| is_tcp(&port));
+    let is_open = ports.is_empty() || ports.iter().any(|port| is_carried(&port));
     if numbers.is_empty() && is_open { target.into_iter().collect() } else { numbers }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::canary::{self, DraftCanary};
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, policies, proxy_ssl, sessions};
+use super::{Build, passthrough, policies, proxy_ssl, sessions};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
@@ -145,8 +145,9 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
         route.policies.client_auth.clone_from(&client_auth);
     }
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
+    let passthrough = passthrough::backend(build, shared, &pattern, &draft);
     let certificate = draft.tls.and_then(|(_, certificate)| certificate);
-    Host { pattern, listeners, certificate, ciphers: None, has_tls, client_auth, routes }
+    Host { pattern, listeners, certificate, ciphers: None, has_tls, client_auth, passthrough, routes }
 }
 
 impl Mode<'_> {
@@ -160,11 +161,14 @@ fn set_upstream_tls(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
     let of_paths = draft.paths.iter().map(|path| path.owner);
     let of_default = draft.default.iter().map(|(owner, _)| *owner);
     let of_host = proxy_ssl::of_host(build, shared.owners, of_paths.chain(of_default), draft.shown());
+    let of_paths = draft.paths.iter().map(|path| path.owner);
+    let of_default = draft.default.iter().map(|(owner, _)| *owner);
+    let indices: BTreeSet<usize> = of_paths.chain(of_default).collect();
     for route in routes.iter_mut().filter(|route| proxy_ssl::is_spoken(route.policies.upstream.protocol)) {
         let is_own = |owner: &&Owner<'_>| {
             owner.object.namespace == route.source.namespace && owner.object.name == route.source.name
         };
-        let owner = shared.owners.iter().find(is_own);
+        let owner = indices.iter().filter_map(|index| shared.owners.get(*index)).find(is_own);
         // Who asks for verification has it, whatever an older Ingress of the host says.
         let verifies = |owner: &&Owner<'_>| owner.proxy_ssl.as_ref().is_some_and(|tls| tls.verify.is_some());
         let own = owner.filter(|owner| owner.settings.proxy_ssl_location_only || verifies(owner));

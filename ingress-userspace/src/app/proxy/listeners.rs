@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
-use tracing::info;
+use tracing::{error, info};
 
 use super::thread::Workers;
+use crate::l4::udp::Datagrams;
 use crate::link::messages::{HandedSocket, ListenPlan, SocketAbout};
-use crate::listener::accept::Listening;
-use crate::listener::bind::{BoundSocket, bind};
+use crate::listener::accept::{Listening, Reads};
+use crate::listener::bind::{BoundDatagrams, BoundSocket, bind, bind_datagrams};
 use crate::model::Model;
 use crate::model::listener::{Listener, ListenerProtocol};
 use crate::snapshot::edge::Enforce;
@@ -22,6 +23,8 @@ pub(super) struct Listeners {
     plan: Option<ListenPlan>,
     wanted: Option<Vec<Listener>>,
     open: BTreeMap<String, Open>,
+    /// Listeners that could not be opened, and what was said about each.
+    failing: BTreeMap<String, String>,
     is_told: bool,
 }
 
@@ -36,7 +39,14 @@ struct Open {
 
 impl Listeners {
     pub(super) fn new(workers: u32) -> Self {
-        Self { workers, plan: None, wanted: None, open: BTreeMap::new(), is_told: false }
+        Self {
+            workers,
+            plan: None,
+            wanted: None,
+            open: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            is_told: false,
+        }
     }
 
     /// The agent said where to listen; it waits for all sockets.
@@ -68,7 +78,7 @@ impl Listeners {
             !wanted.iter().any(|listener| {
                 listener.name == open.listener.name
                     && listener.port == open.listener.port
-                    && is_tls(listener) == is_tls(&open.listener)
+                    && kind(listener) == kind(&open.listener)
             }) || !is_compatible(&open.plan, &plan)
         };
         let gone: Vec<String> =
@@ -81,9 +91,23 @@ impl Listeners {
         }
         for listener in &wanted {
             if !self.open.contains_key(&listener.name.0) {
-                let open = self.open(listener, &plan, workers)?;
-                self.open.insert(listener.name.0.clone(), open);
-                self.is_told = false;
+                let name = &listener.name.0;
+                match self.open(listener, &plan, workers) {
+                    Ok(open) => {
+                        self.failing.remove(name);
+                        self.open.insert(name.clone(), open);
+                        self.is_told = false;
+                    }
+                    // A service whose port cannot be had takes nothing from the others; the next model tries again.
+                    Err(error) if listener.protocol.is_stream() => {
+                        let error = format!("{error:#}");
+                        if self.failing.get(name) != Some(&error) {
+                            error!(listener = name, port = listener.port, error, "service is not served");
+                            self.failing.insert(name.clone(), error);
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
         if self.is_told || !matches!(plan, ListenPlan::Handover { .. }) {
@@ -94,20 +118,23 @@ impl Listeners {
     }
 
     fn open(&self, listener: &Listener, plan: &ListenPlan, workers: &Workers) -> anyhow::Result<Open> {
+        let enforce = match plan {
+            ListenPlan::Ports { .. } => Enforce::ListsAndLimits,
+            ListenPlan::Handover { .. } => Enforce::Lists,
+        };
+        if listener.protocol.is_udp() {
+            return self.open_datagrams(listener, plan, (workers, enforce));
+        }
         let sockets = bind(listener, plan, self.workers)?;
         for bound in sockets.iter().filter(|bound| bound.worker == 0) {
             info!(listener = listener.name.0, address = %bound.address, port = listener.port, "listening");
         }
         let addresses = sockets.iter().filter(|bound| bound.worker == 0).map(|bound| bound.address).collect();
-        let enforce = match plan {
-            ListenPlan::Ports { .. } => Enforce::ListsAndLimits,
-            ListenPlan::Handover { .. } => Enforce::Lists,
-        };
         for bound in &sockets {
             let listening = Listening {
                 listener: bound.listener.clone(),
                 socket: bound.socket.try_clone().context("a listening socket cannot be duplicated")?,
-                is_tls: is_tls(listener),
+                reads: kind(listener),
                 enforce,
             };
             workers.listen(bound.worker, listening);
@@ -115,6 +142,24 @@ impl Listeners {
         // In userspace mode nobody asks for the sockets again.
         let sockets = if matches!(plan, ListenPlan::Handover { .. }) { sockets } else { Vec::new() };
         Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets })
+    }
+
+    fn open_datagrams(
+        &self,
+        listener: &Listener,
+        plan: &ListenPlan,
+        (workers, enforce): (&Workers, Enforce),
+    ) -> anyhow::Result<Open> {
+        let mut addresses = Vec::new();
+        for bound in bind_datagrams(listener, plan, self.workers)? {
+            let BoundDatagrams { listener: name, worker, address, socket } = bound;
+            if worker == 0 {
+                info!(listener = name, %address, "receiving");
+                addresses.push(address);
+            }
+            workers.receive(worker, Datagrams { listener: name, socket, enforce });
+        }
+        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets: Vec::new() })
     }
 
     fn handed(&self) -> anyhow::Result<Vec<HandedSocket>> {
@@ -129,10 +174,11 @@ impl Listeners {
     }
 }
 
-fn is_tls(listener: &Listener) -> bool {
+fn kind(listener: &Listener) -> Reads {
     match listener.protocol {
-        ListenerProtocol::Http => false,
-        ListenerProtocol::Https { .. } => true,
+        ListenerProtocol::Http => Reads::Http,
+        ListenerProtocol::Https { .. } => Reads::Tls,
+        ListenerProtocol::Tcp(_) | ListenerProtocol::Udp(_) => Reads::Nothing,
     }
 }
 

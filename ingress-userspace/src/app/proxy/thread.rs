@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 
+use crate::l4::udp::{self, Datagrams};
 use crate::listener::accept::{Listening, accept};
 use crate::proxy::hashing;
 use crate::proxy::worker::{Phase, Worker};
@@ -28,6 +29,7 @@ const SWEEP: u32 = 50;
 
 enum Command {
     Listen(Listening),
+    Receive(Datagrams),
     Unlisten(String),
     Collect(oneshot::Sender<Samples>),
 }
@@ -102,6 +104,14 @@ impl Workers {
         }
     }
 
+    /// Gives a socket for datagrams to a worker.
+    pub(super) fn receive(&self, worker: u32, datagrams: Datagrams) {
+        let commands = usize::try_from(worker).ok().and_then(|index| self.commands.get(index));
+        if let Some(commands) = commands {
+            let _ = commands.send(Command::Receive(datagrams));
+        }
+    }
+
     /// Closes the sockets of a listener on all workers; open connections go on.
     pub(super) fn unlisten(&self, listener: &str) {
         for commands in &self.commands {
@@ -164,6 +174,18 @@ async fn run(worker: &Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
                         async move {
                             if let Err(error) = accept(worker, listening).await {
                                 error!(listener = name, %error, "accept loop failed");
+                            }
+                        }
+                    });
+                    accepting.entry(name).or_default().push(task.abort_handle());
+                }
+                Some(Command::Receive(datagrams)) => {
+                    let name = datagrams.listener.clone();
+                    let task = tokio::task::spawn_local({
+                        let (worker, name) = (Rc::clone(worker), name.clone());
+                        async move {
+                            if let Err(error) = udp::serve(worker, datagrams).await {
+                                error!(listener = name, %error, "datagrams cannot be received");
                             }
                         }
                     });

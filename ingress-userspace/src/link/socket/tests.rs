@@ -59,7 +59,7 @@ async fn message(proxy: &mut ProxyEnd) -> ToProxy {
 }
 
 fn plan() -> ListenPlan {
-    ListenPlan::Handover { group_ports: vec![] }
+    ListenPlan::Handover { group_ports: vec![], addresses: vec![] }
 }
 
 #[tokio::test]
