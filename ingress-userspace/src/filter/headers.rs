@@ -144,7 +144,8 @@ pub fn put(lines: Lines, headers: &mut HeaderMap) {
 /// What every answer carries: `hsts`, then the changes of the whole cluster.
 pub fn change_globally(ctx: &RequestCtx, response: &mut Response) {
     let fields = &ctx.snapshot.globals.fields;
-    let is_https = ctx.peer.scheme == Scheme::Https;
+    // As this connection is, whatever a proxy before us says: where its TLS ends, it has a say about its names.
+    let is_https = ctx.connection.peer.scheme == Scheme::Https;
     if let (true, Some(hsts)) =
         (is_https && ctx.route.as_ref().is_some_and(|route| route.has_tls), &fields.hsts)
     {

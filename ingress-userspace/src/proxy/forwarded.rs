@@ -6,7 +6,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderValue;
-use http::header::HeaderName;
 
 use super::context::{Peer, Scheme};
 use super::forward::{X_FORWARDED_PORT, X_FORWARDED_PROTO};
@@ -73,11 +72,6 @@ fn address(text: &str) -> Option<IpAddr> {
         .ok()
         .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
         .or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok())
-}
-
-/// The name of a configured header.
-pub fn header(name: &str, default: &'static str) -> HeaderName {
-    name.parse().unwrap_or(HeaderName::from_static(default))
 }
 
 #[cfg(test)]

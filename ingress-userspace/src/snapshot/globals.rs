@@ -9,7 +9,6 @@ use super::networks::Networks;
 use crate::filter::headers::HeaderChanges;
 use crate::model::global::{self, FieldNames, ServerField};
 use crate::model::stream::Streams;
-use crate::proxy::forwarded::header;
 
 /// Cluster-wide settings.
 #[derive(Debug, Default)]
@@ -147,4 +146,9 @@ impl Globals {
             fields: Fields::new(fields),
         }
     }
+}
+
+/// The name of a configured header.
+fn header(name: &str, default: &'static str) -> HeaderName {
+    name.parse().unwrap_or(HeaderName::from_static(default))
 }
