@@ -18,6 +18,7 @@ pub mod body_limit;
 pub mod canary;
 pub mod client_certificate;
 pub mod cloud;
+pub mod compression;
 pub mod config_map;
 pub mod connection_limit;
 pub mod cors;
@@ -37,6 +38,8 @@ pub mod rate_limit;
 mod reader;
 pub mod redirect;
 pub mod registry;
+pub mod request_buffer;
+pub mod response_buffer;
 pub mod rewrite;
 pub mod satisfy;
 pub mod snippet;
@@ -50,7 +53,7 @@ use std::collections::BTreeMap;
 use crate::model::policy::answer_rewrite::AnswerRewrite;
 use crate::model::policy::cors::Cors;
 use crate::model::policy::delivery::{Balance, Keepalive, Retry};
-use crate::model::policy::{AllowList, Bandwidth, BodyLimit, Timeouts};
+use crate::model::policy::{AllowList, Bandwidth, BodyLimit, RequestBuffer, ResponseBuffer, Timeouts};
 use config_map::Defaults;
 pub use reader::{Found, Read, Reader};
 
@@ -96,6 +99,10 @@ pub struct Settings {
     pub is_one_enough: bool,
     /// `proxy-body-size`.
     pub body_limit: BodyLimit,
+    /// `proxy-request-buffering`, `client-body-buffer-size`.
+    pub request_buffer: Option<RequestBuffer>,
+    /// `proxy-buffering`, `proxy-buffer-size`, `proxy-buffers-number`, `proxy-max-temp-file-size`.
+    pub response_buffer: ResponseBuffer,
     /// `proxy-connect-timeout`, `proxy-send-timeout`, `proxy-read-timeout`.
     pub timeouts: Timeouts,
     /// `load-balance`, `upstream-hash-by`.
@@ -228,6 +235,8 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         counted: rate_limit::parse_counted(reader),
         bandwidth: bandwidth::parse(reader),
         body_limit: body_limit::parse(reader),
+        request_buffer: request_buffer::parse(reader),
+        response_buffer: response_buffer::parse(reader),
         timeouts: timeout::parse(reader),
         balance: balance::parse(reader),
         retry: next_upstream::parse(reader),

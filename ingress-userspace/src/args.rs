@@ -190,6 +190,12 @@ pub struct WorkerArgs {
     /// Access log: `-` for standard output, a file, or `off`.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub access_log: String,
+    /// Folder of temporary files, for bodies that do not fit into memory; default: TMPDIR, else /tmp.
+    #[arg(long, value_name = "DIR")]
+    pub temp_dir: Option<PathBuf>,
+    /// MiB that all temporary files together may have.
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub temp_limit: u64,
 }
 
 /// Health and metrics.

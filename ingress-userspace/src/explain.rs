@@ -21,7 +21,8 @@ use crate::model::render;
 use crate::model::route::{PathMatch, Route};
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
 use crate::proxy::request::{Decision, rehearse};
-use crate::proxy::worker::{Phase, Worker};
+use crate::proxy::temp::TempStore;
+use crate::proxy::worker::{Phase, Shared, Worker};
 use crate::proxy::{choose, forward, hashing};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
@@ -203,7 +204,10 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
 fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     let (_, phase) = watch::channel(Phase::Serving);
     let reporter = Rc::new(Reporter::new(Writer::start(Destination::Off)?));
-    Ok(Rc::new(Worker::new(0, cell, reporter, phase, hashing::Pool::start(1)?)))
+    // No body is read.
+    let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
+    let shared = Shared { snapshot: cell, temp };
+    Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
 }
 
 fn parts(asked: &Asked, authority: &str) -> http::request::Parts {

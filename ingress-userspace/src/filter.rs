@@ -9,6 +9,7 @@ pub mod auth_external;
 pub mod bandwidth;
 pub mod body_limit;
 pub mod client_certificate;
+pub mod compression;
 pub mod connection_limit;
 pub mod cors;
 pub mod deny;
@@ -18,6 +19,8 @@ pub mod headers;
 pub mod mirror;
 pub mod rate_limit;
 pub mod redirect;
+pub mod request_buffer;
+pub mod response_buffer;
 pub mod rewrite;
 pub mod satisfy;
 
@@ -77,6 +80,8 @@ pub struct Chain {
     pub body_limit: Option<body_limit::BodySize>,
     pub auth_external: Option<auth_external::AuthService>,
     pub mirror: Option<mirror::Mirror>,
+    pub request_buffer: Option<request_buffer::RequestBuffer>,
+    pub response_buffer: Option<response_buffer::ResponseBuffer>,
     pub rewrite: Option<rewrite::PathRewrite>,
     pub headers: Option<headers::HeaderChanges>,
     pub answer_rewrite: Option<answer_rewrite::AnswerRewrite>,

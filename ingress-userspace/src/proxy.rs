@@ -20,6 +20,7 @@ pub mod request;
 pub mod retry;
 pub mod session;
 pub mod stream;
+pub mod temp;
 pub mod upgrade;
 pub mod variables;
 pub mod worker;

@@ -42,6 +42,7 @@ impl Seen {
 
 /// A backend that answers by path:
 /// `/status/N`, `/delay/MS`, `/stream/PARTS/MS`, `/bytes/N`, `/early`, `/upgrade`; everything else gets its own name.
+/// Arguments `h=NAME:VALUE` of the query become headers of the answer.
 #[derive(Debug)]
 pub struct Origin {
     /// Where it listens.
@@ -104,7 +105,19 @@ impl Origin {
     }
 }
 
-async fn answer(name: &'static str, log: &Mutex<Vec<Seen>>, mut request: Request<Incoming>) -> Reply {
+async fn answer(name: &'static str, log: &Mutex<Vec<Seen>>, request: Request<Incoming>) -> Reply {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let mut reply = answer_path(name, log, request).await;
+    for header in query.split('&').filter_map(|argument| argument.strip_prefix("h=")) {
+        let (name, value) = header.split_once(':').expect("a header NAME:VALUE");
+        let value = value.replace("%22", "\"").replace("%20", " ");
+        let name = http::HeaderName::from_bytes(name.as_bytes()).expect("a header name");
+        reply.headers_mut().append(name, HeaderValue::from_str(&value).expect("a header value"));
+    }
+    reply
+}
+
+async fn answer_path(name: &'static str, log: &Mutex<Vec<Seen>>, mut request: Request<Incoming>) -> Reply {
     let path = request.uri().path().to_owned();
     let words: Vec<&str> = path.split('/').skip(1).collect();
     let upgrade = (words.first() == Some(&"upgrade")).then(|| hyper::upgrade::on(&mut request));

@@ -24,7 +24,7 @@ use ingress_userspace::model::policy::delivery::Delivery;
 use ingress_userspace::model::policy::headers::Headers;
 use ingress_userspace::model::policy::upstream::Upstream;
 use ingress_userspace::model::policy::{
-    BodyLimit, Disclosure, LimitKey, Policies, Rate, RateLimit, Timeouts,
+    BodyLimit, Disclosure, LimitKey, Policies, Rate, RateLimit, ResponseBuffer, Timeouts,
 };
 use ingress_userspace::model::route::{
     PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend,
@@ -79,6 +79,8 @@ impl Instance {
             grace: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             access_log: Destination::File(log.clone()),
+            temp_dir: std::env::temp_dir(),
+            temp_limit: 1 << 30,
         };
         change(&mut settings);
         let (mut agent, link, carrier) = channel::pair(settings.hello());
@@ -222,6 +224,8 @@ pub fn policies() -> Policies {
         quota: None,
         connection_limit: None,
         bandwidth: None,
+        request_buffer: None,
+        response_buffer: ResponseBuffer::default(),
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         delivery: Delivery::default(),

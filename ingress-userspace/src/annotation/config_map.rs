@@ -8,10 +8,9 @@ use std::collections::BTreeMap;
 
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
-use super::{
-    Effect, Finding, FindingKind, Reader, forwarded, proxy_protocol, read_features, snippet, stream,
-    subrequest, value,
-};
+use super::{Effect, Finding, FindingKind, Reader, read_features, value};
+use super::{compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
+use crate::model::bodies::Bodies;
 use crate::model::global::Global;
 
 config_keys! { "Cluster-wide behaviour";
@@ -70,6 +69,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         headers,
         global: Global {
             forwarded: forwarded::parse(&mut reader),
+            bodies: bodies(&mut reader),
             proxy_protocol: proxy_protocol::parse(&mut reader),
             streams: stream::parse(&mut reader),
             fields,
@@ -88,6 +88,11 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
     findings.sort_by(|a, b| (&a.key, &a.value, &a.message).cmp(&(&b.key, &b.value, &b.message)));
     findings.dedup();
     (defaults, findings)
+}
+
+fn bodies(reader: &mut Reader<'_>) -> Bodies {
+    let (codings, gzip_except) = compression::parse(reader);
+    Bodies { client_gap: request_buffer::parse_timeout(reader), codings, gzip_except }
 }
 
 fn finding(key: &str, value: &str, kind: FindingKind, effect: Effect, message: String) -> Finding {
@@ -110,11 +115,6 @@ const UNSUPPORTED: &[&str] = &[
     "access-log-params",
     "access-log-path",
     "bind-address",
-    "brotli-level",
-    "brotli-min-length",
-    "brotli-types",
-    "client-body-buffer-size",
-    "client-body-timeout",
     "client-header-buffer-size",
     "client-header-timeout",
     "default-type",
@@ -123,15 +123,11 @@ const UNSUPPORTED: &[&str] = &[
     "disable-ipv6-dns",
     "enable-access-log-for-default-backend",
     "enable-aio-write",
-    "enable-brotli",
     "enable-ocsp",
     "enable-opentelemetry",
     "enable-syslog",
     "error-log-level",
     "grpc-buffer-size-kb",
-    "gzip-level",
-    "gzip-min-length",
-    "gzip-types",
     "http2-max-concurrent-streams",
     "keep-alive",
     "keep-alive-requests",
@@ -145,13 +141,8 @@ const UNSUPPORTED: &[&str] = &[
     "max-worker-open-files",
     "otlp-collector-host",
     "otlp-collector-port",
-    "proxy-buffer-size",
-    "proxy-buffering",
-    "proxy-buffers-number",
-    "proxy-busy-buffers-size",
     "proxy-headers-hash-bucket-size",
     "proxy-headers-hash-max-size",
-    "proxy-request-buffering",
     "proxy-stream-timeout",
     "proxy-set-headers",
     "relative-redirects",
@@ -163,7 +154,6 @@ const UNSUPPORTED: &[&str] = &[
     "ssl-reject-handshake",
     "ssl-session-cache",
     "ssl-session-tickets",
-    "use-gzip",
     "use-http2",
     "worker-processes",
     "worker-shutdown-timeout",

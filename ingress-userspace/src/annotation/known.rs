@@ -33,18 +33,11 @@ const CHANGING: &[&str] = &[
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
 const TUNING: &[&str] = &[
     "add-base-url",
-    "client-body-buffer-size",
     "enable-influxdb",
     "enable-opentracing",
     "enable-rewrite-log",
     "http2-push-preload",
     "opentracing-trust-incoming-span",
-    "proxy-buffer-size",
-    "proxy-buffering",
-    "proxy-buffers-number",
-    "proxy-busy-buffers-size",
-    "proxy-max-temp-file-size",
-    "proxy-request-buffering",
     "ssl-prefer-server-ciphers",
     "upstream-health-check-interval",
     "upstream-health-check-path",

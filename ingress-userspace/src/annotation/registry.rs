@@ -5,9 +5,10 @@
 use super::{Effect, Finding, FindingKind};
 use super::{
     affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance,
-    bandwidth, body_limit, canary, client_certificate, config_map, connection_limit, cors, deny_list,
-    error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_protocol, proxy_ssl,
-    quota, rate_limit, redirect, rewrite, satisfy, snippet, stream, subrequest, timeout,
+    bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit, cors,
+    deny_list, error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_protocol,
+    proxy_ssl, quota, rate_limit, redirect, request_buffer, response_buffer, rewrite, satisfy, snippet,
+    stream, subrequest, timeout,
 };
 
 /// A declared setting: its row and its parser.
@@ -133,6 +134,10 @@ pub const GROUPS: &[Group] = &[
     quota::GROUP,
     bandwidth::GROUP,
     body_limit::GROUP,
+    request_buffer::GROUP,
+    request_buffer::CONFIG,
+    response_buffer::GROUP,
+    compression::CONFIG,
     timeout::GROUP,
     canary::GROUP,
     affinity::GROUP,

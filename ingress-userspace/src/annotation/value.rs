@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod limit;
+pub mod media;
 pub mod text;
 pub mod time;
 pub mod url;
@@ -96,6 +97,11 @@ pub fn size(text: &str) -> Result<Option<u64>, String> {
         Some(bytes) => Ok(Some(bytes)),
         None => Err("is too large".to_owned()),
     }
+}
+
+/// The size of a buffer: a size as nginx reads it, at least one byte.
+pub fn buffer_size(text: &str) -> Result<u64, String> {
+    size(text)?.ok_or_else(|| "must be at least 1".to_owned())
 }
 
 /// What a list of networks held.

@@ -4,6 +4,7 @@
 mod listeners;
 mod thread;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,8 @@ use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
 use crate::model::Model;
 use crate::model::host::HostPattern;
 use crate::proxy::hashing;
-use crate::proxy::worker::Phase;
+use crate::proxy::temp::TempStore;
+use crate::proxy::worker::{Phase, Shared};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
@@ -51,6 +53,10 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where access log lines go.
     pub access_log: Destination,
+    /// Folder of temporary files.
+    pub temp_dir: PathBuf,
+    /// Bytes that all temporary files together may have.
+    pub temp_limit: u64,
 }
 
 impl Settings {
@@ -63,6 +69,8 @@ impl Settings {
             grace: Duration::from_secs(args.shutdown_grace_period),
             drain_timeout: Duration::from_secs(args.drain_timeout),
             access_log: Destination::from_flag(&args.access_log),
+            temp_dir: args.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
+            temp_limit: args.temp_limit.saturating_mul(1 << 20),
         }
     }
 
@@ -86,7 +94,9 @@ pub async fn run(
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let hashing =
         hashing::Pool::start(hashing_threads()).context("threads for passwords cannot be started")?;
-    let mut workers = Workers::start(settings.workers, &cell, &writer, &phase_seen, &hashing)?;
+    let temp = Arc::new(TempStore::new(settings.temp_dir.clone(), settings.temp_limit));
+    let shared = Shared { snapshot: Arc::clone(&cell), temp };
+    let mut workers = Workers::start(settings.workers, &shared, &writer, &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);
     register_metrics(&state, &workers, &cell, &writer, refused_seen);
     let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;

@@ -22,9 +22,12 @@ use crate::filter::headers::HeaderChanges;
 use crate::filter::mirror::Mirror;
 use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
+use crate::filter::request_buffer::RequestBuffer;
+use crate::filter::response_buffer::ResponseBuffer;
 use crate::filter::rewrite::PathRewrite;
 use crate::model::backend::BackendId;
 use crate::model::policy::password_auth::PasswordScheme;
+use crate::model::policy::upstream::UpstreamProtocol;
 use crate::model::policy::{Policies, RateLimit};
 use crate::model::route::RouteSource;
 use crate::snapshot::Target;
@@ -47,15 +50,17 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
         connection_limit,
         bandwidth,
         body_limit,
+        request_buffer,
+        response_buffer,
         rewrite,
         headers,
         answer_rewrite,
         timeouts: _,
-        upstream: _,
         delivery: _,
         auth_external,
         error_pages,
         mirror,
+        upstream,
     } = policies;
     let mut refused = Vec::new();
     let cors = cors.as_ref().and_then(|policy| kept(Cors::from_policy(policy), &mut refused));
@@ -118,6 +123,8 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
             }
         }
     });
+    // Both sides may speak at once, for as long as they like.
+    let is_grpc = matches!(upstream.protocol, UpstreamProtocol::Grpc | UpstreamProtocol::Grpcs);
     let is_denied = deny.is_some() || !refused.is_empty();
     let chain = Chain {
         client_certificate,
@@ -137,6 +144,8 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
         body_limit: BodySize::from_policy(body_limit),
         auth_external,
         mirror: mirror.as_ref().map(|policy| Mirror::from_policy(policy, cell)),
+        request_buffer: request_buffer.as_ref().filter(|_| !is_grpc).map(RequestBuffer::from_policy),
+        response_buffer: Some(ResponseBuffer::from_policy(response_buffer)),
         rewrite,
         headers,
         answer_rewrite,

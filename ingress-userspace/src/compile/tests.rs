@@ -7,7 +7,7 @@ use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::upstream::Upstream;
-use crate::model::policy::{BodyLimit, Policies, Timeouts};
+use crate::model::policy::{BodyLimit, Policies, ResponseBuffer, Timeouts};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
 use crate::snapshot::Action;
 use crate::snapshot::nonces::Nonces;
@@ -35,6 +35,8 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         quota: None,
         connection_limit: None,
         bandwidth: None,
+        request_buffer: None,
+        response_buffer: ResponseBuffer::default(),
         body_limit: BodyLimit { max_bytes: None },
         rewrite: None,
         delivery: Delivery::default(),

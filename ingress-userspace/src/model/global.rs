@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::bodies::Bodies;
 use super::policy::headers::Headers;
 use super::stream::Streams;
 use super::tls::Tls;
@@ -28,6 +29,8 @@ pub struct Global {
     pub subrequests: Subrequests,
     /// Header fields of every request and response.
     pub fields: Fields,
+    /// How bodies are handled.
+    pub bodies: Bodies,
 }
 
 /// Header fields of every request and response.

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod answer_rewrite;
 pub mod auth_external;
+mod bodies;
 pub mod client_certificate;
 pub mod cors;
 pub mod delivery;
@@ -22,6 +23,7 @@ use super::template::Template;
 use answer::Answer;
 use answer_rewrite::AnswerRewrite;
 use auth_external::AuthExternal;
+pub use bodies::{RequestBuffer, ResponseBuffer};
 use client_certificate::ClientAuth;
 use cors::Cors;
 use delivery::Delivery;
@@ -63,6 +65,10 @@ pub struct Policies {
     pub bandwidth: Option<Bandwidth>,
     /// Size of the request body.
     pub body_limit: BodyLimit,
+    /// Whether the request's body is read whole before the backend is asked.
+    pub request_buffer: Option<RequestBuffer>,
+    /// How the backend's response is taken.
+    pub response_buffer: ResponseBuffer,
     /// Replacement of the path before the request goes upstream.
     pub rewrite: Option<Rewrite>,
     /// Changes of header fields.

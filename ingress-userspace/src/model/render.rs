@@ -3,6 +3,7 @@
 //! One line per thing, indented by what it belongs to, in the model's own order; what is absent is not printed. Private keys
 //! and chains never are: a certificate shows as its fingerprint.
 
+mod bodies;
 mod delivery;
 mod exchange;
 mod limits;
@@ -82,7 +83,7 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
 
 /// Only what differs from its default is shown.
 fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields } = global;
+    let Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields, bodies } = global;
     if proxy_protocol.is_required {
         let (trusted, within) = (join(&proxy_protocol.trusted), proxy_protocol.within);
         writeln!(out, "global PROXY protocol: required within {within:?}, believed from {trusted}")?;
@@ -90,6 +91,7 @@ fn write_global(out: &mut String, global: &Global) -> fmt::Result {
     if *streams != Streams::default() {
         writeln!(out, "global streams: {streams:?}")?;
     }
+    bodies::write_global(out, bodies)?;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
     }
@@ -197,6 +199,8 @@ pub fn policies(policies: &Policies) -> Vec<String> {
 
 fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     let Policies {
+        request_buffer,
+        response_buffer,
         deny,
         cors,
         answers,
@@ -245,6 +249,7 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     limits::write_rates(out, "rate", rate_limit.as_ref())?;
     limits::write_rates(out, "quota", quota.as_ref())?;
     limits::write_connections(out, connection_limit.as_ref())?;
+    bodies::write_buffers(out, request_buffer.as_ref(), response_buffer)?;
     if let Some(Bandwidth { bytes_per_second, after }) = bandwidth {
         writeln!(out, "    bandwidth: {bytes_per_second} bytes/s after {after}")?;
     }

@@ -2,13 +2,17 @@
 //! until its last byte. Each kind of body is a file of its own.
 
 mod client;
+mod compressed;
 mod copy;
 mod endpoint;
 mod gap;
 mod paced;
+mod spooled;
+mod stored;
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,17 +23,23 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::context::ActiveRequest;
+use super::temp::TempStore;
+use crate::model::bodies::Coding;
 use crate::model::policy::Bandwidth;
 use crate::snapshot::in_flight::Held;
 use crate::telemetry::access_log::Record;
 use crate::upstream::pool::Lease;
 pub use client::{ClientFailure, Progress};
 pub use gap::Gap;
+pub use spooled::Room;
 
 use client::ClientBody;
+use compressed::CompressedBody;
 use copy::Copy;
 use endpoint::EndpointBody;
 use paced::PacedBody;
+use spooled::SpooledBody;
+use stored::StoredBody;
 
 /// A request's or a response's body.
 #[derive(Debug, Default)]
@@ -57,6 +67,9 @@ enum Kind {
     Client(Box<ClientBody>),
     Endpoint(Box<EndpointBody>),
     Paced(Box<PacedBody>),
+    Stored(Box<StoredBody>),
+    Spooled(Box<SpooledBody>),
+    Compressed(Box<CompressedBody>),
 }
 
 /// Why a body ended early.
@@ -74,6 +87,9 @@ pub enum BodyError {
     /// The endpoint sent nothing for too long.
     #[error("endpoint sent nothing in time")]
     ReadTimeout,
+    /// The temporary file cannot be written or read.
+    #[error("temporary file")]
+    Temporary(#[source] std::io::Error),
     /// The connection broke, or its framing.
     #[error("connection broken")]
     Broken(#[from] hyper::Error),
@@ -127,7 +143,13 @@ impl Body {
                 copy.end();
                 Some(copied)
             }
-            Kind::Empty | Kind::Endpoint(_) | Kind::Paced(_) => None,
+            // A body that is stored has been copied by then.
+            Kind::Empty
+            | Kind::Endpoint(_)
+            | Kind::Paced(_)
+            | Kind::Stored(_)
+            | Kind::Spooled(_)
+            | Kind::Compressed(_) => None,
         }
     }
 
@@ -136,13 +158,47 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
             Kind::Full(bytes) => Some(Self::full(bytes.clone())),
-            Kind::Client(_) | Kind::Endpoint(_) | Kind::Paced(_) => None,
+            Kind::Stored(body) => Some(Self::of(Kind::Stored(Box::new(body.again())))),
+            Kind::Client(_) | Kind::Endpoint(_) | Kind::Paced(_) | Kind::Spooled(_) | Kind::Compressed(_) => {
+                None
+            }
         }
     }
 
     /// What ends with the body: when the last byte is gone, or nobody wants it any more.
     pub fn carry(&mut self, carried: Carried) {
         self.carried = Some(carried);
+    }
+
+    /// Reads a client's body to its end: so much of it into memory, the rest into a temporary file.
+    pub async fn store(&mut self, memory: u64, store: &Arc<TempStore>) -> Result<(), BodyError> {
+        match std::mem::take(&mut self.kind) {
+            Kind::Client(body) => {
+                let stored = StoredBody::read(body, memory, store).await?;
+                self.kind = Kind::Stored(Box::new(stored));
+            }
+            other => self.kind = other,
+        }
+        Ok(())
+    }
+
+    /// An endpoint's body, read as fast as it comes.
+    pub fn spooled(self, room: Room, store: &Arc<TempStore>) -> Self {
+        let is_small = self.announced().is_some_and(|length| length <= room.memory);
+        match self.kind {
+            Kind::Endpoint(_) if !is_small => {
+                Self::of(Kind::Spooled(Box::new(SpooledBody::new(self, room, store))))
+            }
+            _ => self,
+        }
+    }
+
+    /// The body with a coding.
+    pub fn compressed(self, coding: Coding, level: u32) -> Self {
+        match CompressedBody::new(self, coding, level) {
+            Ok(body) => Self::of(Kind::Compressed(Box::new(body))),
+            Err(plain) => plain,
+        }
     }
 
     /// The body at this pace.
@@ -171,6 +227,9 @@ impl http_body::Body for Body {
             Kind::Client(body) => body.poll(cx),
             Kind::Endpoint(body) => body.poll(cx),
             Kind::Paced(body) => body.poll(cx),
+            Kind::Stored(body) => body.poll(cx),
+            Kind::Spooled(body) => body.poll(cx),
+            Kind::Compressed(body) => body.poll(cx),
         };
         if let Some(Carried { record, .. }) = &mut self.carried
             && let Poll::Ready(Some(Ok(frame))) = &polled
@@ -191,6 +250,9 @@ impl http_body::Body for Body {
             Kind::Client(body) => body.is_end(),
             Kind::Endpoint(body) => body.is_end(),
             Kind::Paced(body) => body.is_end(),
+            Kind::Stored(body) => body.is_end(),
+            Kind::Spooled(body) => body.is_end(),
+            Kind::Compressed(body) => body.is_end(),
         }
     }
 
@@ -201,6 +263,9 @@ impl http_body::Body for Body {
             Kind::Client(body) => body.size_hint(),
             Kind::Endpoint(body) => body.size_hint(),
             Kind::Paced(body) => body.size_hint(),
+            Kind::Stored(body) => body.size_hint(),
+            Kind::Spooled(body) => body.size_hint(),
+            Kind::Compressed(_) => SizeHint::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::head::RequestHead;
 use super::worker::Worker;
+use crate::filter::compression::Accepted;
 use crate::snapshot::buckets::Level;
 use crate::snapshot::in_flight::Held;
 use crate::snapshot::{Route, Snapshot};
@@ -167,6 +168,8 @@ pub struct RequestCtx {
     pub in_flight: Vec<Held>,
     /// Cookies that an authentication service sets, for the response.
     pub auth_cookies: Vec<HeaderValue>,
+    /// Codings that its response may have; `None`: it stays as it is.
+    pub accepted: Option<Accepted>,
 }
 
 impl RequestCtx {
@@ -187,6 +190,7 @@ impl RequestCtx {
             level: None,
             in_flight: Vec::new(),
             auth_cookies: Vec::new(),
+            accepted: None,
         }
     }
 }

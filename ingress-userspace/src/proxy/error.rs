@@ -3,6 +3,7 @@
 
 use http::{HeaderValue, StatusCode, header};
 
+use super::body::BodyError;
 use super::head::Response;
 use crate::upstream::subrequest::SubrequestError;
 
@@ -148,6 +149,15 @@ pub enum ProxyError {
     /// The rewritten path would leave what the rule covers.
     #[error("rewritten path is not a path below the root")]
     RewriteLeavesRoot,
+    /// A body did not fit into memory, and the temporary file could not be used.
+    #[error("temporary file")]
+    TemporaryFile(#[source] std::io::Error),
+    /// A stored body could not be read again.
+    #[error("stored body unreadable")]
+    StoredBody,
+    /// The head of the response is larger than the route takes.
+    #[error("response head too large")]
+    ResponseHeadTooLarge,
     /// The client stopped sending its body.
     #[error("client body timed out")]
     ClientBodyTimeout,
@@ -192,6 +202,19 @@ pub enum ProxyError {
     Panic,
 }
 
+impl From<BodyError> for ProxyError {
+    /// Of a client's body that the proxy reads itself.
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::ClientTimeout | BodyError::Abandoned => Self::ClientBodyTimeout,
+            BodyError::ReadTimeout => Self::ReadTimeout,
+            BodyError::Temporary(error) => Self::TemporaryFile(error),
+            BodyError::Broken(error) => Self::ClientBody(error),
+        }
+    }
+}
+
 impl ProxyError {
     /// The label in metrics and logs.
     pub fn reason(&self) -> &'static str {
@@ -210,6 +233,9 @@ impl ProxyError {
             Self::NoHostToRedirect => "no_host_to_redirect",
             Self::LocationInvalid => "location_invalid",
             Self::RewriteLeavesRoot => "rewrite_leaves_root",
+            Self::TemporaryFile(_) => "temporary_file",
+            Self::StoredBody => "stored_body",
+            Self::ResponseHeadTooLarge => "response_head_too_large",
             Self::ClientBodyTimeout => "client_body_timeout",
             Self::ClientBody(_) => "client_body",
             Self::BackendMissing => "backend_missing",
@@ -252,9 +278,12 @@ impl ProxyError {
             | Self::SendTimeout
             | Self::ReadTimeout
             | Self::Upstream(_)
+            | Self::ResponseHeadTooLarge
             | Self::UnexpectedUpgrade => Source::Upstream,
             Self::RouteRefused
             | Self::HashingBusy
+            | Self::TemporaryFile(_)
+            | Self::StoredBody
             | Self::AuthService(_)
             | Self::AuthStatus(_)
             | Self::Panic => Source::Us,
@@ -276,14 +305,20 @@ impl ProxyError {
             | Self::RewriteLeavesRoot
             | Self::ClientBody(_) => StatusCode::BAD_REQUEST,
             Self::ClientBodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Connect(_) | Self::UpstreamTls(_) | Self::Upstream(_) | Self::UnexpectedUpgrade => {
-                StatusCode::BAD_GATEWAY
-            }
             Self::RouteRefused | Self::HashingBusy | Self::BackendMissing | Self::NoEndpoint => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Connect(_)
+            | Self::UpstreamTls(_)
+            | Self::Upstream(_)
+            | Self::ResponseHeadTooLarge
+            | Self::UnexpectedUpgrade => StatusCode::BAD_GATEWAY,
             Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::AuthService(_) | Self::AuthStatus(_) | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::TemporaryFile(_)
+            | Self::StoredBody
+            | Self::AuthService(_)
+            | Self::AuthStatus(_)
+            | Self::Panic => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -317,6 +352,9 @@ impl ProxyError {
             | Self::UnexpectedUpgrade
             | Self::AuthService(_)
             | Self::AuthStatus(_)
+            | Self::TemporaryFile(_)
+            | Self::StoredBody
+            | Self::ResponseHeadTooLarge
             | Self::Panic => false,
         }
     }
@@ -355,7 +393,12 @@ impl ProxyError {
         let mut response = Response::text(self.status());
         let ends_connection = matches!(
             self,
-            Self::Gate(_) | Self::BodyTooLarge | Self::ClientBodyTimeout | Self::ClientBody(_) | Self::Panic
+            Self::Gate(_)
+                | Self::BodyTooLarge
+                | Self::TemporaryFile(_)
+                | Self::ClientBodyTimeout
+                | Self::ClientBody(_)
+                | Self::Panic
         );
         if ends_connection {
             response.head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));

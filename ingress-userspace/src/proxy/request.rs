@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::{HeaderValue, Version, header, request};
@@ -20,15 +19,12 @@ use super::worker::{Phase, Worker};
 use super::{choose, forward, forwarded, gate, retry, session, upgrade};
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
-use crate::filter::{error_page, headers, redirect};
+use crate::filter::{compression, error_page, headers, redirect};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
 
 /// Requests that one client connection may carry, as nginx's `keepalive_requests`.
 const MOST_REQUESTS: u64 = 1000;
-
-/// The longest gap between two reads of a client's body, as nginx's `client_body_timeout`.
-const CLIENT_BODY_GAP: Duration = Duration::from_secs(60);
 
 /// Serves one request. Never fails: whatever happens becomes a response and a log line.
 pub async fn serve(
@@ -49,7 +45,9 @@ pub async fn serve(
     let active = ActiveRequest::begin(&connection);
     let mut ctx = RequestCtx::new(worker, connection, record);
     ctx.upgrade = client_side;
-    let (body, progress) = Body::client(incoming, version, CLIENT_BODY_GAP);
+    let globals = Arc::clone(&ctx.snapshot.globals);
+    ctx.accepted = globals.compression.as_ref().and_then(|compression| compression.accepted(&parts));
+    let (body, progress) = Body::client(incoming, version, globals.client_body_gap);
     // A defect in one request must not end the others of its connection, nor the process.
     let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
     let mut response = match answered {
@@ -191,6 +189,8 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         auth_external,
         body_limit,
         mirror,
+        request_buffer,
+        response_buffer,
         rewrite,
         headers,
         answer_rewrite: _,
@@ -216,6 +216,8 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
     run(mirror, ctx, request).await?;
     run(rewrite, ctx, request).await?;
     run(headers, ctx, request).await?;
+    run(response_buffer, ctx, request).await?;
+    run(request_buffer, ctx, request).await?;
     ControlFlow::Continue(())
 }
 
@@ -239,11 +241,17 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
         auth_external,
         body_limit,
         mirror,
+        request_buffer,
+        response_buffer,
         rewrite,
         headers,
         answer_rewrite: _,
         error_pages: _,
     } = chain;
+    run_response(request_buffer, ctx, response);
+    run_response(response_buffer, ctx, response);
+    // For all routes; what is compressed goes out at the pace of its route.
+    compression::apply(ctx, response);
     run_response(headers, ctx, response);
     run_response(rewrite, ctx, response);
     run_response(mirror, ctx, response);
@@ -312,6 +320,9 @@ async fn send(
             head: forward::from_upstream(ctx, parts.status, parts.headers),
             body: Body::empty(),
         });
+    }
+    if let Some(buffer) = &route.chain.response_buffer {
+        buffer.check(answer.headers())?;
     }
     let (parts, incoming) = answer.into_parts();
     let body = Body::endpoint(incoming, route.timeouts.read, lease);

@@ -216,6 +216,7 @@ async fn exchange(
             let error = match progress.failure.get() {
                 Some(ClientFailure::TooLarge) => ProxyError::BodyTooLarge,
                 Some(ClientFailure::Timeout) => ProxyError::ClientBodyTimeout,
+                Some(ClientFailure::Unreadable) => ProxyError::StoredBody,
                 Some(ClientFailure::Broken) => ProxyError::ClientBody(failure.into_error()),
                 None => ProxyError::Upstream(failure.into_error()),
             };

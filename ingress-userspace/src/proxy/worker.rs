@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::error::{GateReason, ProxyError};
 use super::hashing::{self, Passwords};
+use super::temp::TempStore;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
 use crate::telemetry::metrics::{self, Samples};
@@ -31,6 +32,15 @@ pub enum Phase {
     Closing,
 }
 
+/// What all workers share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The configuration.
+    pub snapshot: Arc<cell::Cell<Snapshot>>,
+    /// Temporary files.
+    pub temp: Arc<TempStore>,
+}
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -38,6 +48,8 @@ pub struct Worker {
     pub index: u32,
     /// The configuration.
     pub snapshot: Arc<cell::Cell<Snapshot>>,
+    /// Where bodies wait that do not fit into memory.
+    pub temp: Arc<TempStore>,
     /// Idle connections to endpoints.
     pub pools: Rc<Pools>,
     /// Idle connections and names for requests of our own.
@@ -59,14 +71,15 @@ impl Worker {
     /// A worker before its first connection.
     pub fn new(
         index: u32,
-        snapshot: Arc<cell::Cell<Snapshot>>,
+        shared: Shared,
         reporter: Rc<Reporter>,
         phase: watch::Receiver<Phase>,
         hashing: hashing::Pool,
     ) -> Self {
         Self {
             index,
-            snapshot,
+            snapshot: shared.snapshot,
+            temp: shared.temp,
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),
             mirroring: Cell::new(0),

@@ -6,12 +6,13 @@ use http::header::{HeaderName, HeaderValue};
 use tracing::error;
 
 use super::networks::Networks;
+use crate::filter::compression::Compression;
 use crate::filter::headers::HeaderChanges;
 use crate::model::global::{self, FieldNames, ServerField};
 use crate::model::stream::Streams;
 
 /// Cluster-wide settings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Globals {
     /// Which proxies before us are believed.
     pub forwarded: Forwarding,
@@ -21,8 +22,18 @@ pub struct Globals {
     pub streams: Streams,
     /// Where requests of our own may go.
     pub subrequests: global::Subrequests,
+    /// The longest gap between two reads of a client's body.
+    pub client_body_gap: Duration,
+    /// Responses are compressed.
+    pub compression: Option<Compression>,
     /// Header fields of every request and response.
     pub fields: Fields,
+}
+
+impl Default for Globals {
+    fn default() -> Self {
+        Self::new(&global::Global::default())
+    }
 }
 
 /// Header fields of every request and response.
@@ -137,12 +148,15 @@ impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields } = model;
+        let global::Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields, bodies } =
+            model;
         Self {
             forwarded: Forwarding::new(forwarded),
             proxy_protocol: ProxyHeaders::new(proxy_protocol),
             streams: *streams,
             subrequests: subrequests.clone(),
+            client_body_gap: bodies.client_gap,
+            compression: Compression::new(bodies),
             fields: Fields::new(fields),
         }
     }

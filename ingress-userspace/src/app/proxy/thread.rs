@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -15,9 +14,7 @@ use tracing::error;
 use crate::l4::udp::{self, Datagrams};
 use crate::listener::accept::{Listening, accept};
 use crate::proxy::hashing;
-use crate::proxy::worker::{Phase, Worker};
-use crate::snapshot::Snapshot;
-use crate::snapshot::cell::Cell;
+use crate::proxy::worker::{Phase, Shared, Worker};
 use crate::telemetry::access_log::Writer;
 use crate::telemetry::metrics::Samples;
 use crate::telemetry::shard::Reporter;
@@ -66,7 +63,7 @@ impl Workers {
     /// Starts `count` threads.
     pub(super) fn start(
         count: u32,
-        cell: &Arc<Cell<Snapshot>>,
+        shared: &Shared,
         writer: &Writer,
         phase: &watch::Receiver<Phase>,
         hashing: &hashing::Pool,
@@ -75,10 +72,10 @@ impl Workers {
         for index in 0..count {
             let (commands, inbox) = mpsc::unbounded_channel();
             let (ended, is_ended) = oneshot::channel();
-            let (cell, writer, phase, hashing) =
-                (Arc::clone(cell), writer.clone(), phase.clone(), hashing.clone());
+            let (shared, writer, phase, hashing) =
+                (shared.clone(), writer.clone(), phase.clone(), hashing.clone());
             let body = move || {
-                if let Err(error) = work(index, cell, writer, phase, hashing, inbox) {
+                if let Err(error) = work(index, shared, writer, phase, hashing, inbox) {
                     error!(worker = index, %error, "worker failed");
                     return;
                 }
@@ -144,14 +141,14 @@ impl Workers {
 
 fn work(
     index: u32,
-    cell: Arc<Cell<Snapshot>>,
+    shared: Shared,
     writer: Writer,
     phase: watch::Receiver<Phase>,
     hashing: hashing::Pool,
     inbox: mpsc::UnboundedReceiver<Command>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let worker = Rc::new(Worker::new(index, cell, Rc::new(Reporter::new(writer)), phase, hashing));
+    let worker = Rc::new(Worker::new(index, shared, Rc::new(Reporter::new(writer)), phase, hashing));
     runtime.block_on(run(&worker, inbox));
     // Tasks hold log records; they are written when the runtime drops them.
     drop(runtime);

@@ -32,6 +32,8 @@ pub enum ClientFailure {
     Timeout,
     /// The connection broke, or its framing.
     Broken,
+    /// What was stored of it cannot be read any more.
+    Unreadable,
 }
 
 /// How far a client's body has come. Shared between the body, which the upstream engine owns, and the request's path.
@@ -76,6 +78,11 @@ impl Progress {
         }
     }
 
+    /// Whether the response has ended before.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.is_abandoned.get()
+    }
+
     /// Ends the body where it is, because the response has ended.
     pub fn abandon(&self) {
         self.is_abandoned.set(true);
@@ -116,6 +123,10 @@ impl ClientBody {
     /// Fails when more bytes come than this.
     pub(super) fn limit(&mut self, most: u64) {
         self.most = most;
+    }
+
+    pub(super) fn progress(&self) -> &Rc<Progress> {
+        &self.progress
     }
 
     /// Copies what is read from here on.
