@@ -383,6 +383,8 @@ pub enum ReferencePage {
     BpfMaps,
     /// docs/reference/cli.md
     Cli,
+    /// docs/reference/problems.md
+    Problems,
     /// charts/portcullis/crds/*.yaml
     Crds,
 }

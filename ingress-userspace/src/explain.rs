@@ -19,6 +19,7 @@ use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerProtocol;
 use crate::model::render;
 use crate::model::route::{PathMatch, Route};
+use crate::problem::Problem;
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
 use crate::proxy::request::{Decision, rehearse};
 use crate::proxy::temp::TempStore;
@@ -83,6 +84,8 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
     /// Settings of the route that serves it, a line each, with the object that they come from.
     pub settings: Vec<String>,
+    /// What is wrong with the objects of the candidates, with the code of each; only where objects are read.
+    pub problems: Vec<String>,
     /// The status, when the proxy answers by itself.
     pub status: Option<u16>,
     /// Why, or headers of the answer that say where to go.
@@ -301,6 +304,20 @@ fn candidate(route: &Route) -> Candidate {
 }
 
 impl Explanation {
+    /// Adds what is wrong with the Ingresses of the candidates.
+    pub fn add_problems(&mut self, problems: &[Problem]) {
+        let mut sources: Vec<&str> =
+            self.candidates.iter().map(|candidate| candidate.source.as_str()).collect();
+        sources.dedup();
+        for problem in problems {
+            let object = problem.object.to_string();
+            if sources.contains(&object.as_str()) {
+                let Problem { field, message, code, .. } = problem;
+                self.problems.push(format!("{object} {field}: {message} [{}]", code.name()));
+            }
+        }
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         let mut lines = vec![("request", self.request.clone())];
@@ -314,6 +331,7 @@ impl Explanation {
             add("candidate", Some(&format!("{}. {matches} -> {action}  ({source}{serves})", number + 1)));
         }
         self.settings.iter().for_each(|line| add("setting", Some(line)));
+        self.problems.iter().for_each(|line| add("problem", Some(line)));
         add("answer", self.status.map(|status| status.to_string()).as_ref());
         self.outcome.iter().for_each(|line| add("", Some(line)));
         add("upstream", self.upstream_request.as_ref());

@@ -68,6 +68,102 @@ pub enum Code {
 }
 
 impl Code {
+    /// All of them, in order. Codes are never renamed and never given another meaning.
+    pub const ALL: [Self; 11] = [
+        Self::ObjectInvalid,
+        Self::KindUnknown,
+        Self::AnnotationInvalid,
+        Self::AnnotationUnknown,
+        Self::FieldInvalid,
+        Self::FieldUnsupported,
+        Self::BackendMissing,
+        Self::SecretInvalid,
+        Self::Conflict,
+        Self::ReferenceMissing,
+        Self::KindNotInstalled,
+    ];
+
+    /// The code as it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ObjectInvalid => "ObjectInvalid",
+            Self::KindUnknown => "KindUnknown",
+            Self::AnnotationInvalid => "AnnotationInvalid",
+            Self::AnnotationUnknown => "AnnotationUnknown",
+            Self::FieldInvalid => "FieldInvalid",
+            Self::FieldUnsupported => "FieldUnsupported",
+            Self::BackendMissing => "BackendMissing",
+            Self::SecretInvalid => "SecretInvalid",
+            Self::Conflict => "Conflict",
+            Self::ReferenceMissing => "ReferenceMissing",
+            Self::KindNotInstalled => "KindNotInstalled",
+        }
+    }
+
+    /// What it says of the object, what comes of it, and what to do: for the reference.
+    pub fn explanation(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::ObjectInvalid => (
+                "A file is not YAML or JSON, or an object in it does not have the shape of its kind.",
+                "The object is ignored; what the file held before stays.",
+                "Correct the line that the message names; `kubectl apply --dry-run=server` says the same.",
+            ),
+            Self::KindUnknown => (
+                "A kind that is not read here.",
+                "The object is ignored.",
+                "Nothing, if it is meant for somebody else.",
+            ),
+            Self::AnnotationInvalid => (
+                "The value of an annotation or of a ConfigMap key cannot be read.",
+                "The default holds; where serving without the setting would let in what it should keep out, the paths of the \
+                 Ingress answer 503.",
+                "Write what the message says; the reference of annotations has every value.",
+            ),
+            Self::AnnotationUnknown => (
+                "An annotation or ConfigMap key is unknown, or belongs to something that is not offered.",
+                "It has no effect. One that protects denies: its paths answer 503, unless the ConfigMap key \
+                 refused-annotations is Ignore.",
+                "Correct the name (the nearest one is suggested), or write the replacement that the message names.",
+            ),
+            Self::FieldInvalid => (
+                "A field of an object has a value that cannot be served.",
+                "The rule or entry is not served, or is read as the message says.",
+                "Correct the field.",
+            ),
+            Self::FieldUnsupported => (
+                "A field is valid and not offered.",
+                "It is ignored, or its requests go to the default backend.",
+                "Use what the message names.",
+            ),
+            Self::BackendMissing => (
+                "A Service, its port or its endpoints are missing.",
+                "Requests get 503 until they exist.",
+                "Create them or correct the name; `kubectl get endpointslices` shows what is ready.",
+            ),
+            Self::SecretInvalid => (
+                "A Secret is missing or does not hold what it should.",
+                "For TLS the default certificate is served, or the last good one while it is held; paths that it protects \
+                 answer 503.",
+                "Correct the Secret; the message names the key and never shows its value.",
+            ),
+            Self::Conflict => (
+                "Two objects ask for the same thing.",
+                "The older one has it; of equal age the one that the message names.",
+                "Remove one of them, or make them agree.",
+            ),
+            Self::ReferenceMissing => (
+                "A class, ConfigMap or other object that is referred to does not exist.",
+                "What refers to it is not served, or answers 503 where it protects.",
+                "Create it or correct the name.",
+            ),
+            Self::KindNotInstalled => (
+                "The definition of a custom resource is not installed.",
+                "None of that kind is assumed.",
+                "Install the definitions of the chart.",
+            ),
+        }
+    }
+
     /// The `reason` of the Event, as users of ingress-nginx know it where it has one.
     pub fn event_reason(self) -> &'static str {
         match self {

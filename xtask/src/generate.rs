@@ -12,6 +12,7 @@ const PAGES: &[(&str, &str)] = &[
     ("metrics", "docs/reference/metrics.md"),
     ("bpf-maps", "docs/reference/bpf-maps.md"),
     ("cli", "docs/reference/cli.md"),
+    ("problems", "docs/reference/problems.md"),
     ("crds", "charts/portcullis/crds/portcullis.dev.yaml"),
 ];
 

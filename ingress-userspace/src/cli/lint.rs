@@ -11,7 +11,7 @@ use std::io;
 
 use super::objects::{self, ObjectsError};
 use crate::args::objects::{LintArgs, LintFormat};
-use crate::problem::{Code, Problem, Severity};
+use crate::problem::{Problem, Severity};
 use report::{IngressReport, Report, Setting, report};
 
 /// What lint has to say.
@@ -95,7 +95,7 @@ fn print_problems(
             (false, true) => writeln!(out, "  {field}")?,
             (false, false) => writeln!(out, "  {field} = {value:?}")?,
         }
-        writeln!(out, "         {message} [{}]", name(*code))?;
+        writeln!(out, "         {message} [{}]", code.name())?;
     }
     let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
     let (errors, warnings, notes) = (count(Severity::Error), count(Severity::Warning), count(Severity::Note));
@@ -108,10 +108,6 @@ fn print_problems(
         write!(out, ", {foreign} not")?;
     }
     writeln!(out)
-}
-
-fn name(code: Code) -> String {
-    format!("{code:?}")
 }
 
 #[cfg(test)]

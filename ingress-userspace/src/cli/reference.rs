@@ -5,6 +5,7 @@ pub mod bpf_maps;
 pub mod command_line;
 pub mod crds;
 pub mod metrics;
+pub mod problems;
 
 use std::io;
 
@@ -22,6 +23,7 @@ pub fn page(page: ReferencePage) -> anyhow::Result<String> {
         ReferencePage::Annotations => annotations::annotations_page(),
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
+        ReferencePage::Problems => problems::problems_page(),
         ReferencePage::Crds => crds::crds_page()?,
     })
 }

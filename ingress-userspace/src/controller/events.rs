@@ -41,7 +41,7 @@ impl Notice {
     /// A mistake in an object.
     pub fn problem(problem: &Problem) -> Self {
         let value = if problem.value.is_empty() { String::new() } else { format!(" = {:?}", problem.value) };
-        let mut note = format!("{}{value}: {}", problem.field, problem.message);
+        let mut note = format!("{}{value}: {} [{}]", problem.field, problem.message, problem.code.name());
         if note.len() > LONGEST_NOTE {
             let end = note.char_indices().map(|(at, _)| at).take_while(|at| *at < LONGEST_NOTE).last();
             note.truncate(end.unwrap_or_default());
@@ -178,7 +178,10 @@ mod tests {
         assert_eq!(event.reason.as_deref(), Some("AnnotationParsingFailed"));
         assert_eq!(event.type_.as_deref(), Some("Warning"));
         let note = event.note.unwrap();
-        assert_eq!(note, "metadata.annotations[limit-rps] = \"ten\": write a whole number");
+        assert_eq!(
+            note,
+            "metadata.annotations[limit-rps] = \"ten\": write a whole number [AnnotationInvalid]"
+        );
         let regarding = event.regarding.unwrap();
         assert_eq!((regarding.kind.as_deref(), regarding.uid.as_deref()), (Some("Ingress"), Some("1234")));
     }
