@@ -13,3 +13,4 @@ pub mod origin;
 pub mod packet;
 pub mod proxy;
 pub mod responder;
+pub mod secure;
