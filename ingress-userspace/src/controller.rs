@@ -3,6 +3,7 @@
 //! It reads the same [`World`](crate::app::world::World) build as the agents, from its own translation, and writes
 //! nothing else: routing never waits for it.
 
+pub mod data_plane;
 pub mod events;
 pub mod lease;
 pub mod status;

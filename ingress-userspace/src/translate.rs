@@ -66,6 +66,8 @@ pub struct Settings {
     pub config_map: Option<ObjectKey>,
     /// Service for requests that no rule matches.
     pub default_backend: Option<ObjectKey>,
+    /// Service whose addresses the controller publishes.
+    pub published_service: Option<ObjectKey>,
     /// Secret with the certificate for names that no other covers.
     pub default_certificate: Option<ObjectKey>,
     /// A Service with a selector and without EndpointSlice is a Problem. Not for `lint`: a cluster will fill it in.
@@ -95,6 +97,7 @@ impl Default for Settings {
             secret_namespaces: Vec::new(),
             config_map: None,
             default_backend: None,
+            published_service: None,
             default_certificate: None,
             is_serving: true,
             http_port: 80,

@@ -1,6 +1,6 @@
 //! The role `controller`: one replica of several writes status and Events. Nothing waits for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kube::Client;
 use tokio::sync::watch;
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::world::{World, WorldReceiver};
 use crate::args::PublishArgs;
+use crate::controller::data_plane::DataPlane;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
 use crate::controller::status::{self, StatusSettings};
@@ -25,6 +26,8 @@ pub struct ControllerSettings {
     pub lease: LeaseSettings,
     /// What to publish; `None`: status is left alone.
     pub status: Option<StatusSettings>,
+    /// Labels of the data plane's pods; empty: this process is the data plane.
+    pub pods_selector: String,
 }
 
 /// A flag whose value cannot be read.
@@ -32,19 +35,18 @@ pub struct ControllerSettings {
 #[error("--publish-service {0}: write namespace/name")]
 pub struct SettingsError(String);
 
+/// The Service whose addresses are published.
+pub fn published_service(args: &PublishArgs) -> Result<Option<ObjectKey>, SettingsError> {
+    let Some(text) = &args.publish_service else { return Ok(None) };
+    ObjectKey::parse(text).map(Some).ok_or_else(|| SettingsError(text.clone()))
+}
+
 impl ControllerSettings {
     /// What the flags say. Without `--publish-pods` this process is the data plane itself, on the node `node_name`.
-    pub fn new(args: &PublishArgs, node_name: &str) -> Result<Self, SettingsError> {
-        let service = match &args.publish_service {
-            None => None,
-            Some(text) => match ObjectKey::parse(text) {
-                Some(key) => Some((key.namespace, key.name)),
-                None => return Err(SettingsError(text.clone())),
-            },
-        };
+    pub fn new(args: &PublishArgs, node_name: &str) -> Self {
         let status = StatusSettings {
             fixed: args.publish_status_address.clone(),
-            service,
+            of_service: args.publish_service.is_some(),
             pods_namespace: args.election_namespace.clone(),
             pods_selector: args.publish_pods.clone().unwrap_or_default(),
             node_name: node_name.to_owned(),
@@ -55,7 +57,8 @@ impl ControllerSettings {
             name: args.election_id.clone(),
             identity: args.identity.clone().unwrap_or_else(default_identity),
         };
-        Ok(Self { lease, status: args.update_status.then_some(status) })
+        let pods_selector = status.pods_selector.clone();
+        Self { lease, status: args.update_status.then_some(status), pods_selector }
     }
 }
 
@@ -73,6 +76,8 @@ pub async fn run(
 ) {
     let (leads, mut is_leader) = watch::channel(false);
     let election = tokio::spawn(lease::run(client.clone(), settings.lease.clone(), leads, shutdown.clone()));
+    let mut data_plane = DataPlane::new(client.clone(), &settings.lease.namespace, &settings.pods_selector);
+    let (mut degraded, mut looked) = (Vec::new(), None::<Instant>);
     let mut events = events::Publisher::new(client.clone(), settings.lease.identity);
     let mut status = settings.status.map(|settings| status::Publisher::new(client, settings));
     loop {
@@ -81,11 +86,15 @@ pub async fn run(
         if let Some(build) = build
             && *is_leader.borrow_and_update()
         {
-            if let Some(status) = &mut status {
-                status.publish(&build.model.edge, &build.ingresses).await;
+            if looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+                degraded = data_plane.degraded().await;
+                looked = Some(Instant::now());
             }
-            if events.publish(notices(&build)).await {
+            if events.publish(degraded.iter().cloned().chain(notices(&build))).await {
                 wait = NEXT_ROUND;
+            }
+            if let Some(status) = &mut status {
+                status.publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses).await;
             }
         }
         tokio::select! {

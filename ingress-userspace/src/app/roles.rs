@@ -34,7 +34,8 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
-    let world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
+    let publish = (args.source.manifests.is_none()).then_some(&args.publish);
+    let world = follow_world(&args.source, (&args.ports, &args.admin), publish, (&tasks, &rest)).await?;
     let settings = proxy::Settings::from_args(&args.workers);
     let (agent_end, proxy_end, carrier) = channel::pair(settings.hello());
     tasks.spawn(carrier.run());
@@ -66,7 +67,7 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
-    let world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
+    let world = follow_world(&args.source, (&args.ports, &args.admin), None, (&tasks, &rest)).await?;
     let (agent_end, server) = socket::bind(&args.link_socket)?;
     tasks.spawn(server.run(rest.clone()));
     let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
@@ -98,7 +99,7 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
     );
     let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
     state.readiness.fails("world", "not every kind was listed yet");
-    let mut world = follow_world(&args.source, (&args.ports, &args.admin), &tasks, &rest).await?;
+    let mut world = follow_world(&args.source, (&args.ports, &args.admin), Some(&args.publish), (&tasks, &rest)).await?;
     start_controller(&args.source, &args.publish, String::new(), &world, (&tasks, &rest)).await?;
     tokio::select! {
         () = end.cancelled() => {}
@@ -152,14 +153,15 @@ fn serve_admin(
 async fn follow_world(
     source: &SourceArgs,
     (ports, admin): (&PortArgs, &AdminArgs),
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
+    publish: Option<&PublishArgs>,
+    (tasks, shutdown): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<WorldReceiver> {
-    let settings = world::settings(&source.rules, ports)?;
+    let published_service = publish.map(controller::published_service).transpose()?.flatten();
     let settings = Settings {
         secret_namespaces: source.secret_namespace.clone(),
         healthz_port: admin.healthz_port,
-        ..settings
+        published_service,
+        ..world::settings(&source.rules, ports)?
     };
     let source = world::source(source, &settings).await?;
     let (world, task) = world::spawn(source, settings, shutdown.clone());
@@ -174,7 +176,7 @@ async fn start_controller(
     world: &WorldReceiver,
     (tasks, shutdown): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<()> {
-    let settings = ControllerSettings::new(publish, &node_name)?;
+    let settings = ControllerSettings::new(publish, &node_name);
     let client = connect(source.kubeconfig.as_deref()).await?;
     tasks.spawn(controller::run(settings, client, world.clone(), shutdown.clone()));
     Ok(())

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Service;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +45,8 @@ pub struct World {
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
     pub ingresses: Vec<OurIngress>,
+    /// The Service whose addresses are published.
+    pub published_service: Option<Arc<Service>>,
 }
 
 /// The newest build; `None` until every source was ready once.
@@ -80,6 +83,7 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         secret_namespaces: Vec::new(),
         config_map: object("configmap", &rules.configmap)?,
         default_backend: object("default-backend-service", &rules.default_backend_service)?,
+        published_service: None,
         default_certificate: object("default-ssl-certificate", &rules.default_ssl_certificate)?,
         is_serving: true,
         http_port: ports.http_port,
@@ -120,7 +124,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
         },
         secret_namespaces: settings.secret_namespaces.clone(),
         secrets: settings.default_certificate.iter().cloned().collect(),
-        services: settings.default_backend.iter().cloned().collect(),
+        services: settings.default_backend.iter().chain(&settings.published_service).cloned().collect(),
         namespaces: settings.namespace_selector.is_some(),
     }
 }
@@ -213,11 +217,14 @@ impl Builder {
         let translation =
             translate_with(&mut self.reuse, cluster, &self.settings, jiff::Timestamp::now().as_second());
         self.log(&translation.problems);
+        let published_service = self.settings.published_service.as_ref();
+        let published_service = published_service.and_then(|key| cluster.services.get(key)).cloned();
         let before = self.sender.borrow().clone();
         let is_same = before.as_deref().is_some_and(|before| {
             *before.model == translation.model
                 && before.problems == translation.problems
                 && before.ingresses == translation.ingresses
+                && before.published_service == published_service
         });
         if is_same {
             debug!("nothing changed");
@@ -250,6 +257,7 @@ impl Builder {
             model,
             problems: translation.problems,
             ingresses: translation.ingresses,
+            published_service,
         };
         self.sender.send_replace(Some(Arc::new(world)));
     }

@@ -1,10 +1,12 @@
 //! Problems and first syncs as Kubernetes Events.
 //!
 //! An Event's name is a hash of what it says, so that a restart or a second replica does not repeat it: the API server
-//! answers "exists already" until the Event's own lifetime (an hour by default) is over.
+//! answers "exists already" until the Event's own lifetime (an hour by default) is over. What is new comes before what
+//! waits, and mistakes before notices, so that a mistake is seen at once also while thousands of Events wait. An object
+//! that changes all the time is told less often.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ use crate::problem::{ObjectRef, Problem, Severity};
 const QUIET: Duration = Duration::from_secs(600);
 /// Most Events per second; the rest waits for the next round.
 const MOST_PER_ROUND: usize = 20;
+/// Events of one object within [`QUIET`]: enough for every mistake that an object has, not for one that flaps.
+const MOST_PER_OBJECT: u32 = 25;
 /// What of the object's name goes into the Event's, which may have 253 characters.
 const LONGEST_NAME: usize = 253 - 17;
 /// Longest `note` that the API server takes is 1,024 bytes.
@@ -52,6 +56,11 @@ impl Notice {
             reason: problem.code.event_reason(),
             note,
         }
+    }
+
+    /// A pod of the data plane that does not serve.
+    pub fn degraded(pod: ObjectRef, note: String) -> Self {
+        Self { object: pod, is_warning: true, reason: "DataplaneDegraded", note }
     }
 
     /// An Ingress that is served.
@@ -102,29 +111,44 @@ pub struct Publisher {
     client: Client,
     identity: String,
     published: HashMap<Notice, Instant>,
+    /// What the last round was given.
+    known: HashSet<Notice>,
+    /// Events per object since its first one.
+    counts: HashMap<ObjectRef, (u32, Instant)>,
 }
 
 impl Publisher {
     /// `identity` names this replica in the Events.
     pub fn new(client: Client, identity: String) -> Self {
-        Self { client, identity, published: HashMap::new() }
+        Self { client, identity, published: HashMap::new(), known: HashSet::new(), counts: HashMap::new() }
     }
 
     /// Publishes those of the notices that were not published lately; whether some are left for the next round.
     pub async fn publish(&mut self, notices: impl IntoIterator<Item = Notice>) -> bool {
         let now = Instant::now();
         self.published.retain(|_, at| now.duration_since(*at) < QUIET);
+        self.counts.retain(|_, (_, since)| now.duration_since(*since) < QUIET);
+        let mut notices: Vec<Notice> = notices.into_iter().collect();
+        // Stable: of equal rank, as given.
+        notices
+            .sort_by_key(|notice| (self.known.contains(notice), !notice.is_warning, notice.reason == "Sync"));
+        self.known = notices.iter().cloned().collect();
         let mut count = 0;
         for notice in notices {
             // Without UID, the object is none of the cluster's: a file, or a kind that is not installed.
-            if notice.object.uid.is_empty() {
+            if notice.object.uid.is_empty() || self.published.contains_key(&notice) {
                 continue;
             }
-            let Entry::Vacant(entry) = self.published.entry(notice) else { continue };
+            let (told, _) = self.counts.entry(notice.object.clone()).or_insert((0, now));
+            if *told >= MOST_PER_OBJECT {
+                continue;
+            }
             if count == MOST_PER_ROUND {
                 return true;
             }
             count += 1;
+            *told += 1;
+            let Entry::Vacant(entry) = self.published.entry(notice) else { continue };
             let event = entry.key().event(&self.identity);
             let namespace = event.metadata.namespace.clone().unwrap_or_default();
             let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);
@@ -206,6 +230,32 @@ mod tests {
         let event = Notice::problem(&problem).event("replica-1");
         assert_eq!(event.metadata.namespace.as_deref(), Some("default"));
         assert_eq!(event.regarding.unwrap().namespace, None);
+    }
+
+    #[tokio::test]
+    async fn a_new_mistake_is_told_before_what_waits() {
+        let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
+        let mut publisher = Publisher::new(client, "replica-1".to_owned());
+        let object = |name: usize| ObjectRef { name: format!("web-{name}"), ..problem("x").object };
+        let waiting: Vec<Notice> = (0..100).map(|name| Notice::sync(&object(name))).collect();
+        assert!(publisher.publish(waiting.clone()).await, "more than one round");
+        let mistake = Notice::problem(&problem("y"));
+        assert!(publisher.publish(waiting.into_iter().chain([mistake])).await);
+        let log = log.lock().expect("lock");
+        assert_eq!(
+            log[MOST_PER_ROUND].body["reason"], "AnnotationParsingFailed",
+            "first of the second round"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_object_that_flaps_is_told_less_often() {
+        let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
+        let mut publisher = Publisher::new(client, "replica-1".to_owned());
+        for round in 0..40 {
+            assert!(!publisher.publish([Notice::problem(&problem(&format!("{round}")))]).await);
+        }
+        assert_eq!(log.lock().expect("lock").len(), 25);
     }
 
     #[tokio::test]

@@ -30,8 +30,8 @@ const NO_NODE: Duration = Duration::from_secs(60);
 pub struct StatusSettings {
     /// Published instead of everything else.
     pub fixed: Vec<String>,
-    /// Service whose addresses are published, namespace and name.
-    pub service: Option<(String, String)>,
+    /// A Service's addresses are published.
+    pub of_service: bool,
     /// Namespace of the data plane's pods.
     pub pods_namespace: String,
     /// Labels of the data plane's pods; empty: the node below serves alone.
@@ -59,8 +59,8 @@ impl Publisher {
     }
 
     /// Brings the status of all Ingresses to what it should be.
-    pub async fn publish(&mut self, edge: &Edge, ours: &[OurIngress]) {
-        let addresses = match self.addresses(edge).await {
+    pub async fn publish(&mut self, edge: &Edge, service: Option<&Service>, ours: &[OurIngress]) {
+        let addresses = match self.addresses(edge, service).await {
             Ok(Some(addresses)) => addresses,
             // Nobody serves just now, which a roll-out or a restart may be: what is published stays.
             Ok(None) => return,
@@ -131,14 +131,22 @@ impl Publisher {
     }
 
     /// What to publish; `None`: leave it as it is.
-    async fn addresses(&mut self, edge: &Edge) -> Result<Option<BTreeSet<String>>> {
+    async fn addresses(
+        &mut self,
+        edge: &Edge,
+        service: Option<&Service>,
+    ) -> Result<Option<BTreeSet<String>>> {
         if !self.settings.fixed.is_empty() {
             return Ok(Some(self.settings.fixed.iter().cloned().collect()));
         }
-        if let Some((namespace, name)) = &self.settings.service {
-            let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-            let service = call(api.get_opt(name)).await?;
-            return Ok(Some(service.map(|service| of_service(&service)).unwrap_or_default()));
+        if self.settings.of_service {
+            let addresses = service.map(of_service).unwrap_or_default();
+            if !addresses.is_empty() {
+                self.served = Instant::now();
+                return Ok(Some(addresses));
+            }
+            // Whoever gives the Service its address may be away for a moment.
+            return Ok((self.served.elapsed() >= NO_NODE).then_some(addresses));
         }
         let names = self.node_names().await?;
         if names.is_empty() {
@@ -181,12 +189,26 @@ fn of_pools(edge: &Edge) -> BTreeSet<String> {
     edge.pools.iter().flat_map(|pool| &pool.blocks).map(|block| block.first.to_string()).collect()
 }
 
+/// As ingress-nginx: what a load balancer was given, with the external addresses; of a NodePort the external ones, else
+/// as of a ClusterIP its cluster address; of an ExternalName the name.
 fn of_service(service: &Service) -> BTreeSet<String> {
-    let external = service.spec.as_ref().and_then(|spec| spec.external_ips.clone()).unwrap_or_default();
-    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    let assigned = ingress.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()));
-    external.into_iter().chain(assigned).collect()
+    let Some(spec) = &service.spec else { return BTreeSet::new() };
+    let external = spec.external_ips.iter().flatten().cloned();
+    let cluster = spec.cluster_ip.iter().filter(|address| !address.is_empty() && *address != "None").cloned();
+    match spec.type_.as_deref() {
+        Some("ExternalName") => spec.external_name.iter().cloned().collect(),
+        Some("LoadBalancer") => {
+            let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            let entries = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
+            let given =
+                entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()));
+            external.chain(given).collect()
+        }
+        Some("NodePort") if spec.external_ips.as_ref().is_some_and(|external| !external.is_empty()) => {
+            external.collect()
+        }
+        _ => cluster.collect(),
+    }
 }
 
 fn of_node(node: &Node, prefers_internal: bool) -> BTreeSet<String> {
@@ -272,12 +294,52 @@ mod tests {
 
     #[test]
     fn a_service_publishes_what_it_was_given() {
-        let service: Service = serde_json::from_value(json!({
-            "spec": { "externalIPs": ["203.0.113.9"] },
-            "status": { "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }, { "hostname": "lb.example.test" }] } }
-        }))
-        .unwrap();
-        assert_eq!(of_service(&service), set(&["203.0.113.1", "203.0.113.9", "lb.example.test"]));
+        let given = json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }, { "hostname": "lb.example.test" }] } });
+        for (spec, status, expected) in [
+            (
+                json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.9", "externalIPs": ["203.0.113.9"] }),
+                &given,
+                &["203.0.113.1", "203.0.113.9", "lb.example.test"][..],
+            ),
+            (json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.9" }), &Value::Null, &[]),
+            (
+                json!({ "type": "NodePort", "clusterIP": "10.96.0.9", "externalIPs": ["203.0.113.9"] }),
+                &Value::Null,
+                &["203.0.113.9"],
+            ),
+            (json!({ "type": "NodePort", "clusterIP": "10.96.0.9" }), &Value::Null, &["10.96.0.9"]),
+            (json!({ "type": "ClusterIP", "clusterIP": "10.96.0.9" }), &Value::Null, &["10.96.0.9"]),
+            (json!({ "type": "ClusterIP", "clusterIP": "None" }), &Value::Null, &[]),
+            (
+                json!({ "type": "ExternalName", "externalName": "edge.example.test" }),
+                &Value::Null,
+                &["edge.example.test"],
+            ),
+        ] {
+            let service: Service = serde_json::from_value(json!({ "spec": spec, "status": status })).unwrap();
+            assert_eq!(of_service(&service), set(expected), "{service:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_loses_its_address_has_a_minute_to_find_it_again() {
+        let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), "203.0.113.1");
+        let mut publisher = Publisher::new(client, StatusSettings { of_service: true, ..settings() });
+        let service = |given: Value| -> Service {
+            serde_json::from_value(
+                json!({ "spec": { "type": "LoadBalancer" }, "status": { "loadBalancer": given } }),
+            )
+            .unwrap()
+        };
+        let assigned = service(json!({ "ingress": [{ "ip": "203.0.113.1" }] }));
+        publisher.publish(&Edge::default(), Some(&assigned), &[ours(&[])]).await;
+        assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }] } })]);
+        let lost = service(json!({}));
+        for (seconds, expected) in [(59, 1), (2, 2)] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            publisher.publish(&Edge::default(), Some(&lost), &[ours(&["203.0.113.1"])]).await;
+            assert_eq!(patches(&log).len(), expected, "{seconds} s later");
+        }
     }
 
     fn object(name: &str) -> ObjectRef {
@@ -300,7 +362,7 @@ mod tests {
     fn settings() -> StatusSettings {
         StatusSettings {
             fixed: Vec::new(),
-            service: None,
+            of_service: false,
             pods_namespace: "edge".to_owned(),
             pods_selector: "component=data-plane".to_owned(),
             node_name: String::new(),
@@ -343,13 +405,13 @@ mod tests {
     async fn an_object_is_written_when_it_differs_and_once_in_ten_seconds() {
         let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), "198.18.0.10");
         let mut publisher = Publisher::new(client, settings());
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
         assert!(patches(&log).is_empty(), "what is right is left alone");
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.9"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.9"])]).await;
         assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": [{ "ip": "198.18.0.10" }] } })]);
         tokio::time::advance(PAUSE).await;
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.9"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.9"])]).await;
         assert_eq!(patches(&log).len(), 2);
     }
 
@@ -359,10 +421,10 @@ mod tests {
         let (client, log) = cluster(&ready, "198.18.0.10");
         let mut publisher = Publisher::new(client, settings());
         tokio::time::advance(Duration::from_secs(59)).await;
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
         assert!(patches(&log).is_empty(), "a restarted controller gives the data plane a minute");
         tokio::time::advance(Duration::from_secs(2)).await;
-        publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
         assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": null } })]);
     }
 
@@ -371,9 +433,9 @@ mod tests {
         for (says, expected) in [("198.18.0.10", 1), ("203.0.113.1", 0)] {
             let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), says);
             let mut publisher = Publisher::new(client, settings());
-            publisher.publish(&Edge::default(), &[ours(&["198.18.0.10"])]).await;
-            publisher.publish(&Edge::default(), &[]).await;
-            publisher.publish(&Edge::default(), &[]).await;
+            publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+            publisher.publish(&Edge::default(), None, &[]).await;
+            publisher.publish(&Edge::default(), None, &[]).await;
             assert_eq!(patches(&log).len(), expected, "the status says {says}");
         }
     }

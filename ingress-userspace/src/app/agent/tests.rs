@@ -19,7 +19,7 @@ fn settings(bind: &[&str]) -> AgentSettings {
 fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
     let listener = Listener { name: ListenerName("http".into()), port, protocol: ListenerProtocol::Http };
     let model = Arc::new(Model { listeners: vec![listener], ..Model::default() });
-    Some(Arc::new(World { version, model, problems: vec![], ingresses: vec![] }))
+    Some(Arc::new(World { version, model, problems: vec![], ingresses: vec![], published_service: None }))
 }
 
 async fn next(proxy: &mut ProxyEnd) -> ToProxy {
