@@ -2,10 +2,14 @@
 //!
 //! Flags that ingress-nginx has keep their name and meaning.
 
+pub mod webhook;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use webhook::{WebhookArgs, WebhookCertificateArgs};
 
 pub mod objects;
 
@@ -31,6 +35,8 @@ pub enum Command {
     Proxy(ProxyArgs),
     /// What one replica does for the cluster: status and Events.
     Controller(ControllerArgs),
+    /// Answers the API server about Ingresses before it stores them: warnings, and denials as ingress-nginx has them.
+    Webhook(WebhookArgs),
     /// Reports per Ingress, annotation and ConfigMap key whether it is supported, and every mistake with its fix.
     Lint(LintArgs),
     /// Says step by step what becomes of a request: certificate, host, path, candidates, filters, endpoints.
@@ -266,6 +272,9 @@ pub struct AgentArgs {
     /// Unix socket on which proxies connect.
     #[arg(long, value_name = "PATH", default_value = "/run/portcullis/agent.sock")]
     pub link_socket: PathBuf,
+    /// Read Secrets and ConfigMaps only as the controller copied them into this namespace.
+    #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["manifests", "secret_namespace"])]
+    pub sync_namespace: Option<String>,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
@@ -297,6 +306,11 @@ pub struct ProxyArgs {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each field is a group of documented flags")]
 pub struct ControllerArgs {
+    /// Copy every referenced Secret and ConfigMap into this namespace, for agents that read nothing else of these kinds.
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "manifests")]
+    pub sync_namespace: Option<String>,
+    #[command(flatten)]
+    pub webhook: WebhookCertificateArgs,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]

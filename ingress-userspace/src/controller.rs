@@ -7,8 +7,10 @@ pub mod data_plane;
 pub mod events;
 pub mod lease;
 pub mod status;
+pub mod sync;
 #[cfg(test)]
 mod testing;
+pub mod webhook_certificate;
 
 use std::time::Duration;
 

@@ -7,6 +7,7 @@
 pub mod class;
 pub mod client;
 pub mod cluster;
+pub mod copies;
 pub mod crd;
 pub mod folder;
 pub mod reflect;

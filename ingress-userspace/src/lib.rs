@@ -2,7 +2,7 @@
 //!
 //! reflectors or a manifest folder (`k8s`) → `annotation` and `translate` → `model` → `link` (agent to proxy)
 //! → `compile` → `snapshot` in the proxy, and kernel map contents → `bpf` in the agent. `controller` writes status and
-//! Events. `listener` → `tls` → `proxy` → `filter` → `upstream` is the life of a request; `telemetry` and `admin` show
+//! Events, `admission` answers the API server about Ingresses. `listener` → `tls` → `proxy` → `filter` → `upstream` is the life of a request; `telemetry` and `admin` show
 //! it. `app` wires the stages of each role; `cli` holds the commands that are not roles.
 #![cfg_attr(not(test), deny(unsafe_code))]
 
@@ -25,6 +25,8 @@ pub mod snapshot;
 
 pub mod bpf;
 pub mod controller;
+
+pub mod admission;
 
 pub mod l4;
 pub mod listener;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => role(&args.log, roles::agent(&args)),
         Command::Proxy(args) => role(&args.log, roles::proxy(&args)),
         Command::Controller(args) => role(&args.log, roles::controller(&args)),
+        Command::Webhook(args) => role(&args.log, roles::webhook(&args)),
         Command::Lint(args) => cli::lint::run(&args, &mut io::stdout()).map(exit).map_err(Into::into),
         Command::Explain(args) => done(cli::explain::run(&args, &mut io::stdout())),
         Command::Ingresses(args) => done(cli::ingresses::run(&args, &mut io::stdout())),

@@ -20,6 +20,7 @@ mod passthrough;
 mod paths;
 mod policies;
 mod proxy_ssl;
+pub mod references;
 mod sessions;
 mod streams;
 mod subrequests;
@@ -34,6 +35,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use crate::annotation::config_map::Defaults;
 use crate::k8s::class::{ClassRules, Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
+use crate::k8s::reflect::sources::Access;
 use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
@@ -46,6 +48,7 @@ use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use endpoints::Slices;
 use policies::KnownSettings;
+use references::Reference;
 
 /// What the flags say; everything else comes from objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +63,8 @@ pub struct Settings {
     pub namespace_selector: Option<Selector>,
     /// `--disable-catch-all`: an Ingress that has a default backend and no rules is not served.
     pub is_catch_all_disabled: bool,
+    /// How Secrets and ConfigMaps are read.
+    pub access: Access,
     /// Only Secrets of these namespaces can be read; empty: all.
     pub secret_namespaces: Vec<String>,
     /// ConfigMap with cluster-wide settings.
@@ -94,6 +99,7 @@ impl Default for Settings {
             watch_namespace: None,
             namespace_selector: None,
             is_catch_all_disabled: false,
+            access: Access::Originals,
             secret_namespaces: Vec::new(),
             config_map: None,
             default_backend: None,
@@ -119,6 +125,10 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
     pub ingresses: Vec<OurIngress>,
+    /// Secrets and ConfigMaps that are named, whether they exist or not.
+    pub references: BTreeSet<Reference>,
+    /// Those of the problems for which ingress-nginx's webhook denies an object.
+    pub refused: Vec<Problem>,
 }
 
 /// An Ingress that we serve, as far as status needs it.
@@ -148,6 +158,8 @@ struct Build<'a> {
     /// Which addresses URLs in settings may not name.
     subrequests: Subrequests,
     problems: Vec<Problem>,
+    /// Those of them for which admission denies the object.
+    refused: Vec<Problem>,
 }
 
 impl Build<'_> {
@@ -202,6 +214,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         now,
         subrequests: Subrequests::default(),
         problems: cluster.problems.clone(),
+        refused: Vec::new(),
     };
     let ours = ours(&mut build);
     let (hosts, global) = ingress::hosts(&mut build, &ours);
@@ -210,6 +223,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let edge = edge::edge(&mut build);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
     let streams = streams::listeners(&mut build);
+    let references = references::references(cluster, settings, &ours);
     let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
         listener(
@@ -225,6 +239,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         mut users,
         mut client_authorities,
         mut problems,
+        refused,
         ..
     } = build;
     listeners.extend(streams);
@@ -263,7 +278,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         edge,
         global,
     };
-    Translation { model, problems, ingresses }
+    Translation { model, problems, ingresses, references, refused }
 }
 
 /// A host that equals the one before keeps its address: whoever compares models after this sees at once what changed.
@@ -316,7 +331,7 @@ fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
 }
 
 /// Whether the Ingresses of a namespace are looked at.
-fn is_watched(cluster: &Cluster, settings: &Settings, namespace: &str) -> bool {
+pub(crate) fn is_watched(cluster: &Cluster, settings: &Settings, namespace: &str) -> bool {
     let none = BTreeMap::new();
     let is_named = settings.watch_namespace.as_ref().is_none_or(|only| only == namespace);
     let is_selected = settings.namespace_selector.as_ref().is_none_or(|selector| {

@@ -8,10 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::world::{World, WorldReceiver};
 use crate::args::PublishArgs;
+use crate::args::webhook::WebhookCertificateArgs;
 use crate::controller::data_plane::DataPlane;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
 use crate::controller::status::{self, StatusSettings};
+use crate::controller::sync::Copier;
+use crate::controller::webhook_certificate::{Keeper, WebhookSettings};
 use crate::k8s::cluster::ObjectKey;
 
 /// How often nodes, pods and the published Service are looked at again.
@@ -28,6 +31,10 @@ pub struct ControllerSettings {
     pub status: Option<StatusSettings>,
     /// Labels of the data plane's pods; empty: this process is the data plane.
     pub pods_selector: String,
+    /// Where copies of referenced objects are kept; `None`: nowhere.
+    pub copies: Option<String>,
+    /// The webhook whose certificate is kept.
+    pub webhook: Option<WebhookSettings>,
 }
 
 /// A flag whose value cannot be read.
@@ -58,8 +65,19 @@ impl ControllerSettings {
             identity: args.identity.clone().unwrap_or_else(default_identity),
         };
         let pods_selector = status.pods_selector.clone();
-        Self { lease, status: args.update_status.then_some(status), pods_selector }
+        let status = args.update_status.then_some(status);
+        Self { lease, status, pods_selector, copies: None, webhook: None }
     }
+}
+
+/// The webhook whose certificate the flags name.
+pub fn webhook_settings(args: &WebhookCertificateArgs, publish: &PublishArgs) -> Option<WebhookSettings> {
+    Some(WebhookSettings {
+        configuration: args.webhook_configuration.clone()?,
+        service: args.webhook_service.clone()?,
+        secret: args.webhook_certificate_secret.clone()?,
+        namespace: publish.election_namespace.clone(),
+    })
 }
 
 fn default_identity() -> String {
@@ -78,6 +96,8 @@ pub async fn run(
     let election = tokio::spawn(lease::run(client.clone(), settings.lease.clone(), leads, shutdown.clone()));
     let mut data_plane = DataPlane::new(client.clone(), &settings.lease.namespace, &settings.pods_selector);
     let (mut degraded, mut looked) = (Vec::new(), None::<Instant>);
+    let copier = settings.copies.map(|namespace| Copier::new(client.clone(), namespace));
+    let mut webhook = settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook));
     let mut events = events::Publisher::new(client.clone(), settings.lease.identity);
     let mut status = settings.status.map(|settings| status::Publisher::new(client, settings));
     loop {
@@ -89,6 +109,15 @@ pub async fn run(
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
                 degraded = data_plane.degraded().await;
                 looked = Some(Instant::now());
+            }
+            // Agents wait for copies; nobody waits for the rest.
+            if let Some(copier) = &copier
+                && !copier.sync(&build.copies).await
+            {
+                wait = NEXT_ROUND;
+            }
+            if let Some(webhook) = &mut webhook {
+                webhook.keep().await;
             }
             if events.publish(degraded.iter().cloned().chain(notices(&build))).await {
                 wait = NEXT_ROUND;

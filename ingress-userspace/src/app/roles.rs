@@ -4,6 +4,7 @@
 //! while its world is still there.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -12,18 +13,23 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admin::{self, Endpoints, State};
+use crate::admission::certificate::Files;
+use crate::admission::server::Server;
 use crate::app::agent;
 use crate::app::agent::settings::AgentSettings;
 use crate::app::agent::state::{AgentState, register_metrics};
-use crate::app::controller::{self, ControllerSettings};
+use crate::app::controller::{self, ControllerSettings, webhook_settings};
 use crate::app::world::{self, WorldReceiver};
 use crate::app::{proxy, shutdown};
+use crate::args::webhook::WebhookArgs;
 use crate::args::{
     AdminArgs, AgentArgs, ControllerArgs, DataplaneArgs, PortArgs, ProxyArgs, PublishArgs, RunArgs,
     SourceArgs,
 };
 use crate::explain::question;
 use crate::k8s::client::connect;
+use crate::k8s::reflect::Reflectors;
+use crate::k8s::reflect::sources::Access;
 use crate::link::{AgentEnd, channel, socket};
 use crate::telemetry::metrics::Registry;
 use crate::translate::Settings;
@@ -35,13 +41,15 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
     let publish = (args.source.manifests.is_none()).then_some(&args.publish);
-    let world = follow_world(&args.source, (&args.ports, &args.admin), publish, (&tasks, &rest)).await?;
+    let world =
+        follow_world(&args.source, (&args.ports, &args.admin), publish, Access::Originals, (&tasks, &rest))
+            .await?;
     let settings = proxy::Settings::from_args(&args.workers);
     let (agent_end, proxy_end, carrier) = channel::pair(settings.hello());
     tasks.spawn(carrier.run());
     if args.source.manifests.is_none() {
-        start_controller(&args.source, &args.publish, node_name(&args.dataplane), &world, (&tasks, &rest))
-            .await?;
+        let settings = ControllerSettings::new(&args.publish, &node_name(&args.dataplane));
+        start_controller(&args.source, settings, &world, (&tasks, &rest)).await?;
     }
     let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
     let mut agent = tasks.spawn(run_agent(dataplane, world, agent_end, state.clone(), rest.clone()));
@@ -67,7 +75,8 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let end = shutdown::on_signal()?;
     let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
     let state = serve_admin(&args.admin, &args.dataplane.bind_address, &tasks, &rest)?;
-    let world = follow_world(&args.source, (&args.ports, &args.admin), None, (&tasks, &rest)).await?;
+    let access = args.sync_namespace.clone().map_or(Access::Originals, Access::Copies);
+    let world = follow_world(&args.source, (&args.ports, &args.admin), None, access, (&tasks, &rest)).await?;
     let (agent_end, server) = socket::bind(&args.link_socket)?;
     tasks.spawn(server.run(rest.clone()));
     let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
@@ -99,8 +108,16 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
     );
     let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
     state.readiness.fails("world", "not every kind was listed yet");
-    let mut world = follow_world(&args.source, (&args.ports, &args.admin), Some(&args.publish), (&tasks, &rest)).await?;
-    start_controller(&args.source, &args.publish, String::new(), &world, (&tasks, &rest)).await?;
+    let access = args.sync_namespace.clone().map_or(Access::Originals, Access::Copying);
+    let publish = Some(&args.publish);
+    let mut world =
+        follow_world(&args.source, (&args.ports, &args.admin), publish, access, (&tasks, &rest)).await?;
+    let settings = ControllerSettings {
+        copies: args.sync_namespace.clone(),
+        webhook: webhook_settings(&args.webhook, &args.publish),
+        ..ControllerSettings::new(&args.publish, "")
+    };
+    start_controller(&args.source, settings, &world, (&tasks, &rest)).await?;
     tokio::select! {
         () = end.cancelled() => {}
         first = world.wait_for(Option::is_some) => {
@@ -108,6 +125,44 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
             state.readiness.holds("world");
             end.cancelled().await;
         }
+    }
+    finish(tasks, &rest).await;
+    Ok(())
+}
+
+/// `portcullis webhook`.
+pub async fn webhook(args: &WebhookArgs) -> anyhow::Result<()> {
+    let end = shutdown::on_signal()?;
+    let (rest, tasks) = (CancellationToken::new(), TaskTracker::new());
+    anyhow::ensure!(args.source.manifests.is_none(), "--manifests: nobody asks before a file is written");
+    let state = serve_admin(&args.admin, &[], &tasks, &rest)?;
+    state.readiness.fails("world", "not every kind was listed yet");
+    let ports = PortArgs { http_port: 80, https_port: 443 };
+    let settings = Settings {
+        access: Access::WithoutSecrets(args.sync_namespace.clone()),
+        // The objects around an Ingress may well come after it.
+        is_serving: false,
+        ..world::settings(&args.source.rules, &ports)?
+    };
+    let client = connect(args.source.kubeconfig.as_deref()).await?;
+    let reflectors = Arc::new(Reflectors::start(&client, &world::wanted(&settings)));
+    let seen = Arc::clone(&reflectors);
+    let view = Arc::new(move || seen.is_ready().then(|| seen.cluster()));
+    let files = Files {
+        certificate: args.validating_webhook_certificate.clone(),
+        key: args.validating_webhook_key.clone(),
+    };
+    let server = Server::bind(args.validating_webhook, files, view, settings).await?;
+    tasks.spawn(server.run(rest.clone()));
+    let ready = async {
+        while !reflectors.is_ready() {
+            reflectors.changed().await;
+        }
+        state.readiness.holds("world");
+    };
+    tokio::select! {
+        () = end.cancelled() => {}
+        () = ready => end.cancelled().await,
     }
     finish(tasks, &rest).await;
     Ok(())
@@ -154,6 +209,7 @@ async fn follow_world(
     source: &SourceArgs,
     (ports, admin): (&PortArgs, &AdminArgs),
     publish: Option<&PublishArgs>,
+    access: Access,
     (tasks, shutdown): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<WorldReceiver> {
     let published_service = publish.map(controller::published_service).transpose()?.flatten();
@@ -161,6 +217,7 @@ async fn follow_world(
         secret_namespaces: source.secret_namespace.clone(),
         healthz_port: admin.healthz_port,
         published_service,
+        access,
         ..world::settings(&source.rules, ports)?
     };
     let source = world::source(source, &settings).await?;
@@ -171,12 +228,10 @@ async fn follow_world(
 
 async fn start_controller(
     source: &SourceArgs,
-    publish: &PublishArgs,
-    node_name: String,
+    settings: ControllerSettings,
     world: &WorldReceiver,
     (tasks, shutdown): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<()> {
-    let settings = ControllerSettings::new(publish, &node_name);
     let client = connect(source.kubeconfig.as_deref()).await?;
     tasks.spawn(controller::run(settings, client, world.clone(), shutdown.clone()));
     Ok(())

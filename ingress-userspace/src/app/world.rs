@@ -14,15 +14,18 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::args::{PortArgs, RuleArgs, SourceArgs};
+use crate::controller::sync::Work;
 use crate::k8s::class::ClassRules;
 use crate::k8s::client::{ConnectError, connect};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::k8s::folder::Folder;
 use crate::k8s::folder::watch::Watch;
+use crate::k8s::reflect::sources::Access;
 use crate::k8s::reflect::{Reflectors, Wanted};
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use crate::problem::{Problem, Severity};
+use crate::translate::references::{Reference, ReferenceKind};
 use crate::translate::{OurIngress, Reuse, Settings, translate_with};
 
 /// A change is acted on when this long nothing more came.
@@ -47,6 +50,8 @@ pub struct World {
     pub ingresses: Vec<OurIngress>,
     /// The Service whose addresses are published.
     pub published_service: Option<Arc<Service>>,
+    /// What the controller copies.
+    pub copies: Work,
 }
 
 /// The newest build; `None` until every source was ready once.
@@ -80,6 +85,7 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         namespace_selector: None,
         is_catch_all_disabled: false,
         watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
+        access: Access::Originals,
         secret_namespaces: Vec::new(),
         config_map: object("configmap", &rules.configmap)?,
         default_backend: object("default-backend-service", &rules.default_backend_service)?,
@@ -122,6 +128,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
             let named: BTreeSet<&ObjectKey> = named.into_iter().flatten().collect();
             named.into_iter().cloned().collect()
         },
+        access: settings.access.clone(),
         secret_namespaces: settings.secret_namespaces.clone(),
         secrets: settings.default_certificate.iter().cloned().collect(),
         services: settings.default_backend.iter().chain(&settings.published_service).cloned().collect(),
@@ -189,7 +196,7 @@ async fn follow_api(reflectors: &Reflectors, mut builder: Builder) {
             && tokio::time::timeout(HOLD_OFF, reflectors.changed()).await.is_ok()
         {}
         if reflectors.is_ready() {
-            builder.build(&reflectors.cluster());
+            builder.build_api(reflectors);
         }
     }
 }
@@ -212,11 +219,41 @@ impl Builder {
         if folder.was_read() { self.build(&cluster) } else { self.log(&cluster.problems) }
     }
 
+    fn build_api(&mut self, reflectors: &Reflectors) {
+        self.build_with(&reflectors.cluster(), |cluster, references| {
+            let mut work = Work::default();
+            (work.secret_copies, work.config_map_copies) = reflectors.copies();
+            for Reference { kind, key } in references {
+                match kind {
+                    ReferenceKind::Secret => {
+                        work.secrets.extend(cluster.secrets.get_key_value(key).map(owned))
+                    }
+                    ReferenceKind::ConfigMap => {
+                        work.config_maps.extend(cluster.config_maps.get_key_value(key).map(owned));
+                    }
+                }
+            }
+            work
+        });
+    }
+
     fn build(&mut self, cluster: &Cluster) {
+        self.build_with(cluster, |_, _| Work::default());
+    }
+
+    fn build_with(
+        &mut self,
+        cluster: &Cluster,
+        referenced: impl FnOnce(&Cluster, &BTreeSet<Reference>) -> Work,
+    ) {
         let started = Instant::now();
         let translation =
             translate_with(&mut self.reuse, cluster, &self.settings, jiff::Timestamp::now().as_second());
         self.log(&translation.problems);
+        let copies = match &self.settings.access {
+            Access::Copying(_) => referenced(cluster, &translation.references),
+            _ => Work::default(),
+        };
         let published_service = self.settings.published_service.as_ref();
         let published_service = published_service.and_then(|key| cluster.services.get(key)).cloned();
         let before = self.sender.borrow().clone();
@@ -225,6 +262,7 @@ impl Builder {
                 && before.problems == translation.problems
                 && before.ingresses == translation.ingresses
                 && before.published_service == published_service
+                && before.copies == copies
         });
         if is_same {
             debug!("nothing changed");
@@ -258,6 +296,7 @@ impl Builder {
             problems: translation.problems,
             ingresses: translation.ingresses,
             published_service,
+            copies,
         };
         self.sender.send_replace(Some(Arc::new(world)));
     }
@@ -274,6 +313,10 @@ impl Builder {
         }
         self.known = problems.iter().cloned().collect();
     }
+}
+
+fn owned<T>((key, object): (&ObjectKey, &Arc<T>)) -> (ObjectKey, Arc<T>) {
+    (key.clone(), Arc::clone(object))
 }
 
 #[cfg(test)]

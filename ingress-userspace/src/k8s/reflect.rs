@@ -5,6 +5,8 @@
 //! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, and the parts of Secrets that can be
 //! neither a certificate nor a password's hash.
 
+pub mod sources;
+
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
@@ -25,16 +27,20 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
+use super::copies;
 use super::crd::{AddressPool, EdgePolicy};
 use crate::error_chain::chain;
 use crate::problem::{Code, ObjectRef, Problem, Severity};
+use sources::{Access, Sources, named};
 
 /// What is watched of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// Only this namespace; `None`: all.
     pub namespace: Option<String>,
-    /// The ConfigMaps that are read, each once.
+    /// How Secrets and ConfigMaps are read.
+    pub access: Access,
+    /// ConfigMaps that flags name, wherever they are, each once.
     pub config_maps: Vec<ObjectKey>,
     /// Only Secrets of these namespaces; empty: all that are watched.
     pub secret_namespaces: Vec<String>,
@@ -57,6 +63,11 @@ pub struct Reflectors {
     endpoint_slices: Vec<Watched<EndpointSlice>>,
     secrets: Vec<Watched<Secret>>,
     config_maps: Vec<Watched<ConfigMap>>,
+    /// What the controller copied, where it is not what is read.
+    secret_copies: Vec<Watched<Secret>>,
+    config_map_copies: Vec<Watched<ConfigMap>>,
+    /// Copies are what is read.
+    reads_copies: bool,
     namespaces: Vec<Watched<Namespace>>,
     edge_policies: Vec<Watched<EdgePolicy>>,
     address_pools: Vec<Watched<AddressPool>>,
@@ -82,19 +93,6 @@ impl Reflectors {
         let mut start = Start { client, changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
         let namespace = wanted.namespace.as_deref();
         let elsewhere = |key: &&ObjectKey| namespace.is_some_and(|only| only != key.namespace);
-        // A list of all namespaces would be refused where only some may be read.
-        let readable: Vec<Option<&str>> = if wanted.secret_namespaces.is_empty() {
-            vec![namespace]
-        } else {
-            wanted.secret_namespaces.iter().map(|name| Some(name.as_str())).collect()
-        };
-        let is_not_read =
-            |key: &&ObjectKey| !readable.iter().any(|name| name.is_none_or(|name| name == key.namespace));
-        let mut secrets: Vec<_> =
-            readable.iter().map(|name| start.namespaced(*name, watcher::Config::default())).collect();
-        for key in wanted.secrets.iter().filter(is_not_read) {
-            secrets.push(start.namespaced(Some(&key.namespace), named(key)));
-        }
         let mut services = vec![start.namespaced(namespace, watcher::Config::default())];
         let mut endpoint_slices = vec![start.namespaced(namespace, watcher::Config::default())];
         for key in wanted.services.iter().filter(elsewhere) {
@@ -103,9 +101,8 @@ impl Reflectors {
                 watcher::Config::default().labels(&format!("kubernetes.io/service-name={}", key.name));
             endpoint_slices.push(start.namespaced(Some(&key.namespace), of_service));
         }
-        let config_maps =
-            wanted.config_maps.iter().map(|key| start.namespaced(Some(&key.namespace), named(key)));
-        let config_maps = config_maps.collect();
+        let Sources { secrets, config_maps, secret_copies, config_map_copies } =
+            Sources::start(&mut start, wanted);
         Self {
             ingresses: vec![start.namespaced(namespace, watcher::Config::default())],
             ingress_classes: vec![start.cluster_wide()],
@@ -113,6 +110,9 @@ impl Reflectors {
             endpoint_slices,
             secrets,
             config_maps,
+            secret_copies,
+            config_map_copies,
+            reads_copies: matches!(wanted.access, Access::Copies(_) | Access::WithoutSecrets(Some(_))),
             namespaces: wanted.namespaces.then(|| start.cluster_wide()).into_iter().collect(),
             edge_policies: vec![start.cluster_wide()],
             address_pools: vec![start.cluster_wide()],
@@ -133,6 +133,10 @@ impl Reflectors {
             (is_waiting(&self.endpoint_slices), "EndpointSlice"),
             (is_waiting(&self.secrets), "Secret"),
             (is_waiting(&self.config_maps), "ConfigMap"),
+            (is_waiting(&self.secret_copies), "copied Secret"),
+            (is_waiting(&self.config_map_copies), "copied ConfigMap"),
+            (is_waiting(&self.namespaces), "Namespace"),
+            (self.reads_copies && !self.is_marked(), "the mark of the controller that everything was copied"),
             (is_waiting(&self.edge_policies), "EdgePolicy"),
             (is_waiting(&self.address_pools), "AddressPool"),
         ];
@@ -146,18 +150,7 @@ impl Reflectors {
 
     /// Whether every kind was listed once.
     pub fn is_ready(&self) -> bool {
-        fn all<K: Resource<DynamicType = ()>>(watched: &[Watched<K>]) -> bool {
-            watched.iter().all(|watched| watched.state.is_ready.load(Ordering::Acquire))
-        }
-        all(&self.ingresses)
-            && all(&self.ingress_classes)
-            && all(&self.services)
-            && all(&self.endpoint_slices)
-            && all(&self.secrets)
-            && all(&self.config_maps)
-            && all(&self.namespaces)
-            && all(&self.edge_policies)
-            && all(&self.address_pools)
+        self.waiting().is_empty()
     }
 
     /// The stores as they are now.
@@ -169,8 +162,8 @@ impl Reflectors {
             ingress_classes: objects(&self.ingress_classes, &mut problems),
             services: objects(&self.services, &mut problems),
             endpoint_slices: objects(&self.endpoint_slices, &mut problems),
-            secrets: objects(&self.secrets, &mut problems),
-            config_maps: objects(&self.config_maps, &mut problems),
+            secrets: self.read(&self.secrets, &mut problems),
+            config_maps: self.read(&self.config_maps, &mut problems),
             namespaces: objects(&self.namespaces, &mut problems),
             edge_policies: objects(&self.edge_policies, &mut problems),
             address_pools: objects(&self.address_pools, &mut problems),
@@ -179,8 +172,32 @@ impl Reflectors {
     }
 }
 
-fn named(key: &ObjectKey) -> watcher::Config {
-    watcher::Config::default().fields(&format!("metadata.name={}", key.name))
+impl Reflectors {
+    /// Whether the controller has made every copy once.
+    fn is_marked(&self) -> bool {
+        let is_mark = |object: Arc<ConfigMap>| object.metadata.name.as_deref() == Some(copies::MARK);
+        self.config_maps.iter().any(|watched| watched.store.state().into_iter().any(is_mark))
+    }
+
+    /// Secrets or ConfigMaps under the keys of their originals.
+    fn read<K>(&self, watched: &[Watched<K>], problems: &mut Vec<Problem>) -> Objects<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + 'static,
+    {
+        let found = objects(watched, problems);
+        if !self.reads_copies {
+            return found;
+        }
+        // The mark is a copy of nothing.
+        found.into_iter().filter(|(_, copy)| copies::origin(copy.meta()).is_some()).collect()
+    }
+
+    /// What the controller copied so far: Secrets, and ConfigMaps with the mark.
+    pub fn copies(&self) -> (Vec<Arc<Secret>>, Vec<Arc<ConfigMap>>) {
+        let secrets = self.secret_copies.iter().flat_map(|watched| watched.store.state());
+        let config_maps = self.config_map_copies.iter().flat_map(|watched| watched.store.state());
+        (secrets.collect(), config_maps.collect())
+    }
 }
 
 fn objects<K>(watched: &[Watched<K>], problems: &mut Vec<Problem>) -> Objects<K>
@@ -235,23 +252,37 @@ impl Start<'_> {
             Some(namespace) => Api::namespaced(self.client.clone(), namespace),
             None => Api::all(self.client.clone()),
         };
-        self.watch(api, config)
+        self.watch(api, config, K::trim)
+    }
+
+    /// Copies in a namespace, which from here on go by the names of their originals.
+    fn copies<K>(&mut self, namespace: &str) -> Watched<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Kept,
+    {
+        let config = watcher::Config::default().labels(&format!("{}=true", copies::LABEL));
+        let api = Api::namespaced(self.client.clone(), namespace);
+        self.watch(api, config, |copy: &mut K| {
+            copy.trim();
+            copies::restore(copy.meta_mut());
+        })
     }
 
     fn cluster_wide<K: Resource<DynamicType = ()> + Kept>(&mut self) -> Watched<K> {
-        self.watch(Api::all(self.client.clone()), watcher::Config::default())
+        self.watch(Api::all(self.client.clone()), watcher::Config::default(), K::trim)
     }
 
     fn watch<K: Resource<DynamicType = ()> + Kept>(
         &mut self,
         api: Api<K>,
         config: watcher::Config,
+        kept: fn(&mut K),
     ) -> Watched<K> {
         let (store, writer) = reflector::store::<K>();
         let state = Arc::new(State::default());
         let watched = Watched { store, state: Arc::clone(&state) };
         let changed = Arc::clone(&self.changed);
-        let stream = watcher::watcher(api, config).default_backoff().modify(K::trim).reflect(writer);
+        let stream = watcher::watcher(api, config).default_backoff().modify(kept).reflect(writer);
         self.tasks.spawn(async move {
             let mut stream = std::pin::pin!(stream);
             let mut last_error = String::new();
@@ -306,7 +337,13 @@ impl Kept for Ingress {}
 impl Kept for IngressClass {}
 impl Kept for Service {}
 impl Kept for EndpointSlice {}
-impl Kept for ConfigMap {}
+impl Kept for ConfigMap {
+    fn trim(&mut self) {
+        self.managed_fields_mut().clear();
+        self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
+        self.binary_data = None;
+    }
+}
 impl Kept for Namespace {}
 impl Kept for EdgePolicy {}
 impl Kept for AddressPool {}
@@ -315,7 +352,7 @@ impl Kept for Secret {
     fn trim(&mut self) {
         self.managed_fields_mut().clear();
         // The last applied configuration repeats the data.
-        self.annotations_mut().clear();
+        self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
         if let Some(data) = &mut self.data {
             for (key, value) in data {
                 if !is_read(key, &value.0) {

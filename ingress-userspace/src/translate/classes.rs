@@ -124,10 +124,11 @@ fn of_class(
 fn merged(build: &mut Build<'_>, settings: &ConfigMap, cluster: &Defaults) -> Defaults {
     let object = reference(settings);
     let mut data = cluster.data.clone();
-    let unset = config_map::read(&BTreeMap::new()).0.global;
+    let unset = config_map::read(&BTreeMap::new()).0;
     for (key, text) in settings.data.iter().flatten() {
         let alone = BTreeMap::from([(key.clone(), text.clone())]);
-        if config_map::read(&alone).0.global != unset {
+        let alone = config_map::read(&alone).0;
+        if alone.global != unset.global || alone.headers != unset.headers {
             let message = "holds for the whole proxy, so it has no effect in the parameters of a class; write it into the \
                            ConfigMap of --configmap";
             let at = (format!("data[{key}]"), text.as_str());

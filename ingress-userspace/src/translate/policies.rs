@@ -220,6 +220,9 @@ fn report(build: &mut Build<'_>, object: &ObjectRef, field: String, finding: &Fi
         _ => finding.message.clone(),
     };
     build.problem(object, (code, severity), (field, &finding.value), message);
+    if finding.effect == Effect::Refuse {
+        build.refused.extend(build.problems.last().cloned());
+    }
 }
 
 /// What a path of an Ingress is, for its policies.

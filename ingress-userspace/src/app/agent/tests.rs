@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::args::ModeArg;
+use crate::controller::sync::Work;
 use crate::link::messages::{Hello, ProxyReport};
 use crate::link::{ProxyEnd, channel};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
@@ -19,7 +20,14 @@ fn settings(bind: &[&str]) -> AgentSettings {
 fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
     let listener = Listener { name: ListenerName("http".into()), port, protocol: ListenerProtocol::Http };
     let model = Arc::new(Model { listeners: vec![listener], ..Model::default() });
-    Some(Arc::new(World { version, model, problems: vec![], ingresses: vec![], published_service: None }))
+    Some(Arc::new(World {
+        version,
+        model,
+        problems: vec![],
+        ingresses: vec![],
+        published_service: None,
+        copies: Work::default(),
+    }))
 }
 
 async fn next(proxy: &mut ProxyEnd) -> ToProxy {

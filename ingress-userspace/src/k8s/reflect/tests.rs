@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Reflectors, Wanted};
+use super::{Access, Reflectors, Wanted};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::problem::Code;
 
@@ -18,12 +18,18 @@ const INGRESSES: &str = "/apis/networking.k8s.io/v1/ingresses";
 const POOLS: &str = "/apis/portcullis.dev/v1alpha1/addresspools";
 const POLICIES: &str = "/apis/portcullis.dev/v1alpha1/edgepolicies";
 const SECRETS: &str = "/api/v1/secrets";
-const KINDS: [(&str, &str, &str); 7] = [
+const CONFIG_MAPS: &str = "/api/v1/configmaps";
+const SECRET_COPIES: &str = "/api/v1/namespaces/synced/secrets";
+const CONFIG_MAP_COPIES: &str = "/api/v1/namespaces/synced/configmaps";
+const KINDS: [(&str, &str, &str); 10] = [
     (INGRESSES, "networking.k8s.io/v1", "Ingress"),
     ("/apis/networking.k8s.io/v1/ingressclasses", "networking.k8s.io/v1", "IngressClass"),
     ("/api/v1/services", "v1", "Service"),
     ("/apis/discovery.k8s.io/v1/endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
     (SECRETS, "v1", "Secret"),
+    (CONFIG_MAPS, "v1", "ConfigMap"),
+    (SECRET_COPIES, "v1", "Secret"),
+    (CONFIG_MAP_COPIES, "v1", "ConfigMap"),
     (POLICIES, "portcullis.dev/v1alpha1", "EdgePolicy"),
     (POOLS, "portcullis.dev/v1alpha1", "AddressPool"),
 ];
@@ -130,8 +136,12 @@ fn object(path: &str, name: &str, more: &Value) -> Value {
 }
 
 fn start(address: SocketAddr) -> Reflectors {
+    start_with(address, Access::Originals)
+}
+
+fn start_with(address: SocketAddr, access: Access) -> Reflectors {
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-    Reflectors::start(&kube::Client::try_from(config).unwrap(), &Wanted::default())
+    Reflectors::start(&kube::Client::try_from(config).unwrap(), &Wanted { access, ..Wanted::default() })
 }
 
 async fn until(reflectors: &Reflectors, what: &str, is: impl Fn(&Cluster) -> bool) -> Cluster {
@@ -250,4 +260,46 @@ async fn a_lost_server_leaves_the_last_state_and_a_new_list_replaces_it() {
         _ = until(&reflectors, "the new list", |cluster| names(cluster) == ["c"]) => {}
         () = resend => {}
     }
+}
+
+#[tokio::test]
+async fn copies_are_read_as_their_originals_once_all_were_made() {
+    let api = Api::new();
+    // What is elsewhere may not even be asked for.
+    api.set(SECRETS, Answer::Forbidden);
+    api.set(CONFIG_MAPS, Answer::Forbidden);
+    let of = |name: &str| {
+        json!({"metadata": {"name": format!("shop.{name}"), "namespace": "synced", "annotations": {
+            "portcullis.dev/source-namespace": "shop", "portcullis.dev/source-name": name}},
+            "data": {"tls.crt": "eA=="}})
+    };
+    api.set(SECRET_COPIES, Answer::Objects(vec![object(SECRET_COPIES, "x", &of("web-tls"))]));
+    let (address, _) = api.serve("127.0.0.1:0").await;
+    let reflectors = start_with(address, Access::Copies("synced".to_owned()));
+    let waits = async {
+        while reflectors.waiting() != ["the mark of the controller that everything was copied"] {
+            reflectors.changed().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waits).await.expect("only the mark is missing");
+    let mark = object(CONFIG_MAP_COPIES, "portcullis.synced", &json!({}));
+    let added = (CONFIG_MAP_COPIES, json!({"type": "ADDED", "object": mark}));
+    while !reflectors.is_ready() {
+        // Nobody hears it before the watch began.
+        let _ = api.events.send(added.clone());
+        let _ = tokio::time::timeout(Duration::from_millis(20), reflectors.changed()).await;
+    }
+    let cluster = until(&reflectors, "the mark", |_| true).await;
+    assert_eq!(cluster.secrets.keys().collect::<Vec<_>>(), [&ObjectKey::new("shop", "web-tls")]);
+    assert!(cluster.config_maps.is_empty(), "the mark is no ConfigMap of anybody");
+}
+
+#[tokio::test]
+async fn a_webhook_never_asks_for_secrets() {
+    let api = Api::new();
+    api.set(SECRETS, Answer::Forbidden);
+    api.set(CONFIG_MAPS, Answer::Forbidden);
+    let (address, _) = api.serve("127.0.0.1:0").await;
+    let reflectors = start_with(address, Access::WithoutSecrets(None));
+    until(&reflectors, "ready", |_| true).await;
 }
