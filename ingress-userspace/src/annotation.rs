@@ -5,6 +5,7 @@
 //! answer 503 (where serving without the setting would let in what it should keep out). Nothing here knows of Kubernetes
 //! objects; `translate` turns findings into Problems.
 
+pub mod access_log;
 pub mod affinity;
 pub mod alias;
 pub mod allow_list;
@@ -21,16 +22,19 @@ pub mod cloud;
 pub mod compression;
 pub mod config_map;
 pub mod connection_limit;
+pub mod connections;
 pub mod cors;
 pub mod deny_list;
 pub mod error_page;
 pub mod fallback;
 pub mod forwarded;
 pub mod headers;
+pub mod inert;
 pub mod keepalive;
 pub mod known;
 pub mod mirror;
 pub mod next_upstream;
+pub mod process;
 pub mod proxy_protocol;
 pub mod proxy_ssl;
 pub mod quota;
@@ -46,6 +50,8 @@ pub mod snippet;
 pub mod stream;
 pub mod subrequest;
 pub mod timeout;
+pub mod tls;
+pub mod tracing;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -53,6 +59,7 @@ use std::collections::BTreeMap;
 use crate::model::policy::answer_rewrite::AnswerRewrite;
 use crate::model::policy::cors::Cors;
 use crate::model::policy::delivery::{Balance, Keepalive, Retry};
+use crate::model::policy::trace::Trace;
 use crate::model::policy::{AllowList, Bandwidth, BodyLimit, RequestBuffer, ResponseBuffer, Timeouts};
 use config_map::Defaults;
 pub use reader::{Found, Read, Reader};
@@ -123,6 +130,12 @@ pub struct Settings {
     pub ssl_passthrough: bool,
     /// `proxy-ssl-location-only`.
     pub proxy_ssl_location_only: bool,
+    /// `enable-access-log`.
+    pub is_logged: bool,
+    /// `enable-opentelemetry`.
+    pub trace: Option<Trace>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
+    pub ciphers: tls::HostCiphers,
     /// `default-backend`.
     pub fallback: Option<String>,
     /// `auth-url`, or `global-auth-url`.
@@ -190,7 +203,8 @@ pub fn read(
     let mut settings = read_features(&mut reader);
     settings.deny = reader.inherited_deny.map(|key| format!("ConfigMap key {key}"));
     let mut findings = reader.findings;
-    findings.extend(known::check(prefix, annotations));
+    let known = known::check(prefix, annotations, &findings);
+    findings.extend(known);
     findings.extend(cloud::check(annotations));
     let mut own_deny = None;
     for finding in &mut findings {
@@ -247,6 +261,9 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         ssl_passthrough: reader.value(&stream::SSL_PASSTHROUGH),
         proxy_ssl: proxy_ssl::parse(reader),
         proxy_ssl_location_only: reader.value(&proxy_ssl::PROXY_SSL_LOCATION_ONLY),
+        is_logged: access_log::parse(reader),
+        trace: tracing::parse(reader),
+        ciphers: tls::parse(reader),
         fallback: fallback::parse(reader),
         auth_external: auth_external::parse(reader),
         no_auth_locations: auth_external::exempt(reader),

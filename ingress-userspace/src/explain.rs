@@ -28,7 +28,8 @@ use crate::proxy::{choose, forward, hashing};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
-use crate::telemetry::access_log::{Destination, Record, Writer};
+use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::writer::{Destination, Writer};
 use crate::telemetry::shard::Reporter;
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
@@ -149,8 +150,10 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
         scheme,
     );
     let parts = parts(asked, authority.as_str());
-    let record = Record::open(&worker.reporter, asked.from, &parts, worker.request_id());
-    let mut ctx = RequestCtx::new(worker, Rc::new(connection), record);
+    let snapshot = worker.snapshot.pin();
+    let log = &snapshot.globals.access_log;
+    let record = Record::open(&worker.reporter, &log.format, asked.from, &parts, worker.request_id());
+    let mut ctx = RequestCtx::new(worker, Rc::new(connection), snapshot, record);
     let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
     if scheme == Scheme::Https {
         let name = asked.sni.clone().unwrap_or_else(|| host.clone());

@@ -23,6 +23,7 @@ pub mod request_buffer;
 pub mod response_buffer;
 pub mod rewrite;
 pub mod satisfy;
+pub mod trace;
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -86,6 +87,7 @@ pub struct Chain {
     pub headers: Option<headers::HeaderChanges>,
     pub answer_rewrite: Option<answer_rewrite::AnswerRewrite>,
     pub error_pages: Option<error_page::ErrorPages>,
+    pub trace: Option<trace::TraceContext>,
 }
 
 impl Chain {

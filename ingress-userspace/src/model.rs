@@ -7,10 +7,12 @@
 pub mod backend;
 pub mod bodies;
 pub mod certificate;
+pub mod connections;
 pub mod edge;
 pub mod global;
 pub mod host;
 pub mod listener;
+pub mod log;
 pub mod policy;
 pub mod render;
 pub mod route;

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod hashing;
 pub mod head;
 pub mod limit_key;
+pub mod logged;
 pub mod path;
 pub mod request;
 pub mod retry;

@@ -3,6 +3,7 @@
 //! What changes faster than routes lives in cells that the snapshot only points to: the endpoints of a backend
 //! (`upstream::backend`) and the state of limits (`buckets`). They survive from snapshot to snapshot.
 
+pub mod access_log;
 pub mod buckets;
 pub mod cell;
 pub mod delivery;
@@ -93,6 +94,8 @@ pub struct Route {
     pub delivery: Delivery,
     /// Its host has TLS.
     pub has_tls: bool,
+    /// Its requests stand in the access log.
+    pub is_logged: bool,
     /// How the access log and metrics name the route before a backend is chosen.
     pub labels: Arc<RouteLabels>,
 }

@@ -6,6 +6,7 @@
 
 mod auth;
 mod canary;
+mod ciphers;
 mod classes;
 mod client_certificate;
 mod digest;

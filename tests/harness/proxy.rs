@@ -29,7 +29,7 @@ use ingress_userspace::model::policy::{
 use ingress_userspace::model::route::{
     PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend,
 };
-use ingress_userspace::telemetry::access_log::Destination;
+use ingress_userspace::telemetry::access_log::writer::Destination;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -240,6 +240,8 @@ pub fn policies() -> Policies {
         auth_external: None,
         error_pages: None,
         mirror: None,
+        is_logged: true,
+        trace: None,
     }
 }
 

@@ -49,7 +49,9 @@ async fn a_line_has_the_fields_of_upstreaminfo_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_without_a_backend_are_logged_with_dashes() {
-    let proxy = Instance::start(ingress_tests::proxy::model()).await.unwrap();
+    let mut model = ingress_tests::proxy::model();
+    model.global.access_log.has_unmatched = true;
+    let proxy = Instance::start(model).await.unwrap();
     client::fetch(proxy.http, "nobody.example", "/none").await.unwrap();
     let f = fields(&proxy.log_lines("/none", 1).await.unwrap()[0]);
     assert_eq!((f[5].as_str(), f[11].as_str()), ("404", "-"));

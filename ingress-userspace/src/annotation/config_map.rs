@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
+use super::{access_log, connections, inert, process, tls};
 use super::{compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
 use crate::model::bodies::Bodies;
 use crate::model::global::Global;
@@ -67,21 +68,16 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         allows_local_urls: subrequest::parse(&mut reader),
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
         headers,
-        global: Global {
-            forwarded: forwarded::parse(&mut reader),
-            bodies: bodies(&mut reader),
-            proxy_protocol: proxy_protocol::parse(&mut reader),
-            streams: stream::parse(&mut reader),
-            fields,
-            ..Global::default()
-        },
+        global: Global { fields, ..global(&mut reader) },
     };
     snippet::check_cluster(&mut reader);
     reader.value(&STRICT_VALIDATE_PATH_TYPE);
-    let mut findings = reader.findings;
+    let told = reader.findings;
+    let mut findings = told.clone();
     for (key, text) in data {
-        if registry::config_row(key).is_none() {
-            findings.extend(unserved(key, text.trim()));
+        match registry::config_row(key) {
+            Some(row) => findings.extend(inert::check(row, key, text, &told)),
+            None => findings.extend(unserved(key, text.trim())),
         }
     }
     // Two features may read one key.
@@ -93,6 +89,24 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
 fn bodies(reader: &mut Reader<'_>) -> Bodies {
     let (codings, gzip_except) = compression::parse(reader);
     Bodies { client_gap: request_buffer::parse_timeout(reader), codings, gzip_except }
+}
+
+/// What holds for the whole proxy.
+fn global(reader: &mut Reader<'_>) -> Global {
+    let process::Process { drain, bind_addresses, is_ipv4_only } = process::parse(reader);
+    Global {
+        forwarded: forwarded::parse(reader),
+        bodies: bodies(reader),
+        proxy_protocol: proxy_protocol::parse(reader),
+        streams: stream::parse(reader),
+        tls: tls::parse_global(reader),
+        connections: connections::parse(reader),
+        access_log: access_log::parse_global(reader),
+        drain,
+        bind_addresses,
+        is_ipv4_only,
+        ..Global::default()
+    }
 }
 
 fn finding(key: &str, value: &str, kind: FindingKind, effect: Effect, message: String) -> Finding {
@@ -112,51 +126,12 @@ const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agent
 
 /// Other keys of ingress-nginx.
 const UNSUPPORTED: &[&str] = &[
-    "access-log-params",
-    "access-log-path",
-    "bind-address",
-    "client-header-buffer-size",
-    "client-header-timeout",
-    "default-type",
-    "disable-access-log",
-    "disable-ipv6",
-    "disable-ipv6-dns",
-    "enable-access-log-for-default-backend",
-    "enable-aio-write",
-    "enable-ocsp",
-    "enable-opentelemetry",
-    "enable-syslog",
-    "error-log-level",
     "grpc-buffer-size-kb",
-    "http2-max-concurrent-streams",
-    "keep-alive",
-    "keep-alive-requests",
-    "large-client-header-buffers",
-    "log-format-escape-json",
-    "log-format-escape-none",
     "log-format-stream",
-    "log-format-upstream",
-    "lua-shared-dicts",
-    "max-worker-connections",
-    "max-worker-open-files",
-    "otlp-collector-host",
-    "otlp-collector-port",
-    "proxy-headers-hash-bucket-size",
-    "proxy-headers-hash-max-size",
     "proxy-stream-timeout",
     "proxy-set-headers",
     "relative-redirects",
-    "reuse-port",
     "service-upstream",
-    "skip-access-log-urls",
-    "ssl-ciphers",
-    "ssl-protocols",
-    "ssl-reject-handshake",
-    "ssl-session-cache",
-    "ssl-session-tickets",
-    "use-http2",
-    "worker-processes",
-    "worker-shutdown-timeout",
 ];
 
 fn unserved(key: &str, text: &str) -> Option<Finding> {

@@ -5,40 +5,22 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::served;
-use super::{Effect, Finding, FindingKind, OWN_PREFIX, value};
+use super::registry::{annotation_row, served};
+use super::{Effect, Finding, FindingKind, OWN_PREFIX, inert, value};
 
 /// Who may do what: without them, requests would pass that must not.
 const PROTECTING: &[&str] = &["secure-verify-ca-secret"];
 
 /// Served without them, not as written.
-const CHANGING: &[&str] = &[
-    "enable-access-log",
-    "enable-opentelemetry",
-    "global-rate-limit",
-    "grpc-backend",
-    "opentelemetry-operation-name",
-    "opentelemetry-trust-incoming-span",
-    "secure-backends",
-    "service-upstream",
-    "ssl-ciphers",
-    "ssl-passthrough",
-    "temporal-redirect",
-    "temporal-redirect-code",
-    "upstream-vhost",
-    "use-port-in-redirects",
-    "x-forwarded-prefix",
-];
+const CHANGING: &[&str] = &["global-rate-limit", "grpc-backend", "secure-backends", "service-upstream"];
 
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
 const TUNING: &[&str] = &[
     "add-base-url",
     "enable-influxdb",
     "enable-opentracing",
-    "enable-rewrite-log",
     "http2-push-preload",
     "opentracing-trust-incoming-span",
-    "ssl-prefer-server-ciphers",
     "upstream-health-check-interval",
     "upstream-health-check-path",
     "influxdb-host",
@@ -64,12 +46,16 @@ pub fn unsupported() -> impl Iterator<Item = (&'static str, Effect)> {
 }
 
 /// Checks all keys under both prefixes.
-pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>) -> Vec<Finding> {
+pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>, told: &[Finding]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (written, text) in annotations {
         let Some((found, key)) = written.rsplit_once('/') else { continue };
         let is_own = found == OWN_PREFIX;
-        if !(is_own || found == prefix) || served().any(|served| served == key) {
+        if !(is_own || found == prefix) {
+            continue;
+        }
+        if let Some(row) = annotation_row(key) {
+            findings.extend(inert::check(row, written, text, told));
             continue;
         }
         let mut finding = |kind, effect, message: String| {
@@ -108,6 +94,7 @@ fn is_default(key: &str, text: &str) -> bool {
     match key {
         _ if text.is_empty() => true,
         "enable-access-log" => value::boolean(text) == Ok(true),
+        "enable-global-auth" => value::boolean(text) == Ok(true),
         _ => text == "off" || value::boolean(text) == Ok(false),
     }
 }

@@ -4,11 +4,11 @@
 
 use super::{Effect, Finding, FindingKind};
 use super::{
-    affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance,
-    bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit, cors,
-    deny_list, error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream, proxy_protocol,
-    proxy_ssl, quota, rate_limit, redirect, request_buffer, response_buffer, rewrite, satisfy, snippet,
-    stream, subrequest, timeout,
+    access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol,
+    balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit,
+    connections, cors, deny_list, error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream,
+    process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, request_buffer, response_buffer,
+    rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
@@ -85,6 +85,15 @@ impl Row {
         Finding { key, value: value.to_owned(), kind: FindingKind::Invalid, effect: self.on_invalid, message }
     }
 
+    /// Its docs as one line that begins in the middle of a sentence and ends without a dot.
+    pub fn sentence(&self) -> String {
+        let docs = self.docs.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        let docs = docs.trim().trim_end_matches('.');
+        let mut chars = docs.chars();
+        let first = chars.next().map(|first| first.to_ascii_lowercase());
+        first.into_iter().chain(chars).collect()
+    }
+
     /// The key and its twins.
     pub fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
         std::iter::once(self.key).chain(self.twins.iter().copied())
@@ -159,6 +168,14 @@ pub const GROUPS: &[Group] = &[
     stream::CONFIG,
     forwarded::CONFIG,
     subrequest::CONFIG,
+    access_log::GROUP,
+    access_log::CONFIG,
+    connections::CONFIG,
+    tls::GROUP,
+    tls::CONFIG,
+    tracing::GROUP,
+    tracing::CONFIG,
+    process::CONFIG,
     config_map::CONFIG,
 ];
 
@@ -175,6 +192,11 @@ pub fn served() -> impl Iterator<Item = &'static str> {
 /// All declared ConfigMap keys, twins included.
 pub fn configured() -> impl Iterator<Item = &'static str> {
     rows().filter(|row| row.is_config_key()).flat_map(Row::keys)
+}
+
+/// The row of an annotation.
+pub fn annotation_row(key: &str) -> Option<&'static Row> {
+    rows().find(|row| row.is_annotation() && row.keys().any(|known| known == key))
 }
 
 /// The row of a ConfigMap key.

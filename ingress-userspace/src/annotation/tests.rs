@@ -25,7 +25,11 @@ fn every_default_is_read_by_its_own_parser() {
         if !row.default.is_empty() {
             assert_eq!((row.check)(row.default), Ok(()), "{}", row.key);
         }
-        assert!(row.docs.trim_start().starts_with(char::is_uppercase), "{} has no docs", row.key);
+        assert!(
+            row.docs.trim_start().starts_with(|c: char| c.is_uppercase() || c == '`'),
+            "{} has no docs",
+            row.key
+        );
     }
     let keys = rows().filter(|row| row.is_config_key() && !row.default.is_empty());
     let data: BTreeMap<_, _> = keys.map(|row| (row.key.to_owned(), row.default.to_owned())).collect();

@@ -1,8 +1,10 @@
 //! Parsers of annotation values. Total and strict: what ingress-nginx does not read, we do not either.
 
 pub mod auth;
+pub mod cipher;
 pub mod limit;
 pub mod media;
+pub mod plain;
 pub mod text;
 pub mod time;
 pub mod url;

@@ -38,7 +38,7 @@ const LOOK_AT_ADDRESSES: u32 = 10;
 
 /// Runs the role until `shutdown`. What is in the kernel stays: lists and limits are enforced until the next agent.
 pub async fn run(
-    settings: AgentSettings,
+    mut settings: AgentSettings,
     mut world: WorldReceiver,
     mut link: AgentEnd,
     state: watch::Sender<AgentState>,
@@ -52,6 +52,7 @@ pub async fn run(
             _ => return Ok(()),
         },
     };
+    settings.follow(&first.model.global);
     let kernel = start::start(&settings, &first.model).await;
     let mut agent = Agent {
         settings,
@@ -134,6 +135,11 @@ impl Agent {
     /// A new build of the world: to the kernel and to the proxies.
     async fn take_world(&mut self, world: &World, link: &AgentEnd) {
         self.model = Arc::clone(&world.model);
+        let bound = self.settings.bind_plan();
+        self.settings.follow(&self.model.global);
+        if self.kernel.is_none() && self.settings.bind_plan() != bound {
+            link.broadcast(&ToProxy::Listen(self.listen_plan()));
+        }
         self.apply();
         self.apply_routes().await;
         link.broadcast(&ToProxy::Model { version: world.version, model: Arc::clone(&self.model) });

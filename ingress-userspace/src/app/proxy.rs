@@ -21,13 +21,14 @@ use crate::link::ProxyEnd;
 use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
 use crate::model::Model;
 use crate::model::host::HostPattern;
+use crate::model::log::LogDestination;
 use crate::proxy::hashing;
 use crate::proxy::temp::TempStore;
 use crate::proxy::worker::{Phase, Shared};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
-use crate::telemetry::access_log::{Destination, Writer};
+use crate::telemetry::access_log::writer::{Destination, Writer};
 use crate::telemetry::metrics::{self, Samples};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
@@ -105,6 +106,9 @@ pub async fn run(
         cell: Arc::clone(&cell),
         refused,
         state: state.clone(),
+        writer: writer.clone(),
+        log: LogDestination::AsStarted,
+        drain: None,
     };
     let mut listeners = Listeners::new(settings.workers);
 
@@ -139,6 +143,7 @@ pub async fn run(
             state.readiness.holds("proxy");
         }
     }
+    let settings = Settings { drain_timeout: publisher.drain.unwrap_or(settings.drain_timeout), ..settings };
     drain(&settings, &state, &mut link, &phase, &mut workers, listeners).await;
     Ok(())
 }
@@ -153,6 +158,11 @@ struct Publisher {
     cell: Arc<Cell<Snapshot>>,
     refused: watch::Sender<usize>,
     state: State,
+    writer: Writer,
+    /// Where the log goes now.
+    log: LogDestination,
+    /// What the configuration says of the time that open connections get at the end.
+    drain: Option<Duration>,
 }
 
 impl Publisher {
@@ -160,6 +170,11 @@ impl Publisher {
         let started = std::time::Instant::now();
         let Compiled { snapshot, refused } = self.compiler.compile(version, &model);
         self.cell.publish(snapshot);
+        self.drain = model.global.drain;
+        if self.log != model.global.access_log.destination {
+            self.log = model.global.access_log.destination.clone();
+            self.writer.redirect(&self.log);
+        }
         for part in &refused {
             warn!(version, part, "part of the configuration refused");
         }

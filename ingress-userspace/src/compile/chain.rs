@@ -25,6 +25,7 @@ use crate::filter::redirect::HttpsRedirect;
 use crate::filter::request_buffer::RequestBuffer;
 use crate::filter::response_buffer::ResponseBuffer;
 use crate::filter::rewrite::PathRewrite;
+use crate::filter::trace::TraceContext;
 use crate::model::backend::BackendId;
 use crate::model::policy::password_auth::PasswordScheme;
 use crate::model::policy::upstream::UpstreamProtocol;
@@ -61,6 +62,8 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
         error_pages,
         mirror,
         upstream,
+        is_logged: _,
+        trace,
     } = policies;
     let mut refused = Vec::new();
     let cors = cors.as_ref().and_then(|policy| kept(Cors::from_policy(policy), &mut refused));
@@ -152,6 +155,7 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
         error_pages: error_pages
             .as_ref()
             .map(|policy| ErrorPages::from_policy(policy, policy.backends.iter().map(page).collect())),
+        trace: trace.map(TraceContext::from_policy),
     };
     (chain, refused)
 }

@@ -208,19 +208,11 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
             weight: 1,
             labels: cache.label(before, RouteLabels { canary: id.to_string(), ..main }),
         });
-        let timeouts = route.policies.timeouts;
-        routes.push(
-            matcher,
-            Arc::new(Route {
-                chain: filters,
-                action,
-                timeouts,
-                transport,
-                delivery,
-                has_tls: host.has_tls,
-                labels,
-            }),
-        );
+        let (timeouts, is_logged) = (route.policies.timeouts, route.policies.is_logged);
+        let has_tls = host.has_tls;
+        let made =
+            Route { chain: filters, action, timeouts, transport, delivery, has_tls, is_logged, labels };
+        routes.push(matcher, Arc::new(made));
     }
     let labels =
         host.routes.iter().flat_map(route_labels).map(|labels| cache.label(before, labels)).collect();

@@ -47,6 +47,8 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         auth_external: None,
         error_pages: None,
         mirror: None,
+        is_logged: true,
+        trace: None,
     };
     let host = |name: &&str| Host {
         pattern: HostPattern::Exact((*name).to_owned()),

@@ -29,12 +29,12 @@ use crate::tls::server::HostTls;
 
 /// A handshake takes no longer.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// The first bytes of a request come within this time, as nginx's `client_header_timeout`.
-const FIRST_BYTES: Duration = Duration::from_secs(60);
 /// In a PROXY header: the client speaks HTTPS, which the load balancer ends.
 const HTTPS: u16 = 443;
 /// The fatal alert `unrecognized_name` (RFC 6066, section 3), as nginx's `ssl_reject_handshake` sends it.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+/// Why a connection is closed beyond the limit of open ones, in metrics.
+const TOO_MANY: &str = "too_many_connections";
 /// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -94,9 +94,16 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
         is_failing = false;
         worker.counters.accepted.add(1);
         let Ok(local) = stream.local_addr() else { continue };
-        let refused = worker.snapshot.with(|snapshot| snapshot.edge.refuses(peer, local, listening.enforce));
+        let refused = worker.snapshot.with(|snapshot| {
+            let is_full =
+                snapshot.globals.connections.most.is_some_and(|most| worker.counters.open.value() >= most);
+            if is_full {
+                return Some(TOO_MANY);
+            }
+            snapshot.edge.refuses(peer, local, listening.enforce).map(|reason| reason.name())
+        });
         if let Some(reason) = refused {
-            worker.counters.refused(reason.name());
+            worker.counters.refused(reason);
             // Reset, not closed: nothing of a refused client stays behind.
             let _ = stream.set_zero_linger();
             continue;
@@ -175,7 +182,7 @@ async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: Tcp
         let scheme = if connected_to.port() == HTTPS { Scheme::Https } else { scheme };
         connection.speaks_for(client, connected_to, scheme);
     }
-    let lingers = Arc::clone(&connection.lingers);
+    let reading = Arc::clone(&connection.reading);
     let (stream, protocol) = match is_tls {
         true => {
             let handshake = timeout(HANDSHAKE, handshake(worker, &listener, stream)).await;
@@ -188,13 +195,14 @@ async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: Tcp
             connection.tls = Some(TlsInfo::new(stream.get_ref().1, judge.as_ref()));
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-            (ClientStream::new(Transport::Tls(Box::new(stream)), lingers), protocol)
+            (ClientStream::new(Transport::Tls(Box::new(stream)), reading), protocol)
         }
         false => {
-            let mut stream = ClientStream::new(Transport::Plain(stream), lingers);
+            let mut stream = ClientStream::new(Transport::Plain(stream), reading);
             let mut phase = worker.phase.clone();
+            let head_time = worker.snapshot.with(|snapshot| snapshot.globals.connections.head_time);
             let detected = tokio::select! {
-                detected = timeout(FIRST_BYTES, stream.detect()) => detected,
+                detected = timeout(head_time, stream.detect()) => detected,
                 _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => return,
             };
             match detected {

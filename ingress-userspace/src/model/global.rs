@@ -7,6 +7,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::bodies::Bodies;
+use super::connections::Connections;
+use super::log::AccessLog;
 use super::policy::headers::Headers;
 use super::stream::Streams;
 use super::tls::Tls;
@@ -31,6 +33,16 @@ pub struct Global {
     pub fields: Fields,
     /// How bodies are handled.
     pub bodies: Bodies,
+    /// Limits of the connections of clients.
+    pub connections: Connections,
+    /// What is logged of requests.
+    pub access_log: AccessLog,
+    /// How long open connections get to finish when the process ends; `None`: as it was started.
+    pub drain: Option<Duration>,
+    /// Addresses of the node that are served; empty: as the process was started.
+    pub bind_addresses: Vec<IpAddr>,
+    /// IPv6 is not served.
+    pub is_ipv4_only: bool,
 }
 
 /// Header fields of every request and response.

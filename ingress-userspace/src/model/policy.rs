@@ -12,6 +12,7 @@ pub mod headers;
 mod limits;
 pub mod mirror;
 pub mod password_auth;
+pub mod trace;
 pub mod upstream;
 
 use std::time::Duration;
@@ -32,6 +33,7 @@ use headers::Headers;
 pub use limits::{Bandwidth, ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
 use mirror::Mirror;
 use password_auth::PasswordAuth;
+use trace::Trace;
 use upstream::Upstream;
 
 /// The policies of one route.
@@ -87,6 +89,10 @@ pub struct Policies {
     pub error_pages: Option<ErrorPages>,
     /// Copies of requests.
     pub mirror: Option<Mirror>,
+    /// Requests stand in the access log.
+    pub is_logged: bool,
+    /// Requests carry a trace context.
+    pub trace: Option<Trace>,
 }
 
 /// Stands in for a policy that cannot be honoured.

@@ -6,6 +6,7 @@
 mod bodies;
 mod delivery;
 mod exchange;
+mod global;
 mod limits;
 
 use std::fmt::{self, Write};
@@ -15,15 +16,15 @@ use super::Model;
 use super::backend::{Backend, BackendId, BackendState, EndpointCondition};
 use super::certificate::{Certificate, CertificateId};
 use super::edge::{Edge, EdgePolicy, EdgeScope};
-use super::global::Global;
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::client_certificate::{ClientAuth, ClientAuthorities, ClientCertificate};
 use super::policy::password_auth::{PasswordAuth, User, UserList};
+use super::policy::trace::Trace;
 use super::policy::upstream::{Upstream, UpstreamProtocol, UpstreamTls, Verify};
 use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
-use super::stream::{StreamRoute, Streams};
+use super::stream::StreamRoute;
 use super::template::{Part, Template, Variable};
 use delivery::write_delivery;
 
@@ -78,31 +79,7 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
         writeln!(out, "users {}/{}: {}, hashes [redacted]", id.namespace, id.name, names(list))?;
     }
     write_edge(out, &model.edge)?;
-    write_global(out, &model.global)
-}
-
-/// Only what differs from its default is shown.
-fn write_global(out: &mut String, global: &Global) -> fmt::Result {
-    let Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields, bodies } = global;
-    if proxy_protocol.is_required {
-        let (trusted, within) = (join(&proxy_protocol.trusted), proxy_protocol.within);
-        writeln!(out, "global PROXY protocol: required within {within:?}, believed from {trusted}")?;
-    }
-    if *streams != Streams::default() {
-        writeln!(out, "global streams: {streams:?}")?;
-    }
-    bodies::write_global(out, bodies)?;
-    if forwarded.names_client {
-        writeln!(out, "global forwarded: {forwarded:?}")?;
-    }
-    if !subrequests.api_servers.is_empty() {
-        writeln!(
-            out,
-            "global subrequests: not to local addresses, API server {}",
-            join(&subrequests.api_servers)
-        )?;
-    }
-    exchange::write_fields(out, fields)
+    global::write(out, &model.global)
 }
 
 fn show_stream(protocol: &str, route: &StreamRoute) -> String {
@@ -129,6 +106,11 @@ fn write_host(out: &mut String, host: &Host) -> fmt::Result {
     }
     if let Some(backend) = &host.passthrough {
         write!(out, ", TLS passed through to {backend}")?;
+    }
+    if let Some(ciphers) = &host.ciphers {
+        let names: Vec<&str> = ciphers.suites.iter().map(|suite| suite.name()).collect();
+        let order = if ciphers.is_our_order { "ours" } else { "the client's" };
+        write!(out, ", ciphers {} (order: {order})", names.join(":"))?;
     }
     out.push('\n');
     match &host.client_auth {
@@ -224,6 +206,8 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
         auth_external,
         error_pages,
         mirror,
+        is_logged,
+        trace,
     } = policies;
     if let Some(deny) = deny {
         writeln!(out, "    deny: {}", deny.reason)?;
@@ -259,6 +243,13 @@ fn write_policies(out: &mut String, policies: &Policies) -> fmt::Result {
     }
     if *is_one_enough {
         writeln!(out, "    satisfy: any")?;
+    }
+    if let Some(Trace { trusts_client, recorded_per_million }) = trace {
+        let whose = if *trusts_client { "the client's, else a fresh one" } else { "a fresh one" };
+        writeln!(out, "    trace context: {whose}, {recorded_per_million} of a million recorded")?;
+    }
+    if !is_logged {
+        writeln!(out, "    not in the access log")?;
     }
     if let Some(rewrite) = rewrite {
         writeln!(out, "    rewrite: {} to {}", rewrite.pattern, show_target(&rewrite.replacement))?;

@@ -3,6 +3,8 @@
 //! A template is parsed once, when annotations are read; what is not a known variable is an error there. Nothing is
 //! interpreted when requests come: a variable is one of a closed set.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// Parts of text, in order.
@@ -219,35 +221,36 @@ impl Template {
 
     /// Reads `$name` and `${name}`. The error names the variable that nobody knows.
     pub fn parse(text: &str) -> Result<Self, UnknownVariable> {
+        let (template, unknown) = Self::parse_leniently(text, "");
+        match unknown.into_iter().next() {
+            None => Ok(template),
+            Some(name) => Err(UnknownVariable(name)),
+        }
+    }
+
+    /// The same with `stand_in` where a variable stands that nobody knows, and the names of those.
+    pub fn parse_leniently(text: &str, stand_in: &str) -> (Self, Vec<String>) {
         let mut parts = Vec::new();
+        let mut unknown = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('$') {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
             }
-            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let (name, tail) = match after.strip_prefix('{') {
-                Some(braced) => {
-                    braced.split_once('}').ok_or_else(|| UnknownVariable(format!("{{{braced}")))?
-                }
+            let (name, tail) = variable_name(after);
+            match Variable::parse(&name) {
+                Some(variable) => parts.push(Part::Variable(variable)),
                 None => {
-                    // A number is one digit, as nginx reads it: `$10` is `$1` and a zero.
-                    let end = if after.starts_with(|c: char| c.is_ascii_digit()) {
-                        1
-                    } else {
-                        after.find(|c| !is_name(c)).unwrap_or(after.len())
-                    };
-                    after.split_at(end)
+                    parts.push(Part::Text(stand_in.to_owned()));
+                    unknown.push(name.into_owned());
                 }
-            };
-            let variable = Variable::parse(name).ok_or_else(|| UnknownVariable(name.to_owned()))?;
-            parts.push(Part::Variable(variable));
+            }
             rest = tail;
         }
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        Ok(Self(parts))
+        (Self(parts), unknown)
     }
 
     /// The text, if there is no variable in it.
@@ -266,6 +269,25 @@ impl Template {
             Part::Text(_) => None,
         })
     }
+}
+
+/// The name after `$`, and what follows it. Without its closing brace a name is the whole rest, and unknown.
+fn variable_name(after: &str) -> (Cow<'_, str>, &str) {
+    if let Some(braced) = after.strip_prefix('{') {
+        return match braced.split_once('}') {
+            Some((name, tail)) => (name.into(), tail),
+            None => (format!("{{{braced}").into(), ""),
+        };
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    // A number is one digit, as nginx reads it: `$10` is `$1` and a zero.
+    let end = if after.starts_with(|c: char| c.is_ascii_digit()) {
+        1
+    } else {
+        after.find(|c| !is_name(c)).unwrap_or(after.len())
+    };
+    let (name, tail) = after.split_at(end);
+    (name.into(), tail)
 }
 
 impl std::fmt::Display for Template {

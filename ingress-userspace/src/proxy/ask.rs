@@ -8,6 +8,7 @@ use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
@@ -89,8 +90,9 @@ fn ask_ourselves<'a>(
         *request.uri_mut() = Uri::from(to.path.clone());
         *request.headers_mut() = question.headers;
         let (mut parts, ()) = request.into_parts();
-        let record =
-            Record::open(&ctx.worker.reporter, ctx.peer.client, &parts, ctx.record.request_id.clone());
+        let (reporter, log) = (&ctx.worker.reporter, &ctx.snapshot.globals.access_log);
+        let id = ctx.record.request_id.clone();
+        let record = Record::open(reporter, &log.format, ctx.peer.client, &parts, id);
         let host = parts.headers.remove(header::HOST).unwrap_or(HeaderValue::from_static(""));
         let head = RequestHead {
             method: parts.method,
@@ -99,7 +101,8 @@ fn ask_ourselves<'a>(
             version: Version::HTTP_11,
             headers: Headers::from_engine(parts.headers),
         };
-        let mut inner = RequestCtx::new(Rc::clone(&ctx.worker), connection, record);
+        let mut inner =
+            RequestCtx::new(Rc::clone(&ctx.worker), connection, Arc::clone(&ctx.snapshot), record);
         inner.is_internal = true;
         let response = serve_internal(&mut inner, Request { head, body: Body::empty() }).await;
         let mut body = response.body;

@@ -3,15 +3,17 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
 use super::context::ConnectionInfo;
@@ -19,15 +21,12 @@ use super::error::{GateReason, ProxyError};
 use super::request;
 use super::stream::{ClientStream, Protocol};
 use super::worker::{Phase, Worker};
+use crate::model::connections::Connections;
 
-/// Until a request head is complete, and between two requests of an HTTP/1 connection.
-const HEADER_TIME: Duration = Duration::from_secs(60);
-/// Without a stream, an HTTP/2 connection is told to go.
-const HTTP2_IDLE: Duration = Duration::from_secs(180);
-/// Before its first stream, sooner: a client that only says hello holds nothing for long.
-const HTTP2_FIRST: Duration = Duration::from_secs(60);
-/// Read buffer of an HTTP/1 connection, and so the largest head.
+/// Read buffer of an HTTP/1 connection beside the largest head, and at least.
 const HTTP1_BUFFER: usize = 64 * 1024;
+/// The largest window that HTTP/2 knows for a list of headers.
+const LARGEST_LIST: usize = 1 << 24;
 
 /// hyper's tasks stay on the worker's thread.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +45,7 @@ pub async fn serve(
     stream: ClientStream,
     protocol: Protocol,
 ) {
+    let limits = worker.snapshot.with(|snapshot| snapshot.globals.connections.clone());
     let io = TokioIo::new(stream);
     let service = {
         let (worker, connection) = (Rc::clone(worker), Rc::clone(&connection));
@@ -58,24 +58,27 @@ pub async fn serve(
         Protocol::Http1 => {
             let engine = http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIME)
-                .max_buf_size(HTTP1_BUFFER)
+                // The clock below tells idleness from a head that comes slowly.
+                .header_read_timeout(None)
+                .max_buf_size(HTTP1_BUFFER.max(limits.head.all.saturating_add(limits.head.line)))
                 .serve_connection(io, service)
                 .with_upgrades();
-            drive(worker, &connection, engine, protocol, |engine| engine.graceful_shutdown()).await
+            let clock = Clock::new(&connection, &limits, protocol);
+            drive(worker, clock, engine, protocol, |engine| engine.graceful_shutdown()).await
         }
         Protocol::Http2 => {
             let engine = http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
-                .max_concurrent_streams(128)
+                .max_concurrent_streams(limits.streams)
                 .initial_stream_window_size(64 * 1024)
                 .initial_connection_window_size(1024 * 1024)
-                .max_header_list_size(32 * 1024)
+                .max_header_list_size(u32::try_from(limits.head.all.min(LARGEST_LIST)).unwrap_or(u32::MAX))
                 .max_pending_accept_reset_streams(20)
                 .keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(10))
                 .serve_connection(io, service);
-            drive(worker, &connection, engine, protocol, |engine| engine.graceful_shutdown()).await
+            let clock = Clock::new(&connection, &limits, protocol);
+            drive(worker, clock, engine, protocol, |engine| engine.graceful_shutdown()).await
         }
     };
     if let Err(error) = result {
@@ -87,10 +90,10 @@ pub async fn serve(
     }
 }
 
-/// Polls the engine; tells it to end when it idles or the process drains, and drops it at the deadline.
+/// Polls the engine; tells it to end when it idles or the process drains, and drops it when its time is over.
 async fn drive<E: Future<Output = hyper::Result<()>>>(
     worker: &Rc<Worker>,
-    connection: &ConnectionInfo,
+    mut clock: Clock,
     engine: E,
     protocol: Protocol,
     end: impl Fn(Pin<&mut E>),
@@ -114,9 +117,6 @@ async fn drive<E: Future<Output = hyper::Result<()>>>(
         if now >= ends_at {
             begin_end(engine.as_mut());
         }
-        let idle = if connection.requests.get() == 0 { HTTP2_FIRST } else { HTTP2_IDLE };
-        let deadline = connection.last.get() + idle;
-        let watches_idle = protocol == Protocol::Http2 && !is_ending.get();
         tokio::select! {
             biased;
             result = &mut engine => return result,
@@ -124,11 +124,81 @@ async fn drive<E: Future<Output = hyper::Result<()>>>(
                 // The process ends without a drain.
                 return Ok(());
             },
-            () = sleep_until(deadline.max(Instant::now() + Duration::from_secs(1))), if watches_idle => {
-                let last = connection.last.get();
-                if connection.active.get() == 0 && last.elapsed() >= idle {
+            late = clock.late() => match late {
+                Late::Head => return Ok(()),
+                // It is closed as soon as the other side has heard of it, or does not listen any more.
+                Late::Idle if is_ending.get() => return Ok(()),
+                Late::Idle => {
+                    clock.restart();
                     begin_end(engine.as_mut());
                 }
+            }
+        }
+    }
+}
+
+/// What came too late.
+enum Late {
+    /// The rest of a request's head.
+    Head,
+    /// A request at all.
+    Idle,
+}
+
+/// The two deadlines of a client between its requests. They are read again each time the engine was polled, so the timer
+/// is moved only when one comes nearer.
+struct Clock {
+    connection: Rc<ConnectionInfo>,
+    idle: Duration,
+    head_time: Duration,
+    /// HTTP/2 sends more than heads between its requests.
+    watches_heads: bool,
+    since: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Clock {
+    fn new(connection: &Rc<ConnectionInfo>, limits: &Connections, protocol: Protocol) -> Self {
+        let since = Instant::now();
+        let sleep = Box::pin(sleep_until(since + limits.head_time));
+        let (idle, head_time) = (limits.idle, limits.head_time);
+        let watches_heads = protocol == Protocol::Http1;
+        Self { connection: Rc::clone(connection), idle, head_time, watches_heads, since, sleep }
+    }
+
+    /// Counts idleness from now.
+    fn restart(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// The next deadline; none while a request is served.
+    fn deadline(&self) -> Option<(Instant, Late)> {
+        if self.connection.active.get() > 0 {
+            return None;
+        }
+        if let Some(began) = self.connection.reading.head_began().filter(|_| self.watches_heads) {
+            return Some((began + self.head_time, Late::Head));
+        }
+        // A client that only says hello is waited for as long as for a head.
+        let idle = if self.connection.requests.get() == 0 { self.head_time } else { self.idle };
+        Some((self.since.max(self.connection.last.get()) + idle, Late::Idle))
+    }
+
+    async fn late(&mut self) -> Late {
+        poll_fn(|cx| self.poll_late(cx)).await
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Late> {
+        loop {
+            let Some((deadline, late)) = self.deadline() else { return Poll::Pending };
+            if deadline <= Instant::now() {
+                return Poll::Ready(late);
+            }
+            if deadline < self.sleep.deadline() || self.sleep.is_elapsed() {
+                self.sleep.as_mut().reset(deadline);
+            }
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
             }
         }
     }

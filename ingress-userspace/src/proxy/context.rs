@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
 use super::head::RequestHead;
+use super::stream::Reading;
 use super::worker::Worker;
 use crate::filter::compression::Accepted;
 use crate::snapshot::buckets::Level;
@@ -55,6 +56,9 @@ pub struct Peer {
     pub connection: IpAddr,
 }
 
+/// Counts connections.
+static SERIAL: AtomicU64 = AtomicU64::new(1);
+
 /// One client connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
@@ -64,8 +68,14 @@ pub struct ConnectionInfo {
     pub listener: Rc<str>,
     /// What the TLS handshake said; `None` in cleartext.
     pub tls: Option<TlsInfo>,
-    /// Read by the socket when it is closed: unread request bytes are waited for, so that the answer arrives.
-    pub lingers: Arc<AtomicBool>,
+    /// What its socket knows and is told.
+    pub reading: Arc<Reading>,
+    /// Counts connections of the process, from 1.
+    pub serial: u64,
+    /// Port of the other end.
+    pub remote_port: u16,
+    /// Our address.
+    pub local: IpAddr,
     /// Requests so far.
     pub requests: Cell<u64>,
     /// Requests in flight.
@@ -77,7 +87,7 @@ pub struct ConnectionInfo {
 impl ConnectionInfo {
     /// A connection that was just accepted.
     pub fn new(peer: SocketAddr, local: SocketAddr, listener: Rc<str>, scheme: Scheme) -> Self {
-        let client = peer.ip().to_canonical();
+        let (client, remote_port) = (peer.ip().to_canonical(), peer.port());
         let value = |text: String| HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
         let peer = Peer {
             client,
@@ -90,8 +100,11 @@ impl ConnectionInfo {
         Self {
             peer: Rc::new(peer),
             listener,
+            reading: Arc::default(),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            remote_port,
+            local: local.ip().to_canonical(),
             tls: None,
-            lingers: Arc::new(AtomicBool::new(false)),
             requests: Cell::new(0),
             active: Cell::new(0),
             last: Cell::new(Instant::now()),
@@ -113,7 +126,7 @@ impl ConnectionInfo {
 
     /// The client may still be sending what nobody reads.
     pub fn linger(&self) {
-        self.lingers.store(true, Ordering::Relaxed);
+        self.reading.lingers.store(true, Ordering::Relaxed);
     }
 }
 
@@ -126,6 +139,7 @@ impl ActiveRequest {
     pub fn begin(connection: &Rc<ConnectionInfo>) -> Self {
         connection.requests.set(connection.requests.get() + 1);
         connection.active.set(connection.active.get() + 1);
+        connection.reading.head_ended();
         Self(Rc::clone(connection))
     }
 }
@@ -133,6 +147,9 @@ impl ActiveRequest {
 impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.active.set(self.0.active.get().saturating_sub(1));
+        if self.0.active.get() == 0 {
+            self.0.reading.request_ended();
+        }
         self.0.last.set(Instant::now());
     }
 }
@@ -174,9 +191,14 @@ pub struct RequestCtx {
 
 impl RequestCtx {
     /// A request at its beginning.
-    pub fn new(worker: Rc<Worker>, connection: Rc<ConnectionInfo>, record: Box<Record>) -> Self {
+    pub fn new(
+        worker: Rc<Worker>,
+        connection: Rc<ConnectionInfo>,
+        snapshot: Arc<Snapshot>,
+        record: Box<Record>,
+    ) -> Self {
         Self {
-            snapshot: worker.snapshot.pin(),
+            snapshot,
             peer: Rc::clone(&connection.peer),
             connection,
             worker,

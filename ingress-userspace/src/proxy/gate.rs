@@ -11,24 +11,23 @@ use super::error::GateReason;
 use super::forward;
 use super::head::{Headers, HostName, RequestHead};
 use super::path::Target;
+use crate::model::connections::HeadLimits;
 use crate::model::global::FieldNames;
 
 /// Header lines of a request; hyper has the same limit for HTTP/1.
 const MOST_HEADERS: usize = 100;
-/// Bytes of one header line.
-const LONGEST_HEADER: usize = 8 * 1024;
-/// Bytes of all header lines.
-const ALL_HEADERS: usize = 32 * 1024;
-/// Bytes of the target.
-const LONGEST_TARGET: usize = 8 * 1024;
 
 /// Judges a request head as the engine read it.
-pub fn admit(parts: request::Parts, names: FieldNames) -> Result<RequestHead, GateReason> {
+pub fn admit(
+    parts: request::Parts,
+    names: FieldNames,
+    limits: HeadLimits,
+) -> Result<RequestHead, GateReason> {
     let request::Parts { method, uri, version, mut headers, .. } = parts;
     judge_method(&method)?;
-    judge_headers(&mut headers, names)?;
+    judge_headers(&mut headers, names, limits)?;
     judge_framing(&headers, version)?;
-    if uri.path_and_query().is_some_and(|target| target.as_str().len() > LONGEST_TARGET) {
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits.line) {
         return Err(GateReason::TargetTooLong);
     }
     let host = host(&uri, version, &mut headers)?;
@@ -47,7 +46,7 @@ fn judge_method(method: &Method) -> Result<(), GateReason> {
 }
 
 /// Size and count; drops names with underscores (`X_Real_IP` reaches CGI programs as `X-Real-IP` would) and other signs.
-fn judge_headers(headers: &mut HeaderMap, names: FieldNames) -> Result<(), GateReason> {
+fn judge_headers(headers: &mut HeaderMap, names: FieldNames, limits: HeadLimits) -> Result<(), GateReason> {
     if headers.len() > MOST_HEADERS {
         return Err(GateReason::HeadersTooLarge);
     }
@@ -57,7 +56,7 @@ fn judge_headers(headers: &mut HeaderMap, names: FieldNames) -> Result<(), GateR
     for (name, value) in headers.iter() {
         let length = name.as_str().len() + value.len() + 4;
         total += length;
-        if length > LONGEST_HEADER || total > ALL_HEADERS {
+        if length > limits.line || total > limits.all {
             return Err(GateReason::HeadersTooLarge);
         }
         if !is_taken(name, names) {
@@ -176,7 +175,8 @@ mod tests {
     fn check(request: request::Builder, expected: Result<&str, GateReason>) {
         let shown = format!("{request:?}");
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        let seen = admit(parts, FieldNames::Plain).map(|head| head.host.name().to_owned());
+        let seen =
+            admit(parts, FieldNames::Plain, HeadLimits::default()).map(|head| head.host.name().to_owned());
         assert_eq!(seen.as_deref().map_err(|reason| *reason), expected, "{shown}");
     }
 
@@ -212,7 +212,7 @@ mod tests {
         check(get("/").method("PROPFIND").header("host", "a"), Ok("a"));
         check(get("a").header("host", "a"), Err(GateReason::TargetForm));
         check(get("*").method("OPTIONS").header("host", "a"), Err(GateReason::TargetForm));
-        let long = format!("/{}", "a".repeat(LONGEST_TARGET));
+        let long = format!("/{}", "a".repeat(HeadLimits::default().line));
         check(get(&long).header("host", "a"), Err(GateReason::TargetTooLong));
     }
 
@@ -242,7 +242,7 @@ mod tests {
         }
         check(many, Err(GateReason::HeadersTooLarge));
         check(
-            get("/").header("host", "a").header("x", "a".repeat(LONGEST_HEADER)),
+            get("/").header("host", "a").header("x", "a".repeat(HeadLimits::default().line)),
             Err(GateReason::HeadersTooLarge),
         );
         let (parts, ()) = get("/")
@@ -252,7 +252,7 @@ mod tests {
             .body(())
             .unwrap()
             .into_parts();
-        let head = admit(parts, FieldNames::Plain).unwrap();
+        let head = admit(parts, FieldNames::Plain, HeadLimits::default()).unwrap();
         assert!(head.headers.get(&HeaderName::from_static("x_real_ip")).is_none());
         assert_eq!(head.headers.text(&HeaderName::from_static("y")), Some("v"));
     }

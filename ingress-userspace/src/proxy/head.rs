@@ -75,6 +75,11 @@ impl Headers {
         Self(map)
     }
 
+    /// The map, for an engine or the log to look at.
+    pub fn as_engine(&self) -> &HeaderMap {
+        &self.0
+    }
+
     /// Gives the map to an engine.
     pub fn into_engine(self) -> HeaderMap {
         self.0

@@ -14,17 +14,14 @@ use tracing::{debug, error};
 use super::body::{Body, Carried, Progress};
 use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
-use super::head::{Request, Response};
+use super::head::{Request, RequestHead, Response};
 use super::worker::{Phase, Worker};
-use super::{choose, forward, forwarded, gate, retry, session, upgrade};
+use super::{choose, forward, forwarded, gate, logged, retry, session, upgrade};
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, run, run_response};
 use crate::filter::{compression, error_page, headers, redirect};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
-
-/// Requests that one client connection may carry, as nginx's `keepalive_requests`.
-const MOST_REQUESTS: u64 = 1000;
 
 /// Serves one request. Never fails: whatever happens becomes a response and a log line.
 pub async fn serve(
@@ -40,10 +37,15 @@ pub async fn serve(
         Some(id) if !id.is_empty() => id.clone(),
         _ => worker.request_id(),
     };
-    let record = Record::open(&worker.reporter, connection.peer.client, &parts, request_id);
+    let snapshot = worker.snapshot.pin();
+    let log = &snapshot.globals.access_log;
+    let mut record = Record::open(&worker.reporter, &log.format, connection.peer.client, &parts, request_id);
+    if !log.is_on {
+        record.leave_out();
+    }
     worker.counters.requests.add(1);
     let active = ActiveRequest::begin(&connection);
-    let mut ctx = RequestCtx::new(worker, connection, record);
+    let mut ctx = RequestCtx::new(worker, connection, snapshot, record);
     ctx.upgrade = client_side;
     let globals = Arc::clone(&ctx.snapshot.globals);
     ctx.accepted = globals.compression.as_ref().and_then(|compression| compression.accepted(&parts));
@@ -79,7 +81,9 @@ async fn answer(
 
 /// The gate, and who asks.
 fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Request, ProxyError> {
-    let head = gate::admit(parts, ctx.snapshot.globals.fields.names).map_err(ProxyError::Gate)?;
+    let globals = &ctx.snapshot.globals;
+    let head =
+        gate::admit(parts, globals.fields.names, globals.connections.head).map_err(ProxyError::Gate)?;
     if let Some(peer) = forwarded::peer(&ctx.snapshot.globals.forwarded, &ctx.peer, &head.headers) {
         ctx.record.client = peer.client;
         ctx.peer = Rc::new(peer);
@@ -110,7 +114,7 @@ pub(super) async fn serve_internal(ctx: &mut RequestCtx, request: Request) -> Re
     if let Some(route) = ctx.route.clone() {
         response_filters(&route.chain, ctx, &mut response);
     }
-    ctx.record.answered(response.head.status);
+    ctx.record.answered(response.head.status, response.head.headers.as_engine());
     response
 }
 
@@ -140,20 +144,21 @@ async fn dispatch(
 }
 
 async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, ProxyError> {
-    let route = ctx
-        .snapshot
-        .listener(&ctx.connection.listener)
-        .and_then(|listener| listener.router.route(request.head.host.name(), request.head.target.path()))
-        .map(Arc::clone);
+    let route = route(ctx, &request.head);
     if ctx.snapshot.globals.fields.quotes_request()
         || route.as_ref().is_some_and(|route| route.chain.quotes_request())
     {
         ctx.head = Some(Rc::new(request.head.clone()));
     }
-    let route = route.ok_or(ProxyError::NoRoute)?;
+    let Some(route) = route else {
+        logged::values(ctx, &request.head);
+        return Err(ProxyError::NoRoute);
+    };
     ctx.record.labels = Arc::clone(&route.labels);
     ctx.route = Some(Arc::clone(&route));
-    match request_filters(&route.chain, ctx, &mut request).await {
+    let outcome = request_filters(&route.chain, ctx, &mut request).await;
+    logged::values(ctx, &request.head);
+    match outcome {
         ControlFlow::Continue(()) => {}
         ControlFlow::Break(Stop::Respond(response)) => return Ok(Decision::Answer(response)),
         ControlFlow::Break(Stop::Fail(failure)) => return Err(failure),
@@ -165,6 +170,17 @@ async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, 
         }
         Action::Forward { .. } => Ok(Decision::Forward(route, request)),
     }
+}
+
+/// The route that takes a request.
+fn route(ctx: &mut RequestCtx, head: &RequestHead) -> Option<Arc<Route>> {
+    let router = &ctx.snapshot.listener(&ctx.connection.listener)?.router;
+    let host = head.host.name();
+    let route = router.route(host, head.target.path()).map(Arc::clone);
+    if !logged::is_wanted(&ctx.snapshot, head, route.as_deref(), || router.has_host(host)) {
+        ctx.record.leave_out();
+    }
+    route
 }
 
 /// In the order of nginx's phases: CORS preflight; answers without a backend (app-root, permanent and temporal redirects,
@@ -195,6 +211,7 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         headers,
         answer_rewrite: _,
         error_pages: _,
+        trace,
     } = chain;
     run(client_certificate, ctx, request).await?;
     run(deny, ctx, request).await?;
@@ -218,6 +235,7 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
     run(headers, ctx, request).await?;
     run(response_buffer, ctx, request).await?;
     run(request_buffer, ctx, request).await?;
+    run(trace, ctx, request).await?;
     ControlFlow::Continue(())
 }
 
@@ -247,11 +265,13 @@ fn response_filters(chain: &Chain, ctx: &mut RequestCtx, response: &mut Response
         headers,
         answer_rewrite: _,
         error_pages: _,
+        trace,
     } = chain;
     run_response(request_buffer, ctx, response);
     run_response(response_buffer, ctx, response);
     // For all routes; what is compressed goes out at the pace of its route.
     compression::apply(ctx, response);
+    run_response(trace, ctx, response);
     run_response(headers, ctx, response);
     run_response(rewrite, ctx, response);
     run_response(mirror, ctx, response);
@@ -311,7 +331,7 @@ async fn send(
         let endpoint_side = hyper::upgrade::on(&mut answer);
         let (parts, _) = answer.into_parts();
         let Some(client_side) = ctx.upgrade.take() else { return Err(ProxyError::UnexpectedUpgrade) };
-        ctx.record.answered(parts.status);
+        ctx.record.answered(parts.status, &parts.headers);
         let record = ctx.record.split_for_tunnel();
         let in_flight = std::mem::take(&mut ctx.in_flight);
         upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record, in_flight);
@@ -347,10 +367,13 @@ fn finish(
     version: Version,
     progress: &Progress,
 ) -> http::Response<Body> {
-    let RequestCtx { connection, mut record, worker, in_flight, .. } = ctx;
+    let RequestCtx { connection, mut record, worker, in_flight, snapshot, .. } = ctx;
+    let limits = &snapshot.globals.connections;
     let Response { mut head, mut body } = response;
     let is_http1 = version < Version::HTTP_2;
-    let is_over = connection.requests.get() >= MOST_REQUESTS || worker.phase() >= Phase::Draining;
+    let is_over = connection.requests.get() >= limits.requests
+        || limits.idle.is_zero()
+        || worker.phase() >= Phase::Draining;
     if is_http1 {
         if is_over && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
@@ -361,11 +384,12 @@ fn finish(
     if !progress.is_received.get() {
         connection.linger();
     }
-    record.answered(head.status);
+    let headers = head.headers.into_engine();
+    record.answered(head.status, &headers);
     record.received(progress.bytes.get());
     body.carry(Carried { record, active, in_flight });
     let mut engine = http::Response::new(body);
     *engine.status_mut() = head.status;
-    *engine.headers_mut() = head.headers.into_engine();
+    *engine.headers_mut() = headers;
     engine
 }

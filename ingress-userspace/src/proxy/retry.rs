@@ -105,6 +105,7 @@ pub async fn send(
                 let status = response.status().as_u16();
                 attempt.status = Some(status);
                 let latency = attempt.header_time;
+                attempt.is_answered = true;
                 ctx.record.attempted(attempt);
                 if let Some(weighed) = weighed {
                     weighed.answered(latency);

@@ -3,14 +3,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::body::Gap;
@@ -37,6 +37,47 @@ pub enum Transport {
     Gone,
 }
 
+/// What a connection and its byte stream tell each other. The engine wants streams that may change threads, so this is
+/// atomic; it never does.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Unread request bytes are waited for when the stream is closed, so that the answer arrives.
+    pub lingers: AtomicBool,
+    /// Whether a request is served now, whose body is read.
+    is_served: AtomicBool,
+    /// When the head that comes now began; in milliseconds since the first look at the clock, 0 for none.
+    head_began: AtomicU64,
+}
+
+/// Milliseconds are counted from here.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Reading {
+    /// When the first byte of the head came that is not complete yet.
+    pub fn head_began(&self) -> Option<Instant> {
+        let millis = self.head_began.load(Ordering::Relaxed);
+        (millis > 0).then(|| *EPOCH + Duration::from_millis(millis))
+    }
+
+    /// The head is complete: its request is served.
+    pub fn head_ended(&self) {
+        self.is_served.store(true, Ordering::Relaxed);
+        self.head_began.store(0, Ordering::Relaxed);
+    }
+
+    /// The request was served; what comes now is the next head.
+    pub fn request_ended(&self) {
+        self.is_served.store(false, Ordering::Relaxed);
+    }
+
+    fn read(&self) {
+        if !self.is_served.load(Ordering::Relaxed) && self.head_began.load(Ordering::Relaxed) == 0 {
+            let millis = u64::try_from(EPOCH.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.head_began.store(millis.max(1), Ordering::Relaxed);
+        }
+    }
+}
+
 /// A client's byte stream.
 #[derive(Debug)]
 pub struct ClientStream {
@@ -48,7 +89,7 @@ pub struct ClientStream {
     read_from: usize,
     read_to: usize,
     write_gap: Gap,
-    lingers: Arc<AtomicBool>,
+    reading: Arc<Reading>,
     linger: Option<(Gap, usize)>,
 }
 
@@ -62,8 +103,8 @@ pub enum Protocol {
 }
 
 impl ClientStream {
-    /// Wraps a transport; `lingers` is looked at when the stream is shut down.
-    pub fn new(transport: Transport, lingers: Arc<AtomicBool>) -> Self {
+    /// Wraps a transport.
+    pub fn new(transport: Transport, reading: Arc<Reading>) -> Self {
         Self {
             transport,
             is_closed: false,
@@ -71,7 +112,7 @@ impl ClientStream {
             read_from: 0,
             read_to: 0,
             write_gap: Gap::new(WRITE_GAP),
-            lingers,
+            reading,
             linger: None,
         }
     }
@@ -112,13 +153,19 @@ impl AsyncRead for ClientStream {
             let part = rest.get(..buffer.remaining()).unwrap_or(rest);
             buffer.put_slice(part);
             this.read_from += part.len();
+            this.reading.read();
             return Poll::Ready(Ok(()));
         }
-        match &mut this.transport {
+        let before = buffer.filled().len();
+        let polled = match &mut this.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Transport::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, buffer),
             Transport::Gone => Poll::Ready(Ok(())),
+        };
+        if buffer.filled().len() > before {
+            this.reading.read();
         }
+        polled
     }
 }
 
@@ -188,7 +235,7 @@ impl AsyncWrite for ClientStream {
         }
         // Closing a socket with unread bytes resets the connection, and the answer with it.
         let (mut gap, mut left) = self.linger.take().unwrap_or_else(|| {
-            let most = if self.lingers.load(Ordering::Relaxed) { LINGER } else { SHORT_LINGER };
+            let most = if self.reading.lingers.load(Ordering::Relaxed) { LINGER } else { SHORT_LINGER };
             (Gap::new(most), LINGER_BYTES)
         });
         let mut room = [0; 4096];

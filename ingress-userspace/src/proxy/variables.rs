@@ -7,7 +7,9 @@ use http::header::{self, HeaderName};
 
 use super::context::RequestCtx;
 use super::head::{RequestHead, ResponseHead};
+use crate::filter::trace;
 use crate::model::template::{Part, Template, Variable};
+use crate::telemetry::access_log;
 use crate::tls::identity::{ClientCertificate, TlsInfo};
 
 /// What variables are read from.
@@ -107,7 +109,7 @@ impl<'a> View<'a> {
             Variable::Namespace => out.write_str(&labels.namespace),
             Variable::IngressName => out.write_str(&labels.ingress),
             Variable::ServiceName => out.write_str(&labels.service),
-            Variable::ServicePort => out.write_str(labels.upstream.rsplit('-').next().unwrap_or_default()),
+            Variable::ServicePort => out.write_str(labels.service_port()),
             Variable::LocationPath => out.write_str(&labels.path),
             Variable::Https => {
                 let is_https = ctx.peer.scheme == super::context::Scheme::Https;
@@ -139,6 +141,21 @@ impl<'a> View<'a> {
                 Some(response) => write!(out, "{}", response.status.as_u16()),
                 None => Ok(()),
             },
+            Variable::OpentelemetryTraceId => out.write_str(trace_ids(head).map_or("", |(trace, _)| trace)),
+            Variable::OpentelemetrySpanId => out.write_str(trace_ids(head).map_or("", |(_, span)| span)),
+            Variable::Connection => write!(out, "{}", ctx.connection.serial),
+            Variable::ConnectionRequests => write!(out, "{}", ctx.connection.requests.get()),
+            Variable::RemotePort => write!(out, "{}", ctx.connection.remote_port),
+            Variable::ServerAddr => write!(out, "{}", ctx.connection.local),
+            Variable::Pid => write!(out, "{}", std::process::id()),
+            Variable::TimeLocal => write!(out, "{}", access_log::now(access_log::TIME_LOCAL)),
+            Variable::TimeIso8601 => write!(out, "{}", access_log::now(access_log::TIME_ISO8601)),
+            Variable::ProxyAddXForwardedFor => {
+                let forwarding = &ctx.snapshot.globals.forwarded;
+                let received = head.headers.get(&forwarding.for_header);
+                let chain = super::forwarded::chain(forwarding, &ctx.peer, received);
+                out.write_str(chain.to_str().unwrap_or_default())
+            }
             // Groups belong to the rewrite, the rest to the end of the request.
             _ => Ok(()),
         };
@@ -152,6 +169,10 @@ fn verdict(tls: &TlsInfo) -> String {
 
 fn certificate(ctx: &RequestCtx) -> Option<&ClientCertificate> {
     ctx.connection.tls.as_ref()?.client.as_ref()?.certificate.as_ref()
+}
+
+fn trace_ids(head: &RequestHead) -> Option<(&str, &str)> {
+    head.headers.text(&trace::TRACEPARENT).and_then(trace::ids)
 }
 
 fn protocol(version: Version) -> &'static str {

@@ -5,9 +5,11 @@ use std::time::Duration;
 use http::header::{HeaderName, HeaderValue};
 use tracing::error;
 
+use super::access_log::AccessLogging;
 use super::networks::Networks;
 use crate::filter::compression::Compression;
 use crate::filter::headers::HeaderChanges;
+use crate::model::connections::Connections;
 use crate::model::global::{self, FieldNames, ServerField};
 use crate::model::stream::Streams;
 
@@ -28,6 +30,10 @@ pub struct Globals {
     pub compression: Option<Compression>,
     /// Header fields of every request and response.
     pub fields: Fields,
+    /// Limits of the connections of clients.
+    pub connections: Connections,
+    /// What is logged of requests.
+    pub access_log: AccessLogging,
 }
 
 impl Default for Globals {
@@ -148,8 +154,22 @@ impl Globals {
     /// From the model.
     pub fn new(model: &global::Global) -> Self {
         // Taken apart without `..`: a new setting does not compile until it stands here.
-        let global::Global { forwarded, proxy_protocol, streams, tls: _, subrequests, fields, bodies } =
-            model;
+        let global::Global {
+            forwarded,
+            proxy_protocol,
+            streams,
+            // Part of the listeners' tables.
+            tls: _,
+            subrequests,
+            fields,
+            bodies,
+            connections,
+            access_log,
+            // These three are the process's own.
+            drain: _,
+            bind_addresses: _,
+            is_ipv4_only: _,
+        } = model;
         Self {
             forwarded: Forwarding::new(forwarded),
             proxy_protocol: ProxyHeaders::new(proxy_protocol),
@@ -158,6 +178,8 @@ impl Globals {
             client_body_gap: bodies.client_gap,
             compression: Compression::new(bodies),
             fields: Fields::new(fields),
+            connections: connections.clone(),
+            access_log: AccessLogging::new(access_log),
         }
     }
 }

@@ -34,6 +34,11 @@ impl Router {
         self.exact.contains_key(host)
     }
 
+    /// Whether there are rules for this host.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.host(host).is_some()
+    }
+
     fn host(&self, host: &str) -> Option<&HostRoutes> {
         if let Some(routes) = self.exact.get(host) {
             return Some(routes);

@@ -1,115 +1,37 @@
-//! The access log: one line per request in ingress-nginx's `upstreaminfo` format, written when the response has ended.
+//! The access log: one line per request, written when the response has ended. The format is ingress-nginx's
+//! `upstreaminfo` unless the ConfigMap has another (`log-format-upstream`); see `format`.
 //!
-//! `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"
-//! $request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr
-//! $upstream_response_length $upstream_response_time $upstream_status $req_id`; `-` stands for what there is none of.
-//!
-//! Workers append to a buffer of their own; a thread writes it out. When that thread cannot keep up, lines are dropped and
-//! counted: a full disk must not stop traffic.
+//! Workers append to a buffer of their own; a thread writes it out (`writer`). When that thread cannot keep up, lines are
+//! dropped and counted: a full disk must not stop traffic.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+pub mod format;
+mod line;
+pub mod writer;
+
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, StatusCode, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::labels::RouteLabels;
 use super::shard::{Observation, Reporter};
+use format::{Format, Kept, basic_user};
 
-/// Buffers that may wait for the writer.
-const WAITING: usize = 256;
 /// What nginx logs when the client went away before there was an answer.
 const CLIENT_GONE: u16 = 499;
 
-/// Where lines go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Nowhere.
-    Off,
-    /// Standard output.
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
+/// `$time_local`.
+pub const TIME_LOCAL: &str = "%d/%b/%Y:%H:%M:%S +0000";
+/// `$time_iso8601`.
+pub const TIME_ISO8601: &str = "%Y-%m-%dT%H:%M:%S+00:00";
 
-impl Destination {
-    /// Reads the value of `--access-log`.
-    pub fn from_flag(value: &str) -> Self {
-        match value {
-            "off" => Self::Off,
-            "-" => Self::Stdout,
-            path => Self::File(path.into()),
-        }
-    }
-}
-
-/// The workers' side of the log.
-#[derive(Clone, Debug)]
-pub struct Writer {
-    lines: Option<SyncSender<Vec<u8>>>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Writer {
-    /// Opens the destination and starts the thread that writes to it.
-    pub fn start(destination: Destination) -> io::Result<Self> {
-        let out: Box<dyn Write + Send> = match destination {
-            Destination::Off => return Ok(Self { lines: None, dropped: Arc::default() }),
-            Destination::Stdout => Box::new(io::stdout()),
-            Destination::File(path) => Box::new(open(&path)?),
-        };
-        let (lines, buffers) = sync_channel(WAITING);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(out, &buffers))?;
-        Ok(Self { lines: Some(lines), dropped: Arc::default() })
-    }
-
-    /// Whether lines go nowhere.
-    pub fn is_off(&self) -> bool {
-        self.lines.is_none()
-    }
-
-    /// Hands over whole lines; never waits.
-    pub fn submit(&self, buffer: Vec<u8>) {
-        let Some(lines) = &self.lines else { return };
-        if let Err(TrySendError::Full(buffer) | TrySendError::Disconnected(buffer)) = lines.try_send(buffer) {
-            let count = buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
-            self.dropped.fetch_add(count, Ordering::Relaxed);
-        }
-    }
-
-    /// Lines dropped so far.
-    pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-}
-
-fn open(path: &PathBuf) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn write_all(mut out: Box<dyn Write + Send>, buffers: &Receiver<Vec<u8>>) {
-    let mut is_failing = false;
-    for buffer in buffers {
-        let written = out.write_all(&buffer).and_then(|()| out.flush());
-        match written {
-            Ok(()) => is_failing = false,
-            // Once per outage, not per line.
-            Err(error) if !is_failing => {
-                is_failing = true;
-                warn!(%error, "access log cannot be written, lines are lost");
-            }
-            Err(_) => {}
-        }
-    }
+/// The time in UTC, as nginx has it in a container.
+pub fn now(format: &'static str) -> impl std::fmt::Display {
+    jiff::Timestamp::now().strftime(format)
 }
 
 /// One try at an endpoint.
@@ -123,6 +45,8 @@ pub struct Attempt {
     pub header_time: Duration,
     /// What it answered, or what we made of its silence.
     pub status: Option<u16>,
+    /// The answer is its own.
+    pub is_answered: bool,
     started: Instant,
 }
 
@@ -134,6 +58,7 @@ impl Attempt {
             connect_time: Duration::ZERO,
             header_time: Duration::ZERO,
             status: None,
+            is_answered: false,
             started: Instant::now(),
         }
     }
@@ -154,25 +79,34 @@ pub struct Record {
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,
-    referer: Option<HeaderValue>,
-    agent: Option<HeaderValue>,
+    format: Rc<Arc<Format>>,
+    request_headers: Kept,
+    response_headers: Kept,
+    /// Values of the format's `asked`, in its order; empty until the request was understood.
+    asked: Vec<String>,
     started: Instant,
     head_bytes: u64,
     body_bytes: u64,
+    sent_head_bytes: u64,
     sent_bytes: u64,
     status: Option<StatusCode>,
     attempts: Vec<Attempt>,
+    /// Another record speaks for this request.
     is_silent: bool,
+    /// Counted only.
+    is_unlogged: bool,
 }
 
 impl Record {
     /// Begins with the request head as the engine read it.
     pub fn open(
         reporter: &Rc<Reporter>,
+        format: &Arc<Format>,
         client: IpAddr,
         parts: &request::Parts,
         request_id: HeaderValue,
     ) -> Box<Self> {
+        let format = reporter.format(format);
         let fields: usize =
             parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         let target = parts.uri.path_and_query();
@@ -180,21 +114,26 @@ impl Record {
         Box::new(Self {
             request_id,
             labels: reporter.no_labels(),
-            user: None,
+            user: if format.needs_user { basic_user(&parts.headers) } else { None },
             reporter: Rc::clone(reporter),
             client,
             method: parts.method.clone(),
             target: target.cloned(),
             version: parts.version,
-            referer: parts.headers.get(header::REFERER).cloned(),
-            agent: parts.headers.get(header::USER_AGENT).cloned(),
+            request_headers: format
+                .keep_request(&parts.headers, parts.uri.authority().map(|name| name.as_str())),
+            response_headers: Kept::default(),
+            asked: Vec::new(),
+            format,
             started: Instant::now(),
             head_bytes: (fields + line) as u64,
             body_bytes: 0,
+            sent_head_bytes: 0,
             sent_bytes: 0,
             status: None,
             attempts: Vec::new(),
             is_silent: false,
+            is_unlogged: false,
         })
     }
 
@@ -203,9 +142,32 @@ impl Record {
         self.attempts.push(attempt);
     }
 
-    /// The status that the client gets.
-    pub fn answered(&mut self, status: StatusCode) {
+    /// The head of the response that the client gets.
+    pub fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = Some(status);
+        self.response_headers = self.format.keep_response(headers);
+        if self.format.needs_head_size {
+            let fields: usize =
+                headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+            let reason = status.canonical_reason().map_or(0, str::len);
+            // `HTTP/1.1 200 OK` and the empty line.
+            self.sent_head_bytes = (fields + reason + 17) as u64;
+        }
+    }
+
+    /// The format of its line.
+    pub fn format(&self) -> Rc<Arc<Format>> {
+        Rc::clone(&self.format)
+    }
+
+    /// The values that the format asks for, in its order.
+    pub fn asked(&mut self, values: Vec<String>) {
+        self.asked = values;
+    }
+
+    /// Counts the request and writes no line.
+    pub fn leave_out(&mut self) {
+        self.is_unlogged = true;
     }
 
     /// Bytes of the request's body.
@@ -227,67 +189,15 @@ impl Record {
             reporter: Rc::clone(&self.reporter),
             method: self.method.clone(),
             target: self.target.clone(),
-            referer: self.referer.clone(),
-            agent: self.agent.clone(),
+            format: Rc::clone(&self.format),
+            request_headers: std::mem::take(&mut self.request_headers),
+            response_headers: std::mem::take(&mut self.response_headers),
+            asked: std::mem::take(&mut self.asked),
             attempts: std::mem::take(&mut self.attempts),
             ..*self
         };
         self.is_silent = true;
         Box::new(tunnel)
-    }
-
-    fn write(&self, line: &mut Vec<u8>, duration: Duration) {
-        let _ = write!(line, "{} - ", self.client);
-        escape(line, self.user.as_deref().unwrap_or("-").as_bytes());
-        let _ = write!(line, " [{}] \"", local_time());
-        if let Some(target) = &self.target {
-            let version = match self.version {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2.0",
-                _ => "HTTP/1.1",
-            };
-            let _ = write!(line, "{} ", self.method);
-            escape(line, target.as_str().as_bytes());
-            let _ = write!(line, " {version}");
-        } else {
-            let _ = write!(line, "{}", self.method);
-        }
-        let status = self.status.map_or(CLIENT_GONE, |status| status.as_u16());
-        let _ = write!(line, "\" {status} {} \"", self.sent_bytes);
-        escape(line, self.referer.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes));
-        line.extend_from_slice(b"\" \"");
-        escape(line, self.agent.as_ref().map_or(&b"-"[..], HeaderValue::as_bytes));
-        let _ = write!(
-            line,
-            "\" {} {:.3} [{}] [{}] ",
-            self.head_bytes + self.body_bytes,
-            duration.as_secs_f64(),
-            if self.labels.upstream.is_empty() { "-" } else { &self.labels.upstream },
-            self.labels.canary,
-        );
-        self.write_attempts(line);
-        line.push(b' ');
-        escape(line, self.request_id.as_bytes());
-        line.push(b'\n');
-    }
-
-    fn write_attempts(&self, line: &mut Vec<u8>) {
-        let last = self.attempts.len().saturating_sub(1);
-        list(line, &self.attempts, |line, _, attempt| write!(line, "{}", attempt.endpoint));
-        line.push(b' ');
-        list(line, &self.attempts, |line, index, _| {
-            write!(line, "{}", if index == last { self.sent_bytes } else { 0 })
-        });
-        line.push(b' ');
-        list(line, &self.attempts, |line, index, attempt| {
-            let time = if index == last { attempt.started.elapsed() } else { attempt.header_time };
-            write!(line, "{:.3}", time.as_secs_f64())
-        });
-        line.push(b' ');
-        list(line, &self.attempts, |line, _, attempt| match attempt.status {
-            Some(status) => write!(line, "{status}"),
-            None => write!(line, "-"),
-        });
     }
 }
 
@@ -308,40 +218,8 @@ impl Drop for Record {
             response_bytes: self.sent_bytes,
         };
         self.reporter.observe(&self.labels, self.method.as_str(), status, &seen);
-        self.reporter.log(|line| self.write(line, duration));
-    }
-}
-
-fn list(
-    line: &mut Vec<u8>,
-    attempts: &[Attempt],
-    write: impl Fn(&mut Vec<u8>, usize, &Attempt) -> io::Result<()>,
-) {
-    if attempts.is_empty() {
-        line.push(b'-');
-    }
-    for (index, attempt) in attempts.iter().enumerate() {
-        if index > 0 {
-            line.extend_from_slice(b", ");
-        }
-        // Writing into a Vec cannot fail.
-        let _ = write(line, index, attempt);
-    }
-}
-
-/// As nginx: quotes, backslashes and everything that is not printable ASCII as `\xHH`, so that a line stays a line.
-fn escape(line: &mut Vec<u8>, text: &[u8]) {
-    for byte in text {
-        match byte {
-            b'"' | b'\\' | 0..=0x1F | 0x7F..=0xFF => {
-                let _ = write!(line, "\\x{byte:02X}");
-            }
-            _ => line.push(*byte),
+        if !self.is_unlogged {
+            self.reporter.log(|line| self.write(line, duration));
         }
     }
-}
-
-/// The time of nginx's `$time_local`, in UTC.
-fn local_time() -> impl std::fmt::Display {
-    jiff::Timestamp::now().strftime("%d/%b/%Y:%H:%M:%S +0000")
 }

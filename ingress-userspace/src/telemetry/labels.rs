@@ -18,3 +18,11 @@ pub struct RouteLabels {
     /// The same of the canary that took the request; empty when the main backend did.
     pub canary: String,
 }
+
+impl RouteLabels {
+    /// Number or name of the Service's port.
+    pub fn service_port(&self) -> &str {
+        // Namespaces and Services have as many bytes in the joined name as by themselves.
+        self.upstream.get(self.namespace.len() + self.service.len() + 2..).unwrap_or_default()
+    }
+}

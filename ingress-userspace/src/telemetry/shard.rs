@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::access_log::Writer;
+use super::access_log::format::Format;
+use super::access_log::writer::Writer;
 use super::labels::RouteLabels;
 use super::metrics::{self, DURATION_BUCKETS, Histogram, SIZE_BUCKETS, Samples};
 
@@ -45,6 +47,7 @@ pub struct Reporter {
     series: RefCell<HashMap<Key, Series>>,
     overflow: Arc<RouteLabels>,
     lines: RefCell<Vec<u8>>,
+    format: RefCell<Rc<Arc<Format>>>,
     writer: Writer,
 }
 
@@ -55,6 +58,7 @@ impl Reporter {
             series: RefCell::default(),
             overflow: Arc::new(RouteLabels::default()),
             lines: RefCell::default(),
+            format: RefCell::default(),
             writer,
         }
     }
@@ -62,6 +66,15 @@ impl Reporter {
     /// The labels of a request that no route took.
     pub fn no_labels(&self) -> Arc<RouteLabels> {
         Arc::clone(&self.overflow)
+    }
+
+    /// The format of a snapshot, to be kept by records: their count is this worker's alone.
+    pub fn format(&self, of_snapshot: &Arc<Format>) -> Rc<Arc<Format>> {
+        let mut known = self.format.borrow_mut();
+        if !Arc::ptr_eq(&known, of_snapshot) {
+            *known = Rc::new(Arc::clone(of_snapshot));
+        }
+        Rc::clone(&known)
     }
 
     /// Counts a request that was answered.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::canary::{self, DraftCanary};
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, passthrough, policies, proxy_ssl, sessions};
+use super::{Build, ciphers, passthrough, policies, proxy_ssl, sessions};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
@@ -144,10 +144,11 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     for route in &mut routes {
         route.policies.client_auth.clone_from(&client_auth);
     }
+    let ciphers = ciphers::of_host(build, shared, &draft);
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
     let passthrough = passthrough::backend(build, shared, &pattern, &draft);
     let certificate = draft.tls.and_then(|(_, certificate)| certificate);
-    Host { pattern, listeners, certificate, ciphers: None, has_tls, client_auth, passthrough, routes }
+    Host { pattern, listeners, certificate, ciphers, has_tls, client_auth, passthrough, routes }
 }
 
 impl Mode<'_> {

@@ -50,6 +50,18 @@ pub(super) struct Owner<'a> {
     pub(super) external: External,
 }
 
+impl Owner<'_> {
+    /// The value of an annotation as it is written, and the path of its field.
+    pub(super) fn written(&self, build: &Build<'_>, key: &str) -> (String, String) {
+        let none = BTreeMap::new();
+        let annotations = self.ingress.metadata.annotations.as_ref().unwrap_or(&none);
+        let keys = [OWN_PREFIX, &build.settings.annotations_prefix].map(|prefix| format!("{prefix}/{key}"));
+        let found = keys.into_iter().find_map(|key| annotations.get(&key).map(|text| (text.clone(), key)));
+        let (text, key) = found.unwrap_or_default();
+        (text, format!("metadata.annotations[{key}]"))
+    }
+}
+
 /// The cluster-wide settings.
 pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
     // Without a ConfigMap the defaults of every key hold.
@@ -284,6 +296,8 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
         auth_external: owner.external.auth.clone().filter(|_| !is_unauthenticated),
         error_pages: owner.external.error_pages.clone(),
         mirror: owner.external.mirror.clone(),
+        is_logged: settings.is_logged,
+        trace: settings.trace,
     }
 }
 
@@ -346,6 +360,8 @@ pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&Rout
         auth_external: None,
         error_pages,
         mirror: None,
+        is_logged: settings.is_logged,
+        trace: settings.trace,
     }
 }
 

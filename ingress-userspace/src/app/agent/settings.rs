@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::args::{DataplaneArgs, ModeArg, PortArgs};
+use crate::model::global::Global;
 
 /// What the role needs of the flags.
 #[derive(Clone, Debug)]
@@ -13,8 +14,12 @@ pub struct AgentSettings {
     pub mode: ModeArg,
     /// `--interface`; empty: those that carry the node's addresses.
     pub interfaces: Vec<String>,
-    /// `--bind-address`; empty: all.
+    /// `--bind-address`, or what the configuration says instead; empty: all.
     pub bind_addresses: Vec<IpAddr>,
+    /// The same as the flag has it.
+    pub bind_flag: Vec<IpAddr>,
+    /// IPv6 addresses of the node are not served.
+    pub is_ipv4_only: bool,
     /// `--bpffs`.
     pub bpffs: PathBuf,
     /// Whether a port is 0, which only `userspace` mode can serve.
@@ -28,18 +33,29 @@ impl AgentSettings {
             mode: dataplane.mode,
             interfaces: dataplane.interface.clone(),
             bind_addresses: dataplane.bind_address.clone(),
+            bind_flag: dataplane.bind_address.clone(),
+            is_ipv4_only: false,
             bpffs: dataplane.bpffs.clone(),
             has_any_port: ports.http_port == 0 || ports.https_port == 0,
         }
     }
 
+    /// Takes over what the configuration says of addresses.
+    pub(super) fn follow(&mut self, global: &Global) {
+        let configured = &global.bind_addresses;
+        self.bind_addresses = if configured.is_empty() { &self.bind_flag } else { configured }.clone();
+        self.is_ipv4_only = global.is_ipv4_only;
+    }
+
     /// Where a proxy binds in `userspace` mode.
     pub(super) fn bind_plan(&self) -> Vec<IpAddr> {
-        if self.bind_addresses.is_empty() {
+        let mut addresses = if self.bind_addresses.is_empty() {
             vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
         } else {
             self.bind_addresses.clone()
-        }
+        };
+        addresses.retain(|address| address.is_ipv4() || !self.is_ipv4_only);
+        addresses
     }
 
     /// Whether clients may come from elsewhere. A process that binds loopback only is no concern of the node: it neither

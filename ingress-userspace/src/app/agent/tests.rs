@@ -12,6 +12,8 @@ fn settings(bind: &[&str]) -> AgentSettings {
         mode: ModeArg::Userspace,
         interfaces: vec![],
         bind_addresses: bind.iter().map(|address| address.parse().unwrap()).collect(),
+        bind_flag: bind.iter().map(|address| address.parse().unwrap()).collect(),
+        is_ipv4_only: false,
         bpffs: "/does/not/exist".into(),
         has_any_port: true,
     }

@@ -15,7 +15,7 @@ use crate::l4::udp::{self, Datagrams};
 use crate::listener::accept::{Listening, accept};
 use crate::proxy::hashing;
 use crate::proxy::worker::{Phase, Shared, Worker};
-use crate::telemetry::access_log::Writer;
+use crate::telemetry::access_log::writer::Writer;
 use crate::telemetry::metrics::Samples;
 use crate::telemetry::shard::Reporter;
 

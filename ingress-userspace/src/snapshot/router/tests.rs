@@ -16,6 +16,7 @@ fn route(name: &str) -> Arc<Route> {
         chain: Chain::default(),
         action: Action::Respond(StatusCode::OK),
         timeouts: Timeouts { connect: second, send: second, read: second },
+        is_logged: true,
         transport: RouteTransport::plain(),
         delivery: Delivery::default(),
         has_tls: false,
