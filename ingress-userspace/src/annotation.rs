@@ -29,6 +29,7 @@ pub mod error_page;
 pub mod fallback;
 pub mod forwarded;
 pub mod headers;
+pub mod health_check;
 pub mod inert;
 pub mod keepalive;
 pub mod known;
@@ -136,6 +137,8 @@ pub struct Settings {
     pub trace: Option<Trace>,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
     pub ciphers: tls::HostCiphers,
+    /// `upstream-health-check-path`.
+    pub health_check: Option<health_check::Check>,
     /// `default-backend`.
     pub fallback: Option<String>,
     /// `auth-url`, or `global-auth-url`.
@@ -264,6 +267,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         is_logged: access_log::parse(reader),
         trace: tracing::parse(reader),
         ciphers: tls::parse(reader),
+        health_check: health_check::parse(reader),
         fallback: fallback::parse(reader),
         auth_external: auth_external::parse(reader),
         no_auth_locations: auth_external::exempt(reader),

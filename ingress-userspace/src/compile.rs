@@ -24,6 +24,8 @@ use crate::snapshot::users::{self, UserLists};
 use crate::snapshot::verdicts::Verdicts;
 use crate::tls::resolver::Certificates;
 use crate::tls::server::Sessions;
+use crate::upstream::health::{Checked, Verdict};
+use pools::Health;
 
 /// Compiles one model after the other; holds what the next one may take over.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Compiled {
     pub snapshot: Arc<Snapshot>,
     /// Parts that could not be compiled, each already degraded; text for the log.
     pub refused: Vec<String>,
+    /// Endpoints to be checked.
+    pub checked: Vec<Checked>,
 }
 
 impl Compiler {
@@ -111,9 +115,21 @@ impl Compiler {
         };
         let snapshot = Arc::new(Snapshot { version, listeners, edge, globals });
         self.pools.retain(&model.backends);
+        let (checked, unchecked) = self.pools.checked(&model.checks, &self.transports);
+        refused.extend(unchecked);
         self.model = Arc::clone(model);
         self.snapshot = Arc::clone(&snapshot);
-        Compiled { snapshot, refused }
+        Compiled { snapshot, refused, checked }
+    }
+
+    /// Takes an endpoint out of its backend, or back in. Takes effect at once.
+    pub fn judge(&mut self, verdict: &Verdict) {
+        self.pools.judge(verdict);
+    }
+
+    /// What checks found of the backends that are checked.
+    pub fn health(&self) -> Vec<Health> {
+        self.pools.health(&self.model.checks)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod connections;
 pub mod edge;
 pub mod global;
+pub mod health;
 pub mod host;
 pub mod listener;
 pub mod log;
@@ -30,6 +31,7 @@ use backend::{Backend, BackendId};
 use certificate::{Authorities, Certificate, CertificateId};
 use edge::Edge;
 use global::Global;
+use health::HealthCheck;
 use host::Host;
 use listener::Listener;
 use policy::client_certificate::ClientAuthorities;
@@ -44,6 +46,8 @@ pub struct Model {
     pub hosts: Vec<Arc<Host>>,
     /// Backends that routes refer to.
     pub backends: BTreeMap<BackendId, Backend>,
+    /// How backends are checked that are.
+    pub checks: BTreeMap<BackendId, HealthCheck>,
     /// Certificates that hosts and listeners refer to.
     pub certificates: BTreeMap<CertificateId, Certificate>,
     /// Trusted authorities that policies refer to, by the SHA-256 of their certificates.

@@ -14,6 +14,7 @@ mod edge;
 mod endpoints;
 mod external;
 mod header_maps;
+mod health;
 mod hosts;
 mod ingress;
 mod names;
@@ -42,6 +43,7 @@ use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::global::Subrequests;
+use crate::model::health::HealthCheck;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::client_certificate::{ClientAuth, ClientAuthorities};
@@ -147,6 +149,7 @@ struct Build<'a> {
     settings: &'a Settings,
     slices: Slices<'a>,
     backends: BTreeMap<BackendId, Backend>,
+    checks: BTreeMap<BackendId, HealthCheck>,
     certificates: BTreeMap<CertificateId, Certificate>,
     users: BTreeMap<UserListId, UserList>,
     authorities: BTreeMap<String, Authorities>,
@@ -205,6 +208,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         settings,
         slices: Slices::index(cluster),
         backends: BTreeMap::new(),
+        checks: BTreeMap::new(),
         certificates: BTreeMap::new(),
         users: BTreeMap::new(),
         authorities: BTreeMap::new(),
@@ -235,6 +239,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     ];
     let Build {
         backends,
+        checks,
         mut certificates,
         mut authorities,
         mut users,
@@ -272,6 +277,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         listeners,
         hosts,
         backends,
+        checks,
         certificates,
         authorities,
         users,

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod balance;
 pub mod budget;
 pub mod connect;
+pub mod health;
 pub mod pool;
 pub mod subrequest;
 pub mod transport;

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod affinity;
 mod allow_list;
 mod answer;
 mod answer_rewrite;
@@ -15,8 +16,10 @@ mod auth_basic;
 mod auth_digest;
 mod auth_external;
 mod backend_protocol;
+mod balance;
 mod bandwidth;
 mod body_limit;
+mod canary;
 mod client_certificate;
 mod compression;
 mod connection_limit;
@@ -28,8 +31,11 @@ mod forwarded;
 mod gate;
 mod handover;
 mod headers;
+mod health_check;
+mod keepalive;
 mod lifecycle;
 mod mirror;
+mod next_upstream;
 mod order;
 mod proxy_protocol;
 mod proxy_ssl;

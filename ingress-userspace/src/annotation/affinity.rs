@@ -94,7 +94,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Sessions> {
                 .iter()
                 .filter(|row| row.key.starts_with("session-cookie") || row.key == "affinity-mode");
             for row in idle {
-                reader.note(row.key, Effect::Note, "changes nothing without affinity: cookie");
+                reader.note_given(row, Effect::Note, "changes nothing without affinity: cookie");
             }
             None
         }

@@ -67,10 +67,12 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<CanaryRules> {
         Read::Value(false) | Read::Absent => {
             for row in GROUP.rows.iter().filter(|row| row.key != CANARY.row.key) {
                 let message = "changes nothing without canary: \"true\"; the Ingress is served as any other";
-                reader.note(row.key, Effect::Warn, message);
+                reader.note_given(row, Effect::Warn, message);
             }
             let message = "changes nothing here: it is read from the canary Ingress";
-            reader.note(affinity::AFFINITY_CANARY_BEHAVIOR.row.key, Effect::Note, message);
+            if is_legacy {
+                reader.note_given(&affinity::AFFINITY_CANARY_BEHAVIOR.row, Effect::Note, message);
+            }
             None
         }
         Read::Invalid => None,
@@ -83,7 +85,7 @@ fn header(reader: &mut Reader<'_>) -> Option<CanaryHeader> {
     let Read::Value(name) = reader.get(&CANARY_BY_HEADER) else {
         for annotation in [&CANARY_BY_HEADER_VALUE, &CANARY_BY_HEADER_PATTERN] {
             let message = "changes nothing without canary-by-header, which names the header";
-            reader.note(annotation.row.key, Effect::Warn, message);
+            reader.note_given(&annotation.row, Effect::Warn, message);
         }
         return None;
     };

@@ -125,14 +125,7 @@ fn refused(text: &str) -> Result<bool, String> {
 const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agents"];
 
 /// Other keys of ingress-nginx.
-const UNSUPPORTED: &[&str] = &[
-    "grpc-buffer-size-kb",
-    "log-format-stream",
-    "proxy-stream-timeout",
-    "proxy-set-headers",
-    "relative-redirects",
-    "service-upstream",
-];
+const UNSUPPORTED: &[&str] = &["grpc-buffer-size-kb", "log-format-stream", "service-upstream"];
 
 fn unserved(key: &str, text: &str) -> Option<Finding> {
     let is_off = value::boolean(text) == Ok(false) || text.is_empty();

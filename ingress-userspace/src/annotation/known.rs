@@ -21,8 +21,6 @@ const TUNING: &[&str] = &[
     "enable-opentracing",
     "http2-push-preload",
     "opentracing-trust-incoming-span",
-    "upstream-health-check-interval",
-    "upstream-health-check-path",
     "influxdb-host",
     "influxdb-port",
 ];

@@ -192,6 +192,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Notes something about a setting, if it is given and is not empty.
+    pub fn note_given(&mut self, row: &'static Row, effect: Effect, message: &str) {
+        if let Some(found) = self.find(row) {
+            self.report(&found, effect, message);
+        }
+    }
+
     /// Notes something about an annotation that was read.
     pub fn note(&mut self, key: &str, effect: Effect, message: impl Into<String>) {
         if let Some((key, text)) = self.text(key) {

@@ -6,9 +6,9 @@ use super::{Effect, Finding, FindingKind};
 use super::{
     access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol,
     balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit,
-    connections, cors, deny_list, error_page, fallback, forwarded, headers, keepalive, mirror, next_upstream,
-    process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, request_buffer, response_buffer,
-    rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
+    connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check, keepalive, mirror,
+    next_upstream, process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, request_buffer,
+    response_buffer, rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
@@ -75,9 +75,8 @@ impl Row {
     /// The finding of a value that cannot be read.
     pub fn invalid(&self, key: String, value: &str, reason: &str) -> Finding {
         let consequence = match (self.on_invalid, self.default) {
-            (Effect::Deny | Effect::Refuse | Effect::Skip, _) => {
-                "the paths of this Ingress answer 503".to_owned()
-            }
+            (Effect::Deny | Effect::Refuse, _) => "the paths of this Ingress answer 503".to_owned(),
+            (Effect::Skip, _) => "the whole Ingress is left out".to_owned(),
             (_, "") => "it is ignored".to_owned(),
             (_, default) => format!("the cluster's default ({default} unless configured) is used"),
         };
@@ -153,6 +152,7 @@ pub const GROUPS: &[Group] = &[
     balance::GROUP,
     next_upstream::GROUP,
     next_upstream::CONFIG,
+    health_check::GROUP,
     keepalive::GROUP,
     keepalive::CONFIG,
     fallback::GROUP,

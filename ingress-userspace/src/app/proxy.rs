@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::admin::State;
 use crate::args::WorkerArgs;
+use crate::compile::pools::Health;
 use crate::compile::{Compiled, Compiler};
 use crate::link::ProxyEnd;
 use crate::link::messages::{Hello, ModelVersion, ProxyReport, ToAgent, ToProxy};
@@ -33,6 +34,7 @@ use crate::telemetry::metrics::{self, Samples};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use crate::tls::server::Sessions;
+use crate::upstream::health::{Counts, Monitor, Verdict};
 use listeners::Listeners;
 use thread::Workers;
 
@@ -100,6 +102,9 @@ pub async fn run(
     let mut workers = Workers::start(settings.workers, &shared, &writer, &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);
     register_metrics(&state, &workers, &cell, &writer, refused_seen);
+    let monitor = Monitor::default();
+    let (health, health_seen) = watch::channel(Vec::new());
+    register_health(&state, monitor.counts(), health_seen);
     let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;
     let mut publisher = Publisher {
         compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces),
@@ -109,6 +114,8 @@ pub async fn run(
         writer: writer.clone(),
         log: LogDestination::AsStarted,
         drain: None,
+        monitor,
+        health,
     };
     let mut listeners = Listeners::new(settings.workers);
 
@@ -117,6 +124,10 @@ pub async fn run(
             biased;
             () = shutdown.cancelled() => break,
             failed = workers.failed() => return Err(failed),
+            verdict = publisher.monitor.changed() => {
+                publisher.judge(&verdict);
+                continue;
+            }
             message = link.recv() => message,
         };
         match message {
@@ -163,18 +174,33 @@ struct Publisher {
     log: LogDestination,
     /// What the configuration says of the time that open connections get at the end.
     drain: Option<Duration>,
+    monitor: Monitor,
+    health: watch::Sender<Vec<Health>>,
 }
 
 impl Publisher {
+    fn judge(&mut self, verdict: &Verdict) {
+        let Verdict { backend, endpoint, is_healthy } = verdict;
+        if *is_healthy {
+            info!(%backend, %endpoint, "endpoint healthy again");
+        } else {
+            warn!(%backend, %endpoint, "endpoint unhealthy, it takes no requests unless all are");
+        }
+        self.compiler.judge(verdict);
+        self.health.send_replace(self.compiler.health());
+    }
+
     fn publish(&mut self, version: ModelVersion, model: Arc<Model>) -> ProxyReport {
         let started = std::time::Instant::now();
-        let Compiled { snapshot, refused } = self.compiler.compile(version, &model);
+        let Compiled { snapshot, refused, checked } = self.compiler.compile(version, &model);
         self.cell.publish(snapshot);
         self.drain = model.global.drain;
         if self.log != model.global.access_log.destination {
             self.log = model.global.access_log.destination.clone();
             self.writer.redirect(&self.log);
         }
+        self.monitor.update(&checked);
+        self.health.send_replace(self.compiler.health());
         for part in &refused {
             warn!(version, part, "part of the configuration refused");
         }
@@ -221,6 +247,17 @@ fn register_metrics(
         samples.add(&metrics::LAST_RELOAD_SUCCESSFUL, &[], if refused == 0 { 1.0 } else { 0.0 });
         samples.add(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process_metrics(samples);
+    });
+}
+
+/// What checks of endpoints found.
+fn register_health(state: &State, counts: Arc<Counts>, health: watch::Receiver<Vec<Health>>) {
+    state.registry.register_collector(move |samples| {
+        counts.collect(samples);
+        for Health { backend, healthy, unhealthy } in health.borrow().iter() {
+            samples.add(&metrics::CHECKED_ENDPOINTS, &[backend, "healthy"], *healthy as f64);
+            samples.add(&metrics::CHECKED_ENDPOINTS, &[backend, "unhealthy"], *unhealthy as f64);
+        }
     });
 }
 

@@ -22,7 +22,9 @@ impl Transports {
     /// Makes what is new and forgets what no route uses any more.
     pub fn update(&mut self, model: &Model, certificates: &Certificates) {
         let routes = model.hosts.iter().flat_map(|host| &host.routes);
-        let used: HashSet<&Upstream> = routes.map(|route| &route.policies.upstream).collect();
+        let of_routes = routes.map(|route| &route.policies.upstream);
+        let of_checks = model.checks.values().map(|check| &check.upstream);
+        let used: HashSet<&Upstream> = of_routes.chain(of_checks).collect();
         self.known.retain(|policy, _| used.contains(policy));
         for policy in used {
             if !self.known.contains_key(policy) {

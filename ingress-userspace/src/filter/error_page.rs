@@ -112,7 +112,7 @@ impl ErrorPages {
         if let Ok(uri) = HeaderValue::try_from(head.target.raw()) {
             outgoing.headers.insert(X_ORIGINAL_URI, uri);
         }
-        let exchange = (&self.transport, &route.delivery.retry, &route.timeouts);
+        let exchange = (&self.transport, &route.delivery, &route.timeouts);
         let progress = Progress::finished();
         let asked = retry::send(ctx, &mut choice, outgoing, Body::empty(), &progress, exchange).await;
         let (answer, lease) = asked.ok()?;

@@ -26,7 +26,7 @@ use super::policy::{Bandwidth, Policies};
 use super::route::{PathMatch, Route, RouteAction};
 use super::stream::StreamRoute;
 use super::template::{Part, Template, Variable};
-use delivery::write_delivery;
+use delivery::{write_checks, write_delivery};
 
 /// The model as text.
 pub fn render(model: &Model) -> String {
@@ -54,6 +54,7 @@ fn write_model(out: &mut String, model: &Model) -> fmt::Result {
     for (id, backend) in &model.backends {
         write_backend(out, id, backend)?;
     }
+    write_checks(out, &model.checks)?;
     for (id, certificate) in &model.certificates {
         write_certificate(out, id, certificate)?;
     }

@@ -314,7 +314,7 @@ async fn send(
         error_page::describe(ctx, route, &head, &mut outgoing);
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from_static("503"));
     }
-    let limits = (transport, &route.delivery.retry, &route.timeouts);
+    let limits = (transport, &route.delivery, &route.timeouts);
     let (mut answer, lease) = retry::send(ctx, &mut choice, outgoing, body, progress, limits).await?;
     ctx.is_from_backend = true;
     if let Some(rewrite) = &route.chain.answer_rewrite {

@@ -21,6 +21,7 @@ use super::error::ProxyError;
 use super::forward::Outgoing;
 use crate::model::policy::Timeouts;
 use crate::model::policy::delivery::{Retry, RetryOn};
+use crate::snapshot::delivery::Delivery;
 use crate::telemetry::access_log::Attempt;
 use crate::upstream::backend::Endpoint;
 use crate::upstream::balance::ewma::InFlight;
@@ -78,8 +79,9 @@ pub async fn send(
     outgoing: Outgoing,
     body: Body,
     progress: &Rc<Progress>,
-    (transport, retry, timeouts): (&Arc<Transport>, &Retry, &Timeouts),
+    (transport, delivery, timeouts): (&Arc<Transport>, &Delivery, &Timeouts),
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    let Delivery { retry, keepalive, .. } = delivery;
     let may_repeat = retry.on.non_idempotent || is_idempotent(&outgoing.method);
     let copy = body.again().filter(|_| may_repeat);
     let is_repeatable = copy.is_some();
@@ -95,7 +97,7 @@ pub async fn send(
         // Cloning a HeaderMap shares names and values; it is the price of a safe second attempt.
         let whole = body.take().or_else(|| copy.as_ref().and_then(Body::again)).unwrap_or_default();
         let request = transport.request(outgoing.clone(), whole);
-        let mut lease = Lease::new(&ctx.worker.pools, endpoint.address, transport, progress);
+        let mut lease = Lease::new(&ctx.worker.pools, endpoint.address, (transport, keepalive), progress);
         let weighed = choice.picker.weighs_load().then(|| InFlight::begin(&endpoint));
         let mut attempt = Attempt::begin(endpoint.address);
         let result = once(ctx, &lease, request, progress, timeouts, may_reuse, &mut attempt).await;

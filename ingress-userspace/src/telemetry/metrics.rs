@@ -96,6 +96,12 @@ metrics! {
     MODEL_VERSION: Gauge "portcullis_model_version"
         []
         "Number of the configuration that workers serve; 0 before the first.";
+    HEALTH_CHECKS: Counter "portcullis_health_checks_total"
+        ["result"]
+        "Active checks of endpoints, by result: ok or failed.";
+    CHECKED_ENDPOINTS: Gauge "portcullis_checked_endpoints"
+        ["upstream", "state"]
+        "Endpoints that are actively checked, by backend and state: healthy or unhealthy.";
     REFUSED_PARTS: Gauge "portcullis_config_refused_parts"
         []
         "Parts of the newest configuration that could not be compiled and answer 503.";

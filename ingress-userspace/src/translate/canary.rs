@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::networking::v1::IngressSpec;
+use k8s_openapi::api::networking::v1::{IngressBackend, IngressRule, IngressSpec};
 
 use super::Build;
 use super::hosts::{Draft, DraftPath};
 use super::ingress::{action, host_pattern, read_path};
+use super::paths::identity;
 use super::policies::Owner;
 use crate::annotation::canary::{CANARY, CanaryRules};
 use crate::model::backend::BackendId;
@@ -40,39 +41,67 @@ pub(super) fn fold(build: &mut Build<'_>, drafts: &mut BTreeMap<HostPattern, Dra
         let spec = owner.ingress.spec.as_ref().unwrap_or(&none);
         if let Some(default) = &spec.default_backend {
             let field = "spec.defaultBackend";
-            let backend = action(build, owner, default, field, None).as_ref().and_then(backend_of);
-            let draft = drafts.get_mut(&HostPattern::Any);
-            let main =
-                draft.and_then(|draft| Some((draft.default.as_ref()?.1.clone(), &mut draft.default_canary)));
+            let backend = backend(build, owner, default, field);
+            let main = drafts.get_mut(&HostPattern::Any).and_then(|draft| {
+                let (owner, action) = draft.default.as_ref()?;
+                Some(Main { owner: *owner, action, canary: &mut draft.default_canary })
+            });
             attach(build, owners, index, backend, main, (field, "every path"));
         }
         for (number, rule) in spec.rules.as_deref().unwrap_or_default().iter().enumerate() {
-            let written = rule.host.as_deref().unwrap_or_default();
             let field = format!("spec.rules[{number}]");
-            let pattern = match host_pattern(written) {
-                Ok(pattern) => pattern,
-                Err(reason) => {
-                    let message = format!("{reason}; the rule takes no request; correct the host");
-                    let at = (format!("{field}.host"), written);
-                    build.problem(&owner.object, (Code::FieldInvalid, Severity::Error), at, message);
-                    continue;
-                }
-            };
-            let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
-            for (number, path) in paths.iter().enumerate() {
-                let field = format!("{field}.http.paths[{number}]");
-                let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
-                let place = format!("{field}.backend");
-                let backend = action(build, owner, &path.backend, &place, None).as_ref().and_then(backend_of);
-                let draft = drafts.get_mut(&pattern);
-                let paths = draft.into_iter().flat_map(|draft| &mut draft.paths);
-                let main = paths.into_iter().find(|main| main.kind == kind && main.path == text);
-                let main = main.map(|DraftPath { action, canary, .. }| (action.clone(), canary));
-                let shown = if written.is_empty() { text } else { format!("{written}{text}") };
-                attach(build, owners, index, backend, main, (&field, &shown));
-            }
+            fold_rule(build, drafts, owners, index, rule, &field);
         }
     }
+}
+
+fn fold_rule(
+    build: &mut Build<'_>,
+    drafts: &mut BTreeMap<HostPattern, Draft>,
+    owners: &[Owner<'_>],
+    index: usize,
+    rule: &IngressRule,
+    field: &str,
+) {
+    let Some(owner) = owners.get(index) else { return };
+    let written = rule.host.as_deref().unwrap_or_default();
+    let pattern = match host_pattern(written) {
+        Ok(pattern) => pattern,
+        Err(reason) => {
+            let message = format!("{reason}; the rule takes no request; correct the host");
+            let at = (format!("{field}.host"), written);
+            build.problem(&owner.object, (Code::FieldInvalid, Severity::Error), at, message);
+            return;
+        }
+    };
+    let paths = rule.http.as_ref().map(|http| http.paths.as_slice()).unwrap_or_default();
+    for (number, path) in paths.iter().enumerate() {
+        let field = format!("{field}.http.paths[{number}]");
+        let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
+        let backend = backend(build, owner, &path.backend, &format!("{field}.backend"));
+        let paths = drafts.get_mut(&pattern).into_iter().flat_map(|draft| &mut draft.paths);
+        let main = paths.into_iter().find(|main| identity(main.kind, &main.path) == identity(kind, &text));
+        let main = main.map(|DraftPath { owner, action, canary, .. }| Main { owner: *owner, action, canary });
+        let shown = format!("{written}{text}");
+        attach(build, owners, index, backend, main, (&field, &shown));
+    }
+}
+
+/// The backend that a canary names. While it has none, the main Ingress serves, and that is what a Problem must say.
+fn backend(
+    build: &mut Build<'_>,
+    owner: &Owner<'_>,
+    target: &IngressBackend,
+    field: &str,
+) -> Option<BackendId> {
+    let known = build.problems.len();
+    let found = action(build, owner, target, field, None);
+    for problem in build.problems.iter_mut().skip(known) {
+        for without in ["its requests go to the default backend", "requests get 503"] {
+            problem.message = problem.message.replace(without, "the main Ingress serves alone");
+        }
+    }
+    found.as_ref().and_then(backend_of)
 }
 
 fn backend_of(action: &RouteAction) -> Option<BackendId> {
@@ -82,13 +111,21 @@ fn backend_of(action: &RouteAction) -> Option<BackendId> {
     }
 }
 
+/// A path that may get a canary.
+struct Main<'a> {
+    /// Index of its Ingress.
+    owner: usize,
+    action: &'a RouteAction,
+    canary: &'a mut Option<DraftCanary>,
+}
+
 /// Gives one path its canary, or says why not.
 fn attach(
     build: &mut Build<'_>,
     owners: &[Owner<'_>],
     index: usize,
     backend: Option<BackendId>,
-    main: Option<(RouteAction, &mut Option<DraftCanary>)>,
+    main: Option<Main<'_>>,
     (field, shown): (&str, &str),
 ) {
     // A backend that names no Service was reported when it was read.
@@ -96,13 +133,13 @@ fn attach(
     let mut refuse = |code, message: &str| {
         build.problem(&owner.object, (code, Severity::Error), (field, shown), message);
     };
-    let Some((action, canary)) = main else {
+    let Some(Main { owner: main, action, canary }) = main else {
         let message = "no other Ingress has this host, path and path type, so the canary takes no request; create the main \
                        Ingress, or remove the canary annotation";
         refuse(Code::ReferenceMissing, message);
         return;
     };
-    if backend_of(&action).as_ref() == Some(&backend) {
+    if backend_of(action).as_ref() == Some(&backend) {
         let message = "the main Ingress sends to the same Service and port, so the canary takes no request; name another \
                        Service";
         refuse(Code::Conflict, message);
@@ -117,6 +154,15 @@ fn attach(
         return;
     }
     *canary = Some(DraftCanary { owner: index, backend });
+    if let Some(main) = owners.get(main).filter(|main| main.object.namespace != owner.object.namespace) {
+        let message = format!(
+            "{}, of another namespace, is the canary of this path and takes a part of its requests, as ingress-nginx has it; \
+             remove it there if that is not meant",
+            owner.object
+        );
+        let at = ("metadata.annotations", shown);
+        build.problem(&main.object, (Code::Conflict, Severity::Warning), at, message);
+    }
 }
 
 /// The canary of a finished route, whose sessions follow the main Ingress unless they are of no account.

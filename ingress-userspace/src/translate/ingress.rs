@@ -16,7 +16,7 @@ use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
 use super::tls::Entries;
-use super::{Build, canary, names, policies, subrequests};
+use super::{Build, canary, health, names, policies, subrequests};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
@@ -60,6 +60,7 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
     let mut hosts: Vec<Host> =
         drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
     names::add(build, &shared, &asked, &mut hosts);
+    build.checks = health::checks(build, &owners, &hosts);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     (hosts, global)
 }

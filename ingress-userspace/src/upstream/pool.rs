@@ -2,7 +2,7 @@
 //! connection carries many requests.
 //!
 //! An HTTP/1 connection comes back only when its response was read to the end and its request was sent to the end, so
-//! nothing of one exchange can be read as part of the next. What stays idle for a minute is closed.
+//! nothing of one exchange can be read as part of the next. How long and how often it is used the route says.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,23 +21,18 @@ use tokio::time::{Instant, timeout};
 use super::balance::ewma::InFlight;
 use super::connect;
 use super::transport::Transport;
+use crate::model::policy::delivery::Keepalive;
 use crate::proxy::body::{Body, Progress};
 use crate::proxy::error::ProxyError;
 
-/// Idle connections per endpoint and worker.
-const MOST_PER_ENDPOINT: usize = 64;
-/// Idle connections per worker, as nginx's `keepalive 320`.
-const MOST: usize = 320;
 /// Requests at once on one HTTP/2 connection; most servers allow 100 or more.
 const MOST_STREAMS: u32 = 100;
-/// How long a connection may be idle, as nginx's `keepalive_timeout`.
-const IDLE: Duration = Duration::from_secs(60);
 
 /// Sends requests on an open connection.
 #[derive(Debug)]
 pub enum Sender {
     /// One request after the other.
-    Http1(http1::SendRequest<Body>),
+    Http1(Connection),
     /// One of many requests at once.
     Http2(Stream),
 }
@@ -49,10 +44,19 @@ impl Sender {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
         match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
+            Self::Http1(connection) => connection.sender.try_send_request(request).await,
             Self::Http2(stream) => stream.sender.try_send_request(request).await,
         }
     }
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub struct Connection {
+    sender: http1::SendRequest<Body>,
+    opened: Instant,
+    /// Requests before the one that it carries now.
+    requests: u32,
 }
 
 /// The place of one request on an HTTP/2 connection.
@@ -74,6 +78,11 @@ struct Usage {
     streams: Cell<u32>,
     /// When the last request ended.
     last: Cell<Instant>,
+    opened: Instant,
+    /// Requests so far.
+    requests: Cell<u32>,
+    /// Of the route that opened it.
+    keepalive: Keepalive,
 }
 
 /// An HTTP/2 connection.
@@ -84,18 +93,35 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(sender: http2::SendRequest<Body>) -> Self {
-        Self { sender, usage: Rc::new(Usage { streams: Cell::new(0), last: Cell::new(Instant::now()) }) }
+    fn new(sender: http2::SendRequest<Body>, keepalive: Keepalive) -> Self {
+        let now = Instant::now();
+        let usage = Usage {
+            streams: Cell::new(0),
+            last: Cell::new(now),
+            opened: now,
+            requests: Cell::new(0),
+            keepalive,
+        };
+        Self { sender, usage: Rc::new(usage) }
     }
 
     fn stream(&self) -> Sender {
         self.usage.streams.set(self.usage.streams.get() + 1);
+        self.usage.requests.set(self.usage.requests.get().saturating_add(1));
         Sender::Http2(Stream { sender: self.sender.clone(), usage: Rc::clone(&self.usage) })
     }
 
+    /// Whether it is in use, or can still be.
     fn is_wanted(&self) -> bool {
-        let is_used = self.usage.streams.get() > 0 || self.usage.last.get().elapsed() < IDLE;
+        let is_idle = self.usage.last.get().elapsed() < self.usage.keepalive.timeout;
+        let is_used = self.usage.streams.get() > 0 || (is_idle && self.takes_more());
         is_used && !self.sender.is_closed()
+    }
+
+    /// Whether it takes further requests.
+    fn takes_more(&self) -> bool {
+        let Usage { opened, requests, keepalive, .. } = &*self.usage;
+        keepalive.per_endpoint > 0 && requests.get() < keepalive.requests && opened.elapsed() < keepalive.time
     }
 }
 
@@ -123,8 +149,8 @@ struct State {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Body>,
-    since: Instant,
+    connection: Connection,
+    until: Instant,
 }
 
 impl Pools {
@@ -132,25 +158,29 @@ impl Pools {
         let mut state = self.0.borrow_mut();
         let State { idle, count, .. } = &mut *state;
         let connections = idle.get_mut(&key)?;
-        while let Some(Idle { mut sender, since }) = connections.pop() {
+        while let Some(Idle { mut connection, until }) = connections.pop() {
             *count = count.saturating_sub(1);
             // One look, no waiting: a connection that is not ready for a request now is of no use.
-            let is_ready = matches!(sender.ready().now_or_never(), Some(Ok(())));
-            if is_ready && since.elapsed() < IDLE {
-                return Some(Sender::Http1(sender));
+            let is_ready = matches!(connection.sender.ready().now_or_never(), Some(Ok(())));
+            if is_ready && Instant::now() < until {
+                return Some(Sender::Http1(connection));
             }
         }
         None
     }
 
-    fn put(&self, key: Key, sender: http1::SendRequest<Body>) {
+    fn put(&self, key: Key, mut connection: Connection, keepalive: &Keepalive) {
         let mut state = self.0.borrow_mut();
-        if sender.is_closed() || state.count >= MOST {
+        let most = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        connection.requests = connection.requests.saturating_add(1);
+        let is_worn = connection.requests >= keepalive.requests;
+        if is_worn || connection.sender.is_closed() || state.count >= most(keepalive.connections) {
             return;
         }
         let connections = state.idle.entry(key).or_default();
-        if connections.len() < MOST_PER_ENDPOINT {
-            connections.push(Idle { sender, since: Instant::now() });
+        if connections.len() < most(keepalive.per_endpoint) {
+            let until = (Instant::now() + keepalive.timeout).min(connection.opened + keepalive.time);
+            connections.push(Idle { connection, until });
             state.count += 1;
         }
     }
@@ -160,13 +190,14 @@ impl Pools {
         let mut state = self.0.borrow_mut();
         let set = state.shared.get_mut(&key)?;
         set.connections.retain(Shared::is_wanted);
-        let free = set.connections.iter().filter(|shared| shared.usage.streams.get() < MOST_STREAMS);
+        let is_free = |shared: &&Shared| shared.usage.streams.get() < MOST_STREAMS && shared.takes_more();
+        let free = set.connections.iter().filter(is_free);
         free.min_by_key(|shared| shared.usage.streams.get()).map(Shared::stream)
     }
 
     /// Keeps a new shared connection, and takes the first place on it.
-    fn add_shared(&self, key: Key, sender: http2::SendRequest<Body>) -> Sender {
-        let shared = Shared::new(sender);
+    fn add_shared(&self, key: Key, sender: http2::SendRequest<Body>, keepalive: &Keepalive) -> Sender {
+        let shared = Shared::new(sender, *keepalive);
         let stream = shared.stream();
         self.0.borrow_mut().shared.entry(key).or_default().connections.push(shared);
         stream
@@ -180,7 +211,7 @@ impl Pools {
     pub fn sweep(&self) {
         let mut state = self.0.borrow_mut();
         state.idle.retain(|_, connections| {
-            connections.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < IDLE);
+            connections.retain(|idle| !idle.connection.sender.is_closed() && Instant::now() < idle.until);
             !connections.is_empty()
         });
         state.count = state.idle.values().map(Vec::len).sum();
@@ -207,6 +238,7 @@ pub struct Lease {
     pools: Rc<Pools>,
     endpoint: SocketAddr,
     transport: Arc<Transport>,
+    keepalive: Keepalive,
     request: Rc<Progress>,
     sender: Option<Sender>,
     /// Counts the exchange until it ends.
@@ -218,13 +250,14 @@ impl Lease {
     pub fn new(
         pools: &Rc<Pools>,
         endpoint: SocketAddr,
-        transport: &Arc<Transport>,
+        (transport, keepalive): (&Arc<Transport>, &Keepalive),
         request: &Rc<Progress>,
     ) -> Self {
         Self {
             pools: Rc::clone(pools),
             endpoint,
             transport: Arc::clone(transport),
+            keepalive: *keepalive,
             request: Rc::clone(request),
             sender: None,
             weighed: None,
@@ -244,7 +277,8 @@ impl Lease {
     pub async fn connect(&self, deadline: Duration) -> Result<Sender, ProxyError> {
         let connected = async {
             if !self.transport.is_shared() {
-                return connect::http1(self.endpoint, &self.transport).await.map(Sender::Http1);
+                let sender = connect::http1(self.endpoint, &self.transport).await?;
+                return Ok(Sender::Http1(Connection { sender, opened: Instant::now(), requests: 0 }));
             }
             let dialling = self.pools.dialling(self.key());
             let _turn = dialling.lock().await;
@@ -252,7 +286,7 @@ impl Lease {
                 Some(sender) => Ok(sender),
                 None => {
                     let sender = connect::http2(self.endpoint, &self.transport).await?;
-                    Ok(self.pools.add_shared(self.key(), sender))
+                    Ok(self.pools.add_shared(self.key(), sender, &self.keepalive))
                 }
             }
         };
@@ -276,11 +310,11 @@ impl Lease {
             // Answered early: the connection (of HTTP/2, the stream) ends, and what the client still sends goes nowhere.
             self.request.abandon();
         }
-        if let Some(Sender::Http1(sender)) = self.sender.take()
+        if let Some(Sender::Http1(connection)) = self.sender.take()
             && self.request.is_finished.get()
             && self.request.failure.get().is_none()
         {
-            self.pools.put(self.key(), sender);
+            self.pools.put(self.key(), connection, &self.keepalive);
         }
     }
 }

@@ -112,6 +112,11 @@ impl RouteTransport {
         Self::Fixed(Arc::new(Transport::plain()))
     }
 
+    /// For checks, which no client asks for: where it goes by the client, in cleartext.
+    pub fn of_checks(&self) -> &Arc<Transport> {
+        self.of(context::Scheme::Http)
+    }
+
     /// For a client that speaks like this.
     pub fn of(&self, scheme: context::Scheme) -> &Arc<Transport> {
         match (self, scheme) {

@@ -1,7 +1,10 @@
 //! The delivery of a route as text: only what differs from the default.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use crate::model::backend::BackendId;
+use crate::model::health::HealthCheck;
 use crate::model::policy::delivery::{
     Affinity, Algorithm, Balance, Canary, CanaryRule, Delivery, Keepalive, Retry, RetryOn, SessionCookie,
 };
@@ -108,4 +111,17 @@ fn show_retry(retry: &Retry) -> String {
     let on = if on.is_empty() { "nothing".to_owned() } else { on.join(", ") };
     let timeout = timeout.map_or_else(String::new, |time| format!(" in {time:?}"));
     format!("on {on}, {tries} tries{timeout}, budget {budget_percent} %")
+}
+
+pub(super) fn write_checks(out: &mut String, checks: &BTreeMap<BackendId, HealthCheck>) -> fmt::Result {
+    for (backend, check) in checks {
+        let HealthCheck { path, interval, timeout, unhealthy_threshold, healthy_threshold, upstream } = check;
+        let protocol = upstream.protocol;
+        writeln!(
+            out,
+            "check {backend}: {protocol:?} {path} every {interval:?} in {timeout:?}, {unhealthy_threshold} failures, \
+             {healthy_threshold} successes"
+        )?;
+    }
+    Ok(())
 }
