@@ -14,8 +14,9 @@ use crate::model::policy::headers::Headers;
 
 annotations! { "Snippets";
     /// Read, never executed: `more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `more_clear_input_headers`,
-    /// `add_header`, `proxy_set_header`, `proxy_hide_header`, `expires`, `return`, `rewrite` that redirects, `if` with one
-    /// comparison around those two, `proxy_cookie_path`, `proxy_cookie_domain`, and comments. Unlike in ingress-nginx it
+    /// `add_header`, `proxy_set_header`, `proxy_hide_header`, `grpc_set_header`, `grpc_hide_header`, `expires`, `return`,
+    /// `rewrite` that redirects, `if` with one comparison around one of these two and headers of that answer,
+    /// `proxy_cookie_path`, `proxy_cookie_domain`, and comments. Unlike in ingress-nginx it
     /// needs no permission, and any other directive makes the paths answer 503; a header that the proxy sends itself is
     /// replaced, not sent twice.
     CONFIGURATION_SNIPPET: Snippet = "configuration-snippet", parse: directives::read, values: "directives of nginx, as listed",

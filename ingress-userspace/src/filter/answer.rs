@@ -9,8 +9,10 @@ use std::ops::ControlFlow;
 use http::{HeaderValue, StatusCode, header};
 use regex::bytes::{Captures, Regex};
 
+use super::headers::{HeaderChanges, HeadersError};
 use super::{Filter, Outcome, Stop, redirect};
 use crate::model::policy::answer::{self, LocationForm};
+use crate::model::policy::headers::Headers;
 use crate::model::template::{Part, Template, Variable};
 use crate::path_regex;
 use crate::proxy::body::Body;
@@ -25,9 +27,10 @@ pub struct Answers(Vec<Answer>);
 
 #[derive(Debug)]
 struct Answer {
-    condition: Option<Condition>,
+    conditions: Vec<Condition>,
     status: StatusCode,
     content: Content,
+    headers: Option<HeaderChanges>,
 }
 
 #[derive(Debug)]
@@ -62,6 +65,9 @@ pub enum AnswerError {
     /// The condition's expression.
     #[error("the expression {0:?} of an answer cannot be used: {1}")]
     Regex(String, regex::Error),
+    /// A header of it.
+    #[error(transparent)]
+    Header(#[from] HeadersError),
 }
 
 impl Answers {
@@ -74,7 +80,7 @@ impl Answers {
 
 impl Answer {
     fn new(policy: &answer::Answer) -> Result<Self, AnswerError> {
-        let answer::Answer { condition, status, content } = policy;
+        let answer::Answer { conditions, status, content, headers } = policy;
         let status = StatusCode::from_u16(*status)
             .ok()
             .filter(|status| (200..=599).contains(&status.as_u16()))
@@ -87,10 +93,20 @@ impl Answer {
             }
             answer::Content::Host(name) => Content::Host(name.as_str().into()),
         };
-        Ok(Self { condition: condition.as_ref().map(Condition::new).transpose()?, status, content })
+        let conditions = conditions.iter().map(Condition::new).collect::<Result<_, _>>()?;
+        let headers = Headers { request: Vec::new(), response: headers.clone() };
+        Ok(Self { conditions, status, content, headers: HeaderChanges::from_policy(&headers)? })
     }
 
     fn respond(&self, view: &View<'_>, captures: Option<&Captures<'_>>) -> Result<Response, ProxyError> {
+        let mut response = self.content(view, captures)?;
+        if let Some(headers) = &self.headers {
+            headers.change(view.ctx, Some(view.head), &mut response);
+        }
+        Ok(response)
+    }
+
+    fn content(&self, view: &View<'_>, captures: Option<&Captures<'_>>) -> Result<Response, ProxyError> {
         let expand = |template: &Template| expand(view, template, captures);
         let location = match &self.content {
             Content::Page => return Ok(Response::text(self.status)),
@@ -105,14 +121,12 @@ impl Answer {
                 if location.starts_with('/') {
                     location = redirect::absolute(view.ctx, view.head, &location, *form);
                 }
-                match view.head.target.query().filter(|_| *keeps_query) {
+                if *keeps_query && location.ends_with('?') {
                     // `?` at the end drops the query, as nginx does.
-                    Some(_) if location.ends_with('?') => drop(location.pop()),
-                    Some(query) => {
-                        location.push(if location.contains('?') { '&' } else { '?' });
-                        location.push_str(query);
-                    }
-                    None => {}
+                    location.pop();
+                } else if let Some(query) = view.head.target.query().filter(|_| *keeps_query) {
+                    location.push(if location.contains('?') { '&' } else { '?' });
+                    location.push_str(query);
                 }
                 location
             }
@@ -147,26 +161,38 @@ impl Condition {
     }
 }
 
+impl Test {
+    /// Leaves the groups of an expression in `captures`.
+    fn holds<'s>(&self, subject: &'s str, captures: &mut Option<Captures<'s>>) -> bool {
+        match self {
+            Self::Equals(text) => subject == &**text,
+            Self::Differs(text) => subject != &**text,
+            Self::Matches(regex) => match regex.captures(subject.as_bytes()) {
+                Some(found) => {
+                    *captures = Some(found);
+                    true
+                }
+                None => false,
+            },
+            Self::MatchesNot(regex) => !regex.is_match(subject.as_bytes()),
+            Self::IsSet => !subject.is_empty() && subject != "0",
+        }
+    }
+}
+
 impl Filter for Answers {
     const NAME: &'static str = "answer";
 
     async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
         let view = View::new(ctx, &request.head);
         for answer in &self.0 {
-            let subject = answer.condition.as_ref().map(|condition| view.expand(&condition.subject));
-            let subject = subject.unwrap_or_default();
-            let captures = match answer.condition.as_ref().map(|condition| &condition.test) {
-                None => None,
-                Some(Test::Matches(regex)) => match regex.captures(subject.as_bytes()) {
-                    Some(captures) => Some(captures),
-                    None => continue,
-                },
-                Some(Test::Equals(text)) if subject == **text => None,
-                Some(Test::Differs(text)) if subject != **text => None,
-                Some(Test::MatchesNot(regex)) if !regex.is_match(subject.as_bytes()) => None,
-                Some(Test::IsSet) if !subject.is_empty() && subject != "0" => None,
-                Some(_) => continue,
-            };
+            let subjects: Vec<String> =
+                answer.conditions.iter().map(|condition| view.expand(&condition.subject)).collect();
+            let mut captures = None;
+            let mut all = answer.conditions.iter().zip(&subjects);
+            if !all.all(|(condition, subject)| condition.test.holds(subject, &mut captures)) {
+                continue;
+            }
             return ControlFlow::Break(match answer.respond(&view, captures.as_ref()) {
                 Ok(response) => Stop::Respond(response),
                 Err(error) => Stop::Fail(error),

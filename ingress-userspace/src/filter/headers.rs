@@ -100,13 +100,12 @@ impl HeaderChanges {
         }
     }
 
-    /// Changes a response.
-    pub fn change(&self, ctx: &RequestCtx, response: &mut Response) {
+    /// Changes a response; `head` is the request that it may quote.
+    pub fn change(&self, ctx: &RequestCtx, head: Option<&RequestHead>, response: &mut Response) {
         for change in &self.response {
             if !change.holds(ctx, response) {
                 continue;
             }
-            let head = ctx.head.as_deref();
             let view = head.map(|head| View { ctx, head, response: Some(&response.head) });
             let value = change.value(view.as_ref());
             let fields = &mut response.head.headers;
@@ -155,7 +154,7 @@ pub fn change_globally(ctx: &RequestCtx, response: &mut Response) {
         response.head.headers.set(header::SERVER, HeaderValue::from_static(SERVER));
     }
     if let Some(changes) = &fields.changes {
-        changes.change(ctx, response);
+        changes.change(ctx, ctx.head.as_deref(), response);
     }
 }
 
@@ -226,6 +225,6 @@ impl Filter for HeaderChanges {
     }
 
     fn on_response(&self, ctx: &mut RequestCtx, response: &mut Response) {
-        self.change(ctx, response);
+        self.change(ctx, ctx.head.as_deref(), response);
     }
 }

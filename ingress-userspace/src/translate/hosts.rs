@@ -206,7 +206,7 @@ fn start_page(build: &mut Build<'_>, shared: &Shared<'_>, mode: &Mode<'_>, draft
     let mut to = Template::parse("$scheme://$best_http_host").ok()?;
     to.0.extend(path.0.iter().cloned());
     let content = Content::Location { to, keeps_query: false, form: LocationForm::Host };
-    policies.answers = vec![Answer { condition: None, status: 302, content }];
+    policies.answers = vec![Answer::always(302, content)];
     Some(Route {
         source: source(owner, draft, "/"),
         matches: RouteMatch { path: PathMatch::Exact("/".to_owned()) },
@@ -269,7 +269,7 @@ fn elsewhere(owner: &Owner<'_>, rewrite: Rewrite) -> Answer {
     let condition = Condition { subject: Template(vec![Part::Variable(Variable::Uri)]), test };
     let content =
         Content::Location { to: rewrite.replacement, keeps_query: true, form: owner.settings.redirect.form };
-    Answer { condition: Some(condition), status: 302, content }
+    Answer { conditions: vec![condition], ..Answer::always(302, content) }
 }
 
 /// A path that is compared as it is written. Its target, if it has one, replaces all of the request's path.

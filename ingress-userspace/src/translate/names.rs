@@ -118,7 +118,7 @@ pub(super) fn add(
         taken.insert(other.clone(), owner.object.to_string());
         let mut policies = policies::unconfigured(shared.defaults, shared.controller_default.as_ref());
         let status = owner.settings.redirect.status;
-        policies.answers = vec![Answer { condition: None, status, content: Content::Host(to.clone()) }];
+        policies.answers = vec![Answer::always(status, Content::Host(to.clone()))];
         let route = Route {
             source: RouteSource {
                 namespace: owner.object.namespace.clone(),

@@ -304,10 +304,9 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
 /// Redirects of annotations, then what the snippet answers.
 fn answers(owner: &Owner<'_>) -> Vec<Answer> {
     let settings = &owner.settings;
-    let redirect = settings.redirect.url.iter().map(|(status, url)| Answer {
-        condition: None,
-        status: *status,
-        content: Content::Location { to: url.clone(), keeps_query: false, form: LocationForm::Host },
+    let redirect = settings.redirect.url.iter().map(|(status, url)| {
+        let content = Content::Location { to: url.clone(), keeps_query: false, form: LocationForm::Host };
+        Answer::always(*status, content)
     });
     let mut answers: Vec<Answer> = redirect.chain(settings.snippet.answers.iter().cloned()).collect();
     for answer in &mut answers {

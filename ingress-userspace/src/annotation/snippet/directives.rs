@@ -32,8 +32,8 @@ fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
         return Err("has braces, which is not understood".to_owned());
     }
     match (directive.name.as_str(), args.as_slice()) {
-        ("if", _) => snippet.answers.extend(conditional(directive)?),
-        ("return", _) => snippet.answers.push(answer(&args, None)?),
+        ("if", _) => snippet.answers.push(conditional(directive)?),
+        ("return", _) => snippet.answers.push(answer(&args)?),
         ("rewrite", _) => snippet.answers.push(rewrite(&args)?),
         ("more_set_headers", _) => set_lines(&mut snippet.headers.response, &args)?,
         ("more_clear_headers", _) => clear_lines(&mut snippet.headers.response, &args)?,
@@ -42,16 +42,16 @@ fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
         ("add_header", [name, value]) => add(snippet, name, value, SUCCESSES.to_vec())?,
         ("add_header", [name, value, "always"]) => add(snippet, name, value, Vec::new())?,
         // What an upgrade needs goes upstream anyway.
-        ("proxy_set_header", [name, _]) if is_upgrade(name) => {}
+        ("proxy_set_header" | "grpc_set_header", [name, _]) if is_upgrade(name) => {}
         ("proxy_http_version", ["1.1"]) => {}
-        ("proxy_set_header", [name, value]) => {
+        ("proxy_set_header" | "grpc_set_header", [name, value]) => {
             snippet.headers.request.push(change(
                 name,
                 HeaderAction::Set(text::template(value)?),
                 When::default(),
             )?);
         }
-        ("proxy_hide_header", [name]) => {
+        ("proxy_hide_header" | "grpc_hide_header", [name]) => {
             let when = When { is_from_backend: true, ..When::default() };
             snippet.headers.response.push(change(name, HeaderAction::Remove, when)?);
         }
@@ -211,7 +211,7 @@ fn seconds(text: &str) -> Result<i64, String> {
 }
 
 /// `return CODE [text|URL]` or `return URL`.
-fn answer(args: &[&str], condition: Option<Condition>) -> Result<Answer, String> {
+fn answer(args: &[&str]) -> Result<Answer, String> {
     let is_url = |text: &str| ["http://", "https://", "$scheme"].iter().any(|start| text.starts_with(start));
     let (status, content) = match args {
         [url] if is_url(url) => (302, location(url)?),
@@ -235,7 +235,7 @@ fn answer(args: &[&str], condition: Option<Condition>) -> Result<Answer, String>
             "has 444, which closes the connection and is not understood; return 403 instead".to_owned()
         );
     }
-    Ok(Answer { condition, status, content })
+    Ok(Answer::always(status, content))
 }
 
 /// The text of an answer may have lines.
@@ -266,11 +266,12 @@ fn rewrite(args: &[&str]) -> Result<Answer, String> {
         test: Test::Matches(text::pattern(regex, true)?),
     };
     let content = Content::Location { to: target, keeps_query: true, form: LocationForm::Host };
-    Ok(Answer { condition: Some(condition), status, content })
+    Ok(Answer { conditions: vec![condition], ..Answer::always(status, content) })
 }
 
-/// `if ($variable = text) { return …; }`, with the comparisons `=`, `!=`, `~`, `~*`, `!~`, `!~*`, or none.
-fn conditional(directive: &Directive) -> Result<Vec<Answer>, String> {
+/// `if ($variable = text) { … return …; }`, with the comparisons `=`, `!=`, `~`, `~*`, `!~`, `!~*`, or none. Headers may
+/// stand before the answer, and `rewrite` that redirects is one.
+fn conditional(directive: &Directive) -> Result<Answer, String> {
     // The parentheses are words, or parts of them.
     let mut words = directive.args.clone();
     let (Some(first), true) = (words.first_mut(), directive.block.is_some()) else {
@@ -298,13 +299,23 @@ fn conditional(directive: &Directive) -> Result<Vec<Answer>, String> {
         return Err(format!("compares {subject:?}, which is no variable"));
     }
     let condition = Condition { subject: text::template(subject)?, test };
-    let inner = directive.block.as_deref().unwrap_or_default();
-    match inner {
-        [Directive { name, args, block: None }] if name == "return" => {
-            let args: Vec<&str> = args.iter().map(String::as_str).collect();
-            Ok(vec![answer(&args, Some(condition))?])
+    let mut inner = Snippet::default();
+    for directive in directive.block.iter().flatten() {
+        if directive.name == "if" {
+            return Err("holds another if, which is not understood".to_owned());
         }
-        _ => Err("holds something else than one return, which is not understood".to_owned()),
+        apply(&mut inner, directive).map_err(|reason| format!("holds {}, which {reason}", directive.name))?;
+    }
+    let Snippet { headers, mut answers, cookie_path, cookie_domain } = inner;
+    let is_plain = headers.request.is_empty() && cookie_path.is_none() && cookie_domain.is_none();
+    match (answers.pop(), answers.is_empty() && is_plain) {
+        (Some(mut answer), true) => {
+            answer.conditions.insert(0, condition);
+            answer.headers = headers.response;
+            Ok(answer)
+        }
+        _ => Err("holds something else than headers and one return or redirect, which is not understood"
+            .to_owned()),
     }
 }
 
@@ -318,6 +329,7 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("access_log", "use the annotation enable-access-log"),
     ("allow", "use the annotation whitelist-source-range"),
     ("auth_basic", "use the annotations auth-type and auth-secret"),
+    ("auth_request_set", "use the annotation auth-response-headers"),
     ("auth_request", "use the annotation auth-url"),
     ("break", "leave it out"),
     ("client_body_buffer_size", "use the annotation client-body-buffer-size"),
@@ -370,12 +382,17 @@ mod tests {
              proxy_set_header X-Real-Host $host; proxy_set_header Upgrade $http_upgrade; proxy_http_version 1.1;\n\
              proxy_set_header Connection \"upgrade\"; proxy_hide_header X-Powered-By; expires 1h30m;\n\
              if ($http_user_agent ~* \"(bot|crawler)\") { return 403; } rewrite ^/old/(.*)$ /new/$1 permanent;\n\
+             grpc_set_header l5d-dst $service_name; if ($host = a) { rewrite ^ https://b$request_uri? permanent; }\n\
+             if ($request_method = OPTIONS) { add_header X-F f; more_set_headers \"X-G: g\"; return 204; }\n\
              proxy_cookie_path / \"/app\"; return 404;",
         )
         .unwrap();
         assert_eq!(snippet.headers.response.len(), 10);
-        assert_eq!(snippet.headers.request.len(), 1);
-        assert_eq!(snippet.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(), [403, 301, 404]);
+        assert_eq!(snippet.headers.request.len(), 2);
+        assert_eq!(
+            snippet.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(),
+            [403, 301, 301, 204, 404]
+        );
         assert!(snippet.cookie_path.is_some());
     }
 
@@ -389,7 +406,10 @@ mod tests {
             ("include /etc/passwd;", "remove it"),
             ("alias /var/run/secrets/;", "remove it"),
             ("set $x 1;", "no variables"),
-            ("if ($host = a) { set $x 1; }", "one return"),
+            ("if ($host = a) { set $x 1; }", "no variables"),
+            ("if ($host = a) { add_header X y; }", "one return"),
+            ("if ($host = a) { if ($x) { return 200; } }", "another if"),
+            ("auth_request_set $a $upstream_http_a;", "auth-response-headers"),
             ("if (-f $request_filename) { return 404; }", "not understood"),
             ("rewrite ^/a /b break;", "rewrite-target"),
             ("return 444;", "403"),

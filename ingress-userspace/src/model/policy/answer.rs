@@ -2,17 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::headers::HeaderChange;
 use crate::model::template::Template;
 
-/// An answer, and when it is given. Of several the first whose condition holds.
+/// An answer, and when it is given. Of several the first whose conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// Absent: always.
-    pub condition: Option<Condition>,
+    /// All of them; none: always. Groups of the last expression are `$1` to `$9` of the content.
+    pub conditions: Vec<Condition>,
     /// Status of the answer, 200 to 599.
     pub status: u16,
     /// What it says.
     pub content: Content,
+    /// Its header fields, beside those that all answers of the route get.
+    pub headers: Vec<HeaderChange>,
+}
+
+impl Answer {
+    /// Always, without header fields of its own.
+    pub fn always(status: u16, content: Content) -> Self {
+        Self { conditions: Vec::new(), status, content, headers: Vec::new() }
+    }
 }
 
 /// What an answer says.
@@ -63,7 +73,7 @@ pub enum Test {
     Equals(String),
     /// Is another text.
     Differs(String),
-    /// Matches; its groups are `$1` to `$9` of the content.
+    /// Matches.
     Matches(Pattern),
     /// Does not match.
     MatchesNot(Pattern),

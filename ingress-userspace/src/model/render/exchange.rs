@@ -34,7 +34,7 @@ pub(super) fn write_cors(out: &mut String, cors: &Cors) -> fmt::Result {
 }
 
 pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
-    let Answer { condition, status, content } = answer;
+    let Answer { conditions, status, content, headers } = answer;
     write!(out, "    answer: {status}")?;
     match content {
         Content::Page => {}
@@ -45,7 +45,7 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
         }
         Content::Host(name) => write!(out, " to host {name}")?,
     }
-    if let Some(condition) = condition {
+    for (number, condition) in conditions.iter().enumerate() {
         let test = match &condition.test {
             Test::Equals(text) => format!("is {text:?}"),
             Test::Differs(text) => format!("is not {text:?}"),
@@ -53,10 +53,11 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
             Test::MatchesNot(pattern) => format!("does not match {}", show_pattern(pattern)),
             Test::IsSet => "is set".to_owned(),
         };
-        write!(out, ", if {} {test}", condition.subject)?;
+        let and = if number == 0 { ", if" } else { " and" };
+        write!(out, "{and} {} {test}", condition.subject)?;
     }
     out.push('\n');
-    Ok(())
+    headers.iter().try_for_each(|change| writeln!(out, "      header: {}", show_change(change)))
 }
 
 pub(super) fn show_form(form: LocationForm) -> &'static str {
