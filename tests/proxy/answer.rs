@@ -114,7 +114,10 @@ async fn snippets_answer_by_what_the_request_says() {
     let snippet = "if ($http_x_blocked = \"yes\") { return 403; }\n\
                    if ($http_user_agent ~* (bot|crawler)) { return 429 \"slow down, $1\"; }\n\
                    if ($arg_go) { return 302 /there; }\n\
-                   rewrite ^/old/(.*)$ /new/$1 permanent;\n";
+                   rewrite ^/old/(.*)$ /new/$1 permanent;\n\
+                   rewrite ^(/dashboard)$ $1/ redirect;\n\
+                   if ($http_x_moved ~ ^y) { rewrite ^/(.*)$ https://new.example/$1? permanent; }\n\
+                   if ($request_method = OPTIONS) { add_header X-Preflight $host; return 204; }\n";
     let yaml = service("web", &[origin.address])
         + &ingress("web", "a.example", "/", "web", &[("configuration-snippet", snippet)]);
     let proxy = serve(&yaml).await.unwrap();
@@ -129,6 +132,14 @@ async fn snippets_answer_by_what_the_request_says() {
     assert_eq!(send("user-agent", "a Crawler").await, (429, "slow down, Crawler".to_owned()));
     assert_eq!(location(proxy.http, "a.example:81", "/?go=1").await, to(302, "http://a.example/there"));
     assert_eq!(location(proxy.http, "a.example", "/?go=0").await.0, 200);
+    assert_eq!(location(proxy.http, "a.example", "/dashboard").await, to(302, "http://a.example/dashboard/"));
+    let mut request = client::get("a.example", "/x?y=z");
+    request.headers_mut().insert("x-moved", "yes".parse().unwrap());
+    let answer = client::send(proxy.http, request).await.unwrap();
+    assert_eq!((answer.status, answer.header("location")), (301, Some("https://new.example/x")));
+    let request = client::request("OPTIONS", "a.example", "/x", "");
+    let answer = client::send(proxy.http, request).await.unwrap();
+    assert_eq!((answer.status, answer.header("x-preflight")), (204, Some("a.example")));
     assert_eq!(location(proxy.http, "a.example", "/old/a?b=c").await, to(301, "http://a.example/new/a?b=c"));
 }
 
