@@ -15,6 +15,7 @@ pub mod auth_external;
 pub mod backend_protocol;
 pub mod balance;
 pub mod bandwidth;
+pub mod block;
 pub mod body_limit;
 pub mod canary;
 pub mod client_certificate;

@@ -5,6 +5,7 @@
 //! data. Maps are ordered, so that equal worlds give equal bytes. Nothing here says how a setting was spelled.
 
 pub mod backend;
+pub mod block;
 pub mod bodies;
 pub mod certificate;
 pub mod connections;

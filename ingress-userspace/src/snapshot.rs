@@ -4,6 +4,7 @@
 //! (`upstream::backend`) and the state of limits (`buckets`). They survive from snapshot to snapshot.
 
 pub mod access_log;
+pub mod block;
 pub mod buckets;
 pub mod cell;
 pub mod delivery;

@@ -225,7 +225,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let (hosts, global) = ingress::hosts(&mut build, &ours);
     unsupported_elsewhere(&mut build);
     let default_certificate = tls::default_certificate(&mut build);
-    let edge = edge::edge(&mut build);
+    let edge = edge::edge(&mut build, &global.blocked);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
     let streams = streams::listeners(&mut build);
     let references = references::references(cluster, settings, &ours);

@@ -18,6 +18,7 @@ mod auth_external;
 mod backend_protocol;
 mod balance;
 mod bandwidth;
+mod block;
 mod body_limit;
 mod canary;
 mod client_certificate;

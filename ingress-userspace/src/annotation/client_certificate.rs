@@ -30,7 +30,8 @@ annotations! { "Client certificates";
     AUTH_TLS_PASS_CERTIFICATE: bool = "auth-tls-pass-certificate-to-upstream", parse: value::boolean,
     values: "true or false", default: "false", on_invalid: Warn, scope: "host", twins: [], in: Annotation, support: Same;
     /// Only clients whose subject matches are let in, others get 403: the whole distinguished name (`CN=client,O=Org`) is
-    /// searched for the expression. Unlike in ingress-nginx one that cannot be read lets nobody in instead of everybody.
+    /// searched for the expression. Unlike in ingress-nginx one that cannot be read lets nobody in instead of
+    /// everybody: the whole host answers 403.
     AUTH_TLS_MATCH_CN: String = "auth-tls-match-cn", parse: subject, values: "CN= and a regular expression", default: "",
     on_invalid: Deny, scope: "host", twins: [], in: Annotation, support: Differs;
 }
@@ -50,6 +51,8 @@ pub struct ClientCertificate {
     pub is_passed: bool,
     /// What the subject must match.
     pub subject: Option<String>,
+    /// It cannot be read what the subject must match: nobody is let in.
+    pub is_subject_unreadable: bool,
     /// The key of `auth-tls-secret` as written.
     pub key: String,
     /// Its value as written.
@@ -57,20 +60,25 @@ pub struct ClientCertificate {
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ClientCertificate> {
-    let found = reader.find(&AUTH_TLS_SECRET.row)?;
-    let secret = secret(reader, &found);
-    let subject = match reader.get(&AUTH_TLS_MATCH_CN) {
-        Read::Value(subject) => Some(subject),
-        // The finding denies the paths.
-        Read::Absent | Read::Invalid => None,
+    let Some(found) = reader.find(&AUTH_TLS_SECRET.row) else {
+        for detail in [&AUTH_TLS_VERIFY_CLIENT.row, &AUTH_TLS_MATCH_CN.row] {
+            if let Some(idle) = reader.find(detail) {
+                let message = "has no effect without auth-tls-secret, so clients are not asked for certificates; add it";
+                reader.report(&idle, Effect::Warn, message);
+            }
+        }
+        return None;
     };
+    let secret = secret(reader, &found);
+    let subject = reader.get(&AUTH_TLS_MATCH_CN);
     Some(ClientCertificate {
         secret,
         requirement: reader.value(&AUTH_TLS_VERIFY_CLIENT),
         depth: reader.value(&AUTH_TLS_VERIFY_DEPTH),
         error_page: reader.get(&AUTH_TLS_ERROR_PAGE).value(),
         is_passed: reader.value(&AUTH_TLS_PASS_CERTIFICATE),
-        subject,
+        is_subject_unreadable: subject == Read::Invalid,
+        subject: subject.value(),
         key: found.key.clone(),
         written: found.text.to_owned(),
     })

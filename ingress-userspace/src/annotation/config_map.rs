@@ -10,7 +10,7 @@ use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
 use super::{access_log, connections, inert, process, tls};
-use super::{compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
+use super::{block, compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
 use crate::model::bodies::Bodies;
 use crate::model::global::Global;
 
@@ -52,7 +52,7 @@ pub struct Defaults {
 
 /// Every key that we or ingress-nginx know, for suggestions.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    registry::configured().chain(PROTECTING.iter().copied()).chain(UNSUPPORTED.iter().copied())
+    registry::configured().chain(UNSUPPORTED.iter().copied())
 }
 
 /// Reads the ConfigMap. Total.
@@ -93,11 +93,16 @@ fn bodies(reader: &mut Reader<'_>) -> Bodies {
 
 /// What holds for the whole proxy.
 fn global(reader: &mut Reader<'_>) -> Global {
+    let forwarded = forwarded::parse(reader);
+    let proxy_protocol = proxy_protocol::parse(reader);
+    let mut blocked = block::parse(reader);
+    blocked.is_client_hidden = forwarded.names_client || proxy_protocol.is_required;
     let process::Process { drain, bind_addresses, is_ipv4_only } = process::parse(reader);
     Global {
-        forwarded: forwarded::parse(reader),
+        forwarded,
+        blocked,
         bodies: bodies(reader),
-        proxy_protocol: proxy_protocol::parse(reader),
+        proxy_protocol,
         streams: stream::parse(reader),
         tls: tls::parse_global(reader),
         connections: connections::parse(reader),
@@ -121,20 +126,11 @@ fn refused(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Keys whose absence may let something through.
-const PROTECTING: &[&str] = &["block-cidrs", "block-referers", "block-user-agents"];
-
 /// Other keys of ingress-nginx.
 const UNSUPPORTED: &[&str] = &["grpc-buffer-size-kb", "log-format-stream", "service-upstream"];
 
 fn unserved(key: &str, text: &str) -> Option<Finding> {
     let is_off = value::boolean(text) == Ok(false) || text.is_empty();
-    if PROTECTING.contains(&key) {
-        let message =
-            "not supported by this version; requests are served without it; remove it if that is right";
-        let found = finding(key, text, FindingKind::Unsupported, Effect::Warn, message.to_owned());
-        return (!is_off).then_some(found);
-    }
     if UNSUPPORTED.contains(&key) {
         let message = "not supported by this version; it is ignored".to_owned();
         return (!is_off).then(|| finding(key, text, FindingKind::Unsupported, Effect::Note, message));

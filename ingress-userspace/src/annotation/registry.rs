@@ -2,7 +2,7 @@
 //!
 //! A setting is an annotation, a ConfigMap key, or both: an annotation whose cluster-wide default has the same name.
 
-use super::{Effect, Finding, FindingKind};
+use super::{Effect, Finding, FindingKind, block};
 use super::{
     access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol,
     balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit,
@@ -124,6 +124,7 @@ pub const GROUPS: &[Group] = &[
     alias::GROUP,
     redirect::GROUP,
     redirect::CONFIG,
+    block::CONFIG,
     deny_list::GROUP,
     cors::GROUP,
     headers::GROUP,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::block::Blocked;
 use super::bodies::Bodies;
 use super::connections::Connections;
 use super::log::AccessLog;
@@ -25,6 +26,8 @@ pub struct Global {
     pub proxy_protocol: ProxyProtocol,
     /// How what is not HTTP is carried.
     pub streams: Streams,
+    /// Who is refused on every host.
+    pub blocked: Blocked,
     /// How TLS is spoken with clients.
     pub tls: Tls,
     /// Where requests of the proxy's own may go.

@@ -116,6 +116,9 @@ pub enum ProxyError {
     /// A policy of the route could not be compiled.
     #[error("route refused by its configuration")]
     RouteRefused,
+    /// Refused on every host.
+    #[error("blocked")]
+    Blocked,
     /// Not on the allow list.
     #[error("source not allowed")]
     SourceRefused,
@@ -222,6 +225,7 @@ impl ProxyError {
             Self::Gate(reason) => reason.name(),
             Self::NoRoute => "no_route",
             Self::RouteRefused => "route_refused",
+            Self::Blocked => "blocked",
             Self::SourceRefused => "source_refused",
             Self::HashingBusy => "hashing_busy",
             Self::ClientCertificate => "client_certificate",
@@ -258,6 +262,7 @@ impl ProxyError {
         match self {
             Self::Gate(_)
             | Self::NoRoute
+            | Self::Blocked
             | Self::SourceRefused
             | Self::ClientCertificate
             | Self::ClientRefused
@@ -295,7 +300,7 @@ impl ProxyError {
         match self {
             Self::Gate(reason) => reason.status(),
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::SourceRefused | Self::ClientRefused => StatusCode::FORBIDDEN,
+            Self::Blocked | Self::SourceRefused | Self::ClientRefused => StatusCode::FORBIDDEN,
             Self::ClientCertificate => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RateLimited(status) | Self::TooManyInFlight(status) => *status,
@@ -334,6 +339,7 @@ impl ProxyError {
             Self::Gate(_)
             | Self::NoRoute
             | Self::RouteRefused
+            | Self::Blocked
             | Self::SourceRefused
             | Self::ClientCertificate
             | Self::ClientRefused

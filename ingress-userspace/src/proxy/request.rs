@@ -88,6 +88,10 @@ fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Requ
         ctx.record.client = peer.client;
         ctx.peer = Rc::new(peer);
     }
+    let (agent, referer) = (head.headers.get(&header::USER_AGENT), head.headers.get(&header::REFERER));
+    if ctx.snapshot.globals.blocked.refuses(ctx.peer.client, agent, referer) {
+        return Err(ProxyError::Blocked);
+    }
     Ok(Request { head, body })
 }
 

@@ -6,6 +6,7 @@ use http::header::{HeaderName, HeaderValue};
 use tracing::error;
 
 use super::access_log::AccessLogging;
+use super::block::Blocked;
 use super::networks::Networks;
 use crate::filter::compression::Compression;
 use crate::filter::headers::HeaderChanges;
@@ -22,6 +23,8 @@ pub struct Globals {
     pub proxy_protocol: ProxyHeaders,
     /// How what is not HTTP is carried.
     pub streams: Streams,
+    /// Who is refused on every host.
+    pub blocked: Blocked,
     /// Where requests of our own may go.
     pub subrequests: global::Subrequests,
     /// The longest gap between two reads of a client's body.
@@ -156,6 +159,7 @@ impl Globals {
         // Taken apart without `..`: a new setting does not compile until it stands here.
         let global::Global {
             forwarded,
+            blocked,
             proxy_protocol,
             streams,
             // Part of the listeners' tables.
@@ -174,6 +178,7 @@ impl Globals {
             forwarded: Forwarding::new(forwarded),
             proxy_protocol: ProxyHeaders::new(proxy_protocol),
             streams: *streams,
+            blocked: Blocked::new(blocked),
             subrequests: subrequests.clone(),
             client_body_gap: bodies.client_gap,
             compression: Compression::new(bodies),

@@ -104,8 +104,9 @@ fn users(
         return None;
     };
     for wrong in read.wrong {
-        let message =
-            format!("Secret {key}: {wrong}, so that nobody can be let in by it; write it as htpasswd does");
+        let message = format!(
+            "Secret {key}: {wrong}, so that nobody can be let in by it; write it as htpasswd or htdigest does"
+        );
         at.problem(build, (Code::SecretInvalid, Severity::Warning), &key.to_string(), message);
     }
     let id = UserListId {

@@ -24,7 +24,9 @@ pub(super) fn client_auth(
 ) -> Option<ClientAuth> {
     let wanted = settings.client_certificate.as_ref()?;
     let broken = || Some(ClientAuth::Broken { reason: format!("annotation {}", wanted.key) });
-    let Some(name) = &wanted.secret else { return broken() };
+    let Some(name) = wanted.secret.as_ref().filter(|_| !wanted.is_subject_unreadable) else {
+        return broken();
+    };
     let at = Annotation { owner, key: &wanted.key };
     let namespace = name.namespace.as_ref().unwrap_or(&owner.namespace);
     let key = ObjectKey::new(namespace.clone(), name.name.clone());

@@ -11,19 +11,31 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::Build;
 use crate::k8s::cluster::{created_at, reference};
 use crate::k8s::crd;
+use crate::model::block::Blocked;
 use crate::model::edge::{AddressRange, Edge, EdgeLimit, EdgePolicy, EdgeScope, Pool};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// Addresses of all pools together: each takes several rows of the kernel's table of 4096.
 const MOST_ADDRESSES: u128 = 768;
 
-/// All pools and policies.
-pub(super) fn edge(build: &mut Build<'_>) -> Edge {
+/// All pools and policies, and what the ConfigMap blocks.
+pub(super) fn edge(build: &mut Build<'_>, blocked: &Blocked) -> Edge {
     let pools = pools(build);
     let cluster = build.cluster;
     let mut policies = Vec::new();
     for object in cluster.edge_policies.values() {
         policies.extend(policy(build, &reference(&**object), &object.spec, &pools));
+    }
+    // Packets of clients behind a proxy are the proxy's.
+    if !blocked.sources.is_empty() && !blocked.is_client_hidden {
+        policies.push(EdgePolicy {
+            name: "(block-cidrs)".to_owned(),
+            scope: EdgeScope::Cluster,
+            allow: Vec::new(),
+            deny: blocked.sources.clone(),
+            exempt: Vec::new(),
+            limits: Vec::new(),
+        });
     }
     Edge { pools, policies }
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{bodies, exchange, join};
+use crate::model::block::Blocked;
 use crate::model::connections::Connections;
 use crate::model::global::Global;
 use crate::model::log::AccessLog;
@@ -12,6 +13,7 @@ use crate::model::tls::Tls;
 pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
     let Global {
         forwarded,
+        blocked,
         proxy_protocol,
         streams,
         tls,
@@ -34,6 +36,9 @@ pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
     bodies::write_global(out, bodies)?;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
+    }
+    if *blocked != Blocked::default() {
+        writeln!(out, "global blocked: {blocked:?}")?;
     }
     if !subrequests.api_servers.is_empty() {
         let servers = join(&subrequests.api_servers);
