@@ -19,6 +19,8 @@ pub(crate) enum Part {
     Kernel,
     /// To run it and look at it: namespaces, interfaces, clients.
     Network,
+    /// For the parity tier: nginx.
+    Parity,
     /// For `cargo xtask lint`.
     Lint,
     /// For `cargo xtask fuzz`; not part of the whole set-up.
@@ -30,7 +32,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 5] = [Self::Kernel, Self::Network, Self::Lint, Self::Chart, Self::Cluster];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Kernel, Self::Network, Self::Parity, Self::Lint, Self::Chart, Self::Cluster];
 }
 
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -43,6 +46,8 @@ const PROGRAMS: &[(Part, &str, &str)] = &[
     (Part::Network, "bpftool", "bpftool"),
     (Part::Network, "curl", "curl"),
     (Part::Network, "openssl", "openssl"),
+    (Part::Parity, "nginx", "nginx-light"),
+    (Part::Parity, "nginx", "libnginx-mod-http-headers-more-filter"),
     (Part::Cluster, "curl", "curl"),
     (Part::Cluster, "openssl", "openssl"),
     (Part::Cluster, "ip", "iproute2"),
@@ -158,6 +163,8 @@ fn install_packages(mut packages: Vec<&str>, has_compiler: bool) -> anyhow::Resu
     // Never at the price of a package that is there.
     let mut apt = Command::new("apt-get");
     apt.args(["install", "--yes", "--no-remove", "--quiet=2", "--no-install-recommends"]).args(packages);
+    // In runlevel 1 a package starts no service: the tiers start their own.
+    apt.env("RUNLEVEL", "1");
     shell::run(apt.env("DEBIAN_FRONTEND", "noninteractive")).map_err(|error| {
         error.context("a package is not in this distribution, or stands against one that is installed; LLVM 22 is also at https://apt.llvm.org")
     })

@@ -27,6 +27,8 @@ enum Tier {
     Translate,
     /// The proxy in process, over loopback.
     Proxy,
+    /// The same requests to a real nginx and to Portcullis.
+    Parity,
     /// Single packets through the kernel programs (root).
     Packet,
     /// Network namespaces (root).
@@ -38,14 +40,23 @@ enum Tier {
 }
 
 impl Tier {
-    const ALL: [Self; 7] =
-        [Self::Unit, Self::Translate, Self::Proxy, Self::Packet, Self::Datapath, Self::Chart, Self::Cluster];
+    const ALL: [Self; 8] = [
+        Self::Unit,
+        Self::Translate,
+        Self::Proxy,
+        Self::Parity,
+        Self::Packet,
+        Self::Datapath,
+        Self::Chart,
+        Self::Cluster,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
             Self::Translate => "translate",
             Self::Proxy => "proxy",
+            Self::Parity => "parity",
             Self::Packet => "packet",
             Self::Datapath => "datapath",
             Self::Chart => "chart",
@@ -66,6 +77,7 @@ impl Tier {
     fn parts(self) -> &'static [Part] {
         match self {
             Self::Unit | Self::Translate | Self::Proxy => &[],
+            Self::Parity => &[Part::Parity],
             Self::Packet => &[Part::Kernel],
             Self::Datapath => &[Part::Kernel, Part::Network],
             Self::Chart => &[Part::Chart],

@@ -104,7 +104,9 @@ impl ErrorPages {
         let picker = Picker::in_turn(&target.backend, None);
         let mut choice = Choice { target, endpoints, is_fallback: true, picker, session: None };
         let mut asked = head.clone();
-        asked.target.forward_as(PathAndQuery::from_static("/"));
+        // As nginx's `rewrite (.*) / break`: the query stays.
+        let target = head.target.query().and_then(|query| format!("/?{query}").parse().ok());
+        asked.target.forward_as(target.unwrap_or(PathAndQuery::from_static("/")));
         let mut outgoing = forward::to_upstream(ctx, asked, None);
         outgoing.headers.remove(header::CONTENT_LENGTH);
         outgoing.headers.insert(forward::X_CODE, HeaderValue::from(status));

@@ -43,10 +43,7 @@ impl std::fmt::Display for Url {
         match &self.authority {
             Authority::Service { backend, host } => write!(f, "{host} ({backend})")?,
             Authority::Literal { host, port } => {
-                match host.contains(':') {
-                    true => write!(f, "[{host}]")?,
-                    false => f.write_str(host)?,
-                }
+                f.write_str(host)?;
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }
