@@ -136,6 +136,9 @@ pub struct RuleArgs {
     /// ConfigMap with services of UDP ports, `namespace/name`: `port: namespace/service:port`.
     #[arg(long, value_name = "NS/NAME")]
     pub udp_services_configmap: Option<String>,
+    /// Serve no Services of type ExternalName.
+    #[arg(long)]
+    pub disable_svc_external_name: bool,
     /// Honour the annotation `ssl-passthrough`.
     #[arg(long)]
     pub enable_ssl_passthrough: bool,

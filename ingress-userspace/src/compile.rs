@@ -25,6 +25,7 @@ use crate::snapshot::verdicts::Verdicts;
 use crate::tls::resolver::Certificates;
 use crate::tls::server::Sessions;
 use crate::upstream::health::{Checked, Verdict};
+use crate::upstream::resolve::Named;
 use pools::Health;
 
 /// Compiles one model after the other; holds what the next one may take over.
@@ -52,6 +53,8 @@ pub struct Compiled {
     pub refused: Vec<String>,
     /// Endpoints to be checked.
     pub checked: Vec<Checked>,
+    /// Backends whose endpoints are to be looked up.
+    pub named: Vec<Named>,
 }
 
 impl Compiler {
@@ -119,7 +122,7 @@ impl Compiler {
         refused.extend(unchecked);
         self.model = Arc::clone(model);
         self.snapshot = Arc::clone(&snapshot);
-        Compiled { snapshot, refused, checked }
+        Compiled { snapshot, refused, checked, named: self.pools.named() }
     }
 
     /// Takes an endpoint out of its backend, or back in. Takes effect at once.

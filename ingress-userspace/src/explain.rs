@@ -137,7 +137,7 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
     let sessions = Sessions::new().map_err(|error| setup(&error))?;
     let nonces = Nonces::new().map_err(|_unspecified| ExplainError::Setup("no random numbers".to_owned()))?;
     let mut compiler = Compiler::new(Certificates::new(fallback), sessions, nonces);
-    let Compiled { snapshot, refused: _, checked: _ } = compiler.compile(1, model);
+    let Compiled { snapshot, refused: _, checked: _, named: _ } = compiler.compile(1, model);
     let listener = if scheme == Scheme::Https { "https" } else { "http" };
     let cell = Arc::new(Cell::new(Snapshot::empty()));
     cell.publish(snapshot);

@@ -13,6 +13,7 @@ mod digest;
 mod edge;
 mod endpoints;
 mod external;
+mod external_name;
 mod header_maps;
 mod health;
 mod hosts;
@@ -90,6 +91,8 @@ pub struct Settings {
     pub tcp_services: Option<ObjectKey>,
     /// ConfigMap with services of UDP ports.
     pub udp_services: Option<ObjectKey>,
+    /// Services of type ExternalName are served.
+    pub enable_external_names: bool,
     /// `ssl-passthrough` is honoured.
     pub enable_ssl_passthrough: bool,
 }
@@ -114,6 +117,7 @@ impl Default for Settings {
             healthz_port: 10254,
             tcp_services: None,
             udp_services: None,
+            enable_external_names: true,
             enable_ssl_passthrough: false,
         }
     }

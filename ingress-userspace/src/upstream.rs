@@ -6,5 +6,6 @@ pub mod budget;
 pub mod connect;
 pub mod health;
 pub mod pool;
+pub mod resolve;
 pub mod subrequest;
 pub mod transport;

@@ -13,9 +13,7 @@ use ingress_userspace::app::proxy::{Settings, run};
 use ingress_userspace::link::messages::{HandedSocket, ListenPlan, ProxyReport, ToAgent, ToProxy};
 use ingress_userspace::link::{AgentEnd, FromProxy, ProxyId, channel};
 use ingress_userspace::model::Model;
-use ingress_userspace::model::backend::{
-    Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition,
-};
+use ingress_userspace::model::backend::{Backend, BackendId, BackendState, Endpoint, EndpointCondition};
 use ingress_userspace::model::certificate::{Certificate, CertificateId, KeyDer};
 use ingress_userspace::model::host::{Host, HostPattern};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
@@ -262,11 +260,8 @@ pub fn backend(model: &mut Model, service: &str, endpoints: &[SocketAddr]) -> Ba
     let id = BackendId { namespace: "default".into(), service: service.into(), port: "80".into() };
     let endpoints =
         endpoints.iter().map(|address| Endpoint { address: *address, condition: EndpointCondition::Ready });
-    let backend = Backend {
-        state: BackendState::Resolved,
-        protocol: BackendProtocol::Http,
-        endpoints: endpoints.collect(),
-    };
+    let backend =
+        Backend { state: BackendState::Resolved, external_name: None, endpoints: endpoints.collect() };
     model.backends.insert(id.clone(), backend);
     id
 }

@@ -28,6 +28,7 @@ mod cors;
 mod deny;
 mod deny_list;
 mod error_page;
+mod external_name;
 mod forwarded;
 mod gate;
 mod handover;

@@ -130,6 +130,7 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
             "configmap" => settings.config_map = Some(key()?),
             "tcp-services-configmap" => settings.tcp_services = Some(key()?),
             "udp-services-configmap" => settings.udp_services = Some(key()?),
+            "disable-svc-external-name" => settings.enable_external_names = value != "true",
             "enable-ssl-passthrough" => settings.enable_ssl_passthrough = value == "true",
             "default-backend-service" => settings.default_backend = Some(key()?),
             "default-ssl-certificate" => settings.default_certificate = Some(key()?),

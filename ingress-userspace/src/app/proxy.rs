@@ -35,6 +35,7 @@ use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use crate::tls::server::Sessions;
 use crate::upstream::health::{Counts, Monitor, Verdict};
+use crate::upstream::resolve::Resolver;
 use listeners::Listeners;
 use thread::Workers;
 
@@ -108,6 +109,7 @@ pub async fn run(
     let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;
     let mut publisher = Publisher {
         compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces),
+        resolver: Resolver::default(),
         cell: Arc::clone(&cell),
         refused,
         state: state.clone(),
@@ -166,6 +168,7 @@ fn hashing_threads() -> usize {
 
 struct Publisher {
     compiler: Compiler,
+    resolver: Resolver,
     cell: Arc<Cell<Snapshot>>,
     refused: watch::Sender<usize>,
     state: State,
@@ -192,7 +195,8 @@ impl Publisher {
 
     fn publish(&mut self, version: ModelVersion, model: Arc<Model>) -> ProxyReport {
         let started = std::time::Instant::now();
-        let Compiled { snapshot, refused, checked } = self.compiler.compile(version, &model);
+        let Compiled { snapshot, refused, checked, named } = self.compiler.compile(version, &model);
+        self.resolver.update(named, &model.global.subrequests);
         self.cell.publish(snapshot);
         self.drain = model.global.drain;
         if self.log != model.global.access_log.destination {

@@ -97,6 +97,7 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         healthz_port: Settings::default().healthz_port,
         tcp_services: object("tcp-services-configmap", &rules.tcp_services_configmap)?,
         udp_services: object("udp-services-configmap", &rules.udp_services_configmap)?,
+        enable_external_names: !rules.disable_svc_external_name,
         enable_ssl_passthrough: rules.enable_ssl_passthrough,
     })
 }

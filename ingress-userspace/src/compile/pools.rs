@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::compile::transports::Transports;
-use crate::model::backend::{Backend, BackendId, BackendState, EndpointCondition};
+use crate::model::backend::{Backend, BackendId, BackendState, EndpointCondition, ExternalName};
 use crate::model::health::HealthCheck;
 use crate::snapshot::buckets::now;
 use crate::upstream::backend::{BackendCell, Endpoint, EndpointSet};
 use crate::upstream::health::{Checked, Plan, Verdict};
+use crate::upstream::resolve::Named;
 use crate::upstream::transport::RouteTransport;
 
 /// The cells of all backends, by identity.
@@ -24,11 +25,24 @@ struct Pool {
     is_missing: bool,
     /// What checks found, of those that are checked.
     unhealthy: HashSet<SocketAddr>,
+    /// Looked up instead.
+    external_name: Option<ExternalName>,
 }
 
 impl Pool {
     fn update(&mut self, backend: &Backend, now: u64) {
         self.is_missing = backend.state == BackendState::Missing;
+        let is_same_name = self.external_name == backend.external_name;
+        self.external_name.clone_from(&backend.external_name);
+        if backend.external_name.is_some() {
+            self.known.clear();
+            self.unhealthy.clear();
+            if !is_same_name {
+                self.cell.replace(EndpointSet::default());
+            }
+            // The lookup fills the cell.
+            return;
+        }
         let is_same = self.known.len() == backend.endpoints.len()
             && self.known.iter().zip(&backend.endpoints).all(|((known, condition), endpoint)| {
                 known.address == endpoint.address && *condition == endpoint.condition
@@ -99,8 +113,13 @@ impl Pools {
                 Some(pool) => pool.update(backend, now),
                 None => {
                     let cell = Arc::new(BackendCell::new(id.to_string(), EndpointSet::default()));
-                    let mut pool =
-                        Pool { cell, known: Vec::new(), is_missing: false, unhealthy: HashSet::new() };
+                    let mut pool = Pool {
+                        cell,
+                        known: Vec::new(),
+                        is_missing: false,
+                        unhealthy: HashSet::new(),
+                        external_name: None,
+                    };
                     // What is there with the backend is not new to it.
                     pool.update(backend, 0);
                     self.0.insert(id.clone(), pool);
@@ -156,6 +175,15 @@ impl Pools {
             unhealthy: pool.unhealthy.len(),
         });
         health.collect()
+    }
+
+    /// The backends whose endpoints are looked up.
+    pub fn named(&self) -> Vec<Named> {
+        let named = self.0.iter().filter_map(|(id, pool)| {
+            let name = pool.external_name.clone()?;
+            Some(Named { id: id.clone(), name, cell: Arc::clone(&pool.cell) })
+        });
+        named.collect()
     }
 
     /// Forgets backends that the model no longer has. Requests in flight keep theirs.

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
+use crate::model::backend::{Backend, BackendId, BackendState, Endpoint, EndpointCondition};
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::delivery::Delivery;
@@ -77,7 +77,7 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         |text: &&str| Endpoint { address: text.parse().unwrap(), condition: EndpointCondition::Ready };
     let backend = Backend {
         state: BackendState::Resolved,
-        protocol: BackendProtocol::Http,
+        external_name: None,
         endpoints: endpoints.iter().map(endpoint).collect(),
     };
     Arc::new(Model {

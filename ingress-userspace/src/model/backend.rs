@@ -27,8 +27,8 @@ impl std::fmt::Display for BackendId {
 pub struct Backend {
     /// Why there may be no endpoint.
     pub state: BackendState,
-    /// How it is spoken to.
-    pub protocol: BackendProtocol,
+    /// Where its endpoints come from, when not from the model.
+    pub external_name: Option<ExternalName>,
     /// Ordered by address, no duplicates.
     pub endpoints: Vec<Endpoint>,
 }
@@ -42,11 +42,13 @@ pub enum BackendState {
     Missing,
 }
 
-/// The protocol towards the endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BackendProtocol {
-    /// HTTP/1.1 over cleartext TCP.
-    Http,
+/// A name of DNS that is looked up for endpoints, again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalName {
+    /// Lower case, without a dot at its end; or an address.
+    pub host: String,
+    /// The port of all its addresses.
+    pub port: u16,
 }
 
 /// One address that serves a backend.

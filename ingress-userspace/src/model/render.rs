@@ -13,7 +13,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use super::Model;
-use super::backend::{Backend, BackendId, BackendState, EndpointCondition};
+use super::backend::{Backend, BackendId, BackendState, EndpointCondition, ExternalName};
 use super::certificate::{Certificate, CertificateId};
 use super::edge::{Edge, EdgePolicy, EdgeScope};
 use super::host::{Host, HostPattern};
@@ -322,6 +322,9 @@ fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Re
         BackendState::Missing => " missing",
     };
     writeln!(out, "backend {id}:{state}")?;
+    if let Some(ExternalName { host, port }) = &backend.external_name {
+        writeln!(out, "  looked up: {host}, port {port}")?;
+    }
     for endpoint in &backend.endpoints {
         let condition = match endpoint.condition {
             EndpointCondition::Ready => "",

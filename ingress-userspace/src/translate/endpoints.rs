@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::Build;
+use super::{Build, external_name};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, reference};
-use crate::model::backend::{Backend, BackendId, BackendProtocol, BackendState, Endpoint, EndpointCondition};
+use crate::model::backend::{Backend, BackendId, BackendState, Endpoint, EndpointCondition};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// Names the endpoints of a Service in a folder: `127.0.0.1:8081,[::1]:8081`.
@@ -96,6 +96,19 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
     // DNS has both on one number.
     let shown_port = if carrier == Carrier::Udp { format!("{shown_port}/udp") } else { shown_port };
     let id = BackendId { namespace: key.namespace.clone(), service: key.name.clone(), port: shown_port };
+    if let Some(external) = service.filter(|service| external_name::is_external(service)) {
+        let declared = found.and_then(|found| target_number(found).or(u16::try_from(found.port).ok()));
+        // Such a Service may declare no ports; then the number that is asked for is meant.
+        let asked = port.port.filter(|_| ports(external).is_empty()).and_then(|text| text.parse().ok());
+        if let Some(number) = declared.or(asked) {
+            if !build.backends.contains_key(&id) {
+                let external_name = external_name::name(build, external, number);
+                let backend = Backend { state: BackendState::Resolved, external_name, endpoints: Vec::new() };
+                build.backends.insert(id.clone(), backend);
+            }
+            return id;
+        }
+    }
     let endpoints = match (service, found) {
         (None, _) => {
             let near = cluster.services.keys().filter(|other| other.namespace == key.namespace);
@@ -130,7 +143,7 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
     };
     let state = if endpoints.is_some() { BackendState::Resolved } else { BackendState::Missing };
     let endpoints = endpoints.unwrap_or_default();
-    build.backends.insert(id.clone(), Backend { state, protocol: BackendProtocol::Http, endpoints });
+    build.backends.insert(id.clone(), Backend { state, external_name: None, endpoints });
     id
 }
 
@@ -186,16 +199,6 @@ fn endpoints(
 ) -> Vec<Endpoint> {
     let object = reference(service);
     let is_folder = build.cluster.origin == Origin::Folder;
-    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
-        let name = service.spec.as_ref().and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
-        build.problem(
-            &object,
-            (Code::FieldUnsupported, Severity::Error),
-            ("spec.type", "ExternalName"),
-            format!("not supported by this version (it names {name}); requests get 503; use a Service with EndpointSlices"),
-        );
-        return Vec::new();
-    }
     let slices = build.slices.by_service.get(&(object.namespace.as_str(), object.name.as_str())).cloned();
     let slices = slices.unwrap_or_default();
     let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(ENDPOINTS_ANNOTATION));
