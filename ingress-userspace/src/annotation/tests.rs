@@ -83,10 +83,12 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
 #[test]
 fn unsupported_protection_denies_and_the_rest_does_not() {
     let (settings, findings) =
-        annotated(&[("auth-url", "http://a"), ("mirror-target", "true"), ("http2-push-preload", "true")]);
-    assert_eq!(settings.deny.as_deref(), Some("annotation nginx.ingress.kubernetes.io/auth-url"));
+        annotated(&[("secure-verify-ca-secret", "ca"), ("grpc-backend", "true"), ("add-base-url", "true")]);
+    let denied = "annotation nginx.ingress.kubernetes.io/secure-verify-ca-secret";
+    assert_eq!(settings.deny.as_deref(), Some(denied));
     let effects: Vec<Effect> = findings.into_iter().map(|(_, _, effect)| effect).collect();
-    assert_eq!(effects, [Effect::Deny, Effect::Warn, Effect::Note]);
+    // In the order of the keys.
+    assert_eq!(effects, [Effect::Note, Effect::Warn, Effect::Deny]);
     let off = [
         ("enable-modsecurity", "false"),
         ("enable-cors", "0"),
