@@ -79,6 +79,8 @@ pub struct State {
     pub model: Shown,
     /// Where the proxy listens, by listener name.
     pub listening: Listening,
+    /// `/metrics` is not served.
+    pub hides_metrics: bool,
     /// Answers questions about requests; `None` where no model is served.
     pub explain: Option<Explain>,
 }
@@ -149,7 +151,8 @@ pub struct Endpoints {
 impl Endpoints {
     /// From the flags.
     pub fn from_args(args: &AdminArgs, addresses: &[IpAddr]) -> Self {
-        Self { addresses: addresses.to_vec(), port: args.healthz_port, socket: args.admin_socket.clone() }
+        let addresses = args.healthz_host.map_or_else(|| addresses.to_vec(), |host| vec![host]);
+        Self { addresses, port: args.healthz_port, socket: args.admin_socket.clone() }
     }
 }
 
@@ -344,6 +347,7 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
             Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
             Err(reasons) => (StatusCode::SERVICE_UNAVAILABLE, reasons),
         },
+        ("/metrics", _) if state.hides_metrics => (StatusCode::NOT_FOUND, "metrics are off\n".to_owned()),
         ("/metrics", _) => (StatusCode::OK, state.registry.render().await),
         ("/model", Access::Socket) => {
             let shown = state.model.0.borrow().clone();

@@ -5,6 +5,7 @@
 //! answer 503 (where serving without the setting would let in what it should keep out). Nothing here knows of Kubernetes
 //! objects; `translate` turns findings into Problems.
 
+pub mod accepted;
 pub mod access_log;
 pub mod affinity;
 pub mod alias;
@@ -36,6 +37,7 @@ pub mod keepalive;
 pub mod known;
 pub mod mirror;
 pub mod next_upstream;
+pub mod preset;
 pub mod process;
 pub mod proxy_protocol;
 pub mod proxy_ssl;
@@ -44,6 +46,7 @@ pub mod rate_limit;
 mod reader;
 pub mod redirect;
 pub mod registry;
+pub mod removed;
 pub mod request_buffer;
 pub mod response_buffer;
 pub mod rewrite;

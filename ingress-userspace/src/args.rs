@@ -2,16 +2,19 @@
 //!
 //! Flags that ingress-nginx has keep their name and meaning.
 
+pub mod compat;
+pub mod objects;
+pub mod tools;
 pub mod webhook;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use compat::{CompatArgs, switch};
+use tools::{CleanupArgs, MapsArgs, ProbeArgs, ReferenceArgs, StatusArgs};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
-
-pub mod objects;
 
 use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
 
@@ -93,6 +96,12 @@ pub struct LogArgs {
     /// Format of log lines.
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
+    /// Verbosity as ingress-nginx counts it: from 5 on `--log-level` is `debug`, unless it is given.
+    #[arg(long = "v", value_name = "LEVEL")]
+    pub v: Option<u8>,
+    /// Taken for the sake of charts.
+    #[command(flatten)]
+    pub compat: CompatArgs,
 }
 
 /// Where the world comes from.
@@ -122,8 +131,17 @@ pub struct RuleArgs {
     #[arg(long, value_name = "NAME", default_value = "portcullis")]
     pub ingress_class: String,
     /// Also serve Ingresses that name no class.
-    #[arg(long)]
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub watch_ingress_without_class: bool,
+    /// An IngressClass with the name of `--ingress-class` is ours, whatever controller it names.
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub ingress_class_by_name: bool,
+    /// Ingresses with a `defaultBackend` and without rules are not served.
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub disable_catch_all: bool,
+    /// Only namespaces with these labels.
+    #[arg(long, value_name = "SELECTOR")]
+    pub watch_namespace_selector: Option<String>,
     /// Only this namespace; default all.
     #[arg(long, value_name = "NAMESPACE")]
     pub watch_namespace: Option<String>,
@@ -140,7 +158,7 @@ pub struct RuleArgs {
     #[arg(long)]
     pub disable_svc_external_name: bool,
     /// Honour the annotation `ssl-passthrough`.
-    #[arg(long)]
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub enable_ssl_passthrough: bool,
     /// Service for requests that no rule matches, `namespace/name`; default: answer 404.
     #[arg(long, value_name = "NS/NAME")]
@@ -199,6 +217,12 @@ pub struct WorkerArgs {
     /// Access log: `-` for standard output, a file, or `off`.
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub access_log: String,
+    /// Metrics of requests name the host.
+    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub metrics_per_host: bool,
+    /// Metrics of requests name the class of the status (`2xx`) instead of the status.
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub report_status_classes: bool,
     /// Folder of temporary files, for bodies that do not fit into memory; default: TMPDIR, else /tmp.
     #[arg(long, value_name = "DIR")]
     pub temp_dir: Option<PathBuf>,
@@ -213,6 +237,12 @@ pub struct AdminArgs {
     /// Port for /healthz, /readyz and /metrics; 0: any free one, printed at start.
     #[arg(long, default_value_t = 10254)]
     pub healthz_port: u16,
+    /// Address for them; default: those of `--bind-address`, else all.
+    #[arg(long, value_name = "ADDR")]
+    pub healthz_host: Option<IpAddr>,
+    /// Serve /metrics.
+    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub enable_metrics: bool,
     /// Unix socket with the same endpoints and the read-only dumps.
     #[arg(long, value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
@@ -222,7 +252,7 @@ pub struct AdminArgs {
 #[derive(Clone, Debug, Args)]
 pub struct PublishArgs {
     /// Write `.status.loadBalancer` of Ingresses.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub update_status: bool,
     /// Addresses or host names to publish instead of VIPs or node addresses.
     #[arg(long, value_name = "ADDR")]
@@ -235,7 +265,7 @@ pub struct PublishArgs {
     #[arg(long, value_name = "SELECTOR")]
     pub publish_pods: Option<String>,
     /// Prefer internal over external node addresses.
-    #[arg(long)]
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub report_node_internal_ip_address: bool,
     /// Name of the Lease that elects the writer.
     #[arg(long, value_name = "NAME", default_value = "portcullis-leader")]
@@ -324,84 +354,4 @@ pub struct ControllerArgs {
     pub admin: AdminArgs,
     #[command(flatten)]
     pub log: LogArgs,
-}
-
-/// How a tool prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum OutputFormat {
-    /// Columns.
-    Table,
-    /// JSON.
-    Json,
-}
-
-/// `portcullis maps`.
-#[derive(Debug, Args)]
-pub struct MapsArgs {
-    /// Only this map.
-    pub name: Option<String>,
-    /// How to print.
-    #[arg(short = 'o', long, value_enum, default_value = "table")]
-    pub output: OutputFormat,
-    /// Mount point of the BPF file system.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
-    pub bpffs: PathBuf,
-}
-
-/// `portcullis status`.
-#[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// How to print.
-    #[arg(short = 'o', long, value_enum, default_value = "table")]
-    pub output: OutputFormat,
-    /// Mount point of the BPF file system.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
-    pub bpffs: PathBuf,
-}
-
-/// `portcullis probe`.
-#[derive(Debug, Args)]
-pub struct ProbeArgs {
-    /// `/healthz` or `/readyz`.
-    #[arg(default_value = "/readyz")]
-    pub path: String,
-    /// Unix socket to ask.
-    #[arg(long, value_name = "PATH", conflicts_with = "address")]
-    pub socket: Option<PathBuf>,
-    /// TCP address to ask.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:10254")]
-    pub address: SocketAddr,
-}
-
-/// `portcullis cleanup`.
-#[derive(Debug, Args)]
-pub struct CleanupArgs {
-    /// Mount point of the BPF file system.
-    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
-    pub bpffs: PathBuf,
-}
-
-/// `portcullis reference`.
-#[derive(Debug, Args)]
-pub struct ReferenceArgs {
-    /// Which page.
-    #[arg(value_enum)]
-    pub page: ReferencePage,
-}
-
-/// The generated pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReferencePage {
-    /// docs/reference/annotations.md
-    Annotations,
-    /// docs/reference/metrics.md
-    Metrics,
-    /// docs/reference/bpf-maps.md
-    BpfMaps,
-    /// docs/reference/cli.md
-    Cli,
-    /// docs/reference/problems.md
-    Problems,
-    /// charts/portcullis/crds/*.yaml
-    Crds,
 }

@@ -30,7 +30,7 @@ use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::access_log::writer::{Destination, Writer};
-use crate::telemetry::shard::Reporter;
+use crate::telemetry::shard::{Detail, Reporter};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use crate::tls::server::Sessions;
@@ -209,7 +209,7 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
 /// A worker that serves nobody else.
 fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     let (_, phase) = watch::channel(Phase::Serving);
-    let reporter = Rc::new(Reporter::new(Writer::start(Destination::Off)?));
+    let reporter = Rc::new(Reporter::new(Writer::start(Destination::Off)?, Detail::default()));
     // No body is read.
     let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
     let shared = Shared { snapshot: cell, temp };

@@ -28,6 +28,7 @@ use ingress_userspace::model::route::{
     PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend,
 };
 use ingress_userspace::telemetry::access_log::writer::Destination;
+use ingress_userspace::telemetry::shard::Detail;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,7 @@ impl Instance {
             grace: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
             access_log: Destination::File(log.clone()),
+            detail: Detail::default(),
             temp_dir: std::env::temp_dir(),
             temp_limit: 1 << 30,
         };

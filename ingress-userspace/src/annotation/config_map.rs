@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
-use super::{access_log, connections, inert, process, tls};
 use super::{block, compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
+use super::{access_log, connections, inert, preset, process, tls};
 use crate::model::bodies::Bodies;
 use crate::model::global::Global;
 
@@ -57,7 +57,9 @@ pub fn all() -> impl Iterator<Item = &'static str> {
 
 /// Reads the ConfigMap. Total.
 pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
+    let data = &preset::filled_in(data);
     let mut reader = Reader::of_config(data);
+    reader.value(&preset::PRESET);
     // What the features find wrong in their keys is reported here, once.
     read_features(&mut reader);
     let (fields, headers) = headers::parse_cluster(&mut reader);
@@ -127,7 +129,7 @@ fn refused(text: &str) -> Result<bool, String> {
 }
 
 /// Other keys of ingress-nginx.
-const UNSUPPORTED: &[&str] = &["grpc-buffer-size-kb", "log-format-stream", "service-upstream"];
+const UNSUPPORTED: &[&str] = &["service-upstream"];
 
 fn unserved(key: &str, text: &str) -> Option<Finding> {
     let is_off = value::boolean(text) == Ok(false) || text.is_empty();

@@ -9,21 +9,13 @@ use super::registry::{annotation_row, served};
 use super::{Effect, Finding, FindingKind, OWN_PREFIX, inert, value};
 
 /// Who may do what: without them, requests would pass that must not.
-const PROTECTING: &[&str] = &["secure-verify-ca-secret"];
+const PROTECTING: &[&str] = &[];
 
 /// Served without them, not as written.
-const CHANGING: &[&str] = &["global-rate-limit", "grpc-backend", "secure-backends", "service-upstream"];
+const CHANGING: &[&str] = &["service-upstream"];
 
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
-const TUNING: &[&str] = &[
-    "add-base-url",
-    "enable-influxdb",
-    "enable-opentracing",
-    "http2-push-preload",
-    "opentracing-trust-incoming-span",
-    "influxdb-host",
-    "influxdb-port",
-];
+const TUNING: &[&str] = &["upstream-health-check-interval", "upstream-health-check-path"];
 
 /// Keys under our own prefix that other kinds carry.
 const ELSEWHERE: &[&str] = &["endpoints", "state"];

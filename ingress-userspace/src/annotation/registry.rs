@@ -4,11 +4,7 @@
 
 use super::{Effect, Finding, FindingKind, block};
 use super::{
-    access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol,
-    balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit,
-    connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check, keepalive, mirror,
-    next_upstream, process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, request_buffer,
-    response_buffer, rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
+    accepted, access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check, keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, removed, request_buffer, response_buffer, rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
@@ -177,6 +173,10 @@ pub const GROUPS: &[Group] = &[
     tracing::GROUP,
     tracing::CONFIG,
     process::CONFIG,
+    preset::CONFIG,
+    accepted::GROUP,
+    accepted::CONFIG,
+    removed::GROUP,
     config_map::CONFIG,
 ];
 

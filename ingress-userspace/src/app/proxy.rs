@@ -31,6 +31,7 @@ use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
 use crate::telemetry::access_log::writer::{Destination, Writer};
 use crate::telemetry::metrics::{self, Samples};
+use crate::telemetry::shard::Detail;
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use crate::tls::server::Sessions;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Where access log lines go.
     pub access_log: Destination,
+    /// How finely metrics tell requests apart.
+    pub detail: Detail,
     /// Folder of temporary files.
     pub temp_dir: PathBuf,
     /// Bytes that all temporary files together may have.
@@ -73,6 +76,10 @@ impl Settings {
             grace: Duration::from_secs(args.shutdown_grace_period),
             drain_timeout: Duration::from_secs(args.drain_timeout),
             access_log: Destination::from_flag(&args.access_log),
+            detail: Detail {
+                has_hosts: args.metrics_per_host,
+                has_status_classes: args.report_status_classes,
+            },
             temp_dir: args.temp_dir.clone().unwrap_or_else(std::env::temp_dir),
             temp_limit: args.temp_limit.saturating_mul(1 << 20),
         }
@@ -100,7 +107,8 @@ pub async fn run(
         hashing::Pool::start(hashing_threads()).context("threads for passwords cannot be started")?;
     let temp = Arc::new(TempStore::new(settings.temp_dir.clone(), settings.temp_limit));
     let shared = Shared { snapshot: Arc::clone(&cell), temp };
-    let mut workers = Workers::start(settings.workers, &shared, &writer, &phase_seen, &hashing)?;
+    let mut workers =
+        Workers::start(settings.workers, &shared, (&writer, settings.detail), &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);
     register_metrics(&state, &workers, &cell, &writer, refused_seen);
     let monitor = Monitor::default();

@@ -196,7 +196,8 @@ fn serve_admin(
     let (namespace, pod) = (variable("POD_NAMESPACE"), variable("POD_NAME"));
     let constant = [("controller_namespace", namespace.as_str()), ("controller_pod", pod.as_str())];
     let registry = Registry::new(&constant).into();
-    let state = State { registry, explain: Some(question::answer), ..State::default() };
+    let hides_metrics = !args.enable_metrics;
+    let state = State { registry, hides_metrics, explain: Some(question::answer), ..State::default() };
     // Every process that is asked says at first that it is not ready.
     state.readiness.fails("start", "starting");
     let server = admin::bind(&Endpoints::from_args(args, addresses))?;

@@ -22,6 +22,7 @@ use crate::k8s::folder::Folder;
 use crate::k8s::folder::watch::Watch;
 use crate::k8s::reflect::sources::Access;
 use crate::k8s::reflect::{Reflectors, Wanted};
+use crate::k8s::selector::Selector;
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use crate::problem::{Problem, Severity};
@@ -59,10 +60,23 @@ pub type WorldReceiver = watch::Receiver<Option<Arc<World>>>;
 
 /// A flag whose value cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("--{flag} {value}: write namespace/name")]
-pub struct SettingsError {
-    flag: &'static str,
-    value: String,
+pub enum SettingsError {
+    /// The name of an object.
+    #[error("--{flag} {value}: write namespace/name")]
+    Object {
+        /// Which.
+        flag: &'static str,
+        /// As given.
+        value: String,
+    },
+    /// `--watch-namespace-selector`.
+    #[error("--watch-namespace-selector {value}: {reason}")]
+    Selector {
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 /// What translation needs of the flags.
@@ -71,19 +85,19 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         None => Ok(None),
         Some(text) => match ObjectKey::parse(text) {
             Some(key) => Ok(Some(key)),
-            None => Err(SettingsError { flag, value: text.clone() }),
+            None => Err(SettingsError::Object { flag, value: text.clone() }),
         },
     };
     Ok(Settings {
         classes: ClassRules {
             controllers: rules.controller_class.clone(),
             name: rules.ingress_class.clone(),
-            by_name: false,
+            by_name: rules.ingress_class_by_name,
             with_classless: rules.watch_ingress_without_class,
         },
         annotations_prefix: rules.annotations_prefix.clone(),
-        namespace_selector: None,
-        is_catch_all_disabled: false,
+        namespace_selector: selector(rules)?,
+        is_catch_all_disabled: rules.disable_catch_all,
         watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
         access: Access::Originals,
         secret_namespaces: Vec::new(),
@@ -100,6 +114,16 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         enable_external_names: !rules.disable_svc_external_name,
         enable_ssl_passthrough: rules.enable_ssl_passthrough,
     })
+}
+
+fn selector(rules: &RuleArgs) -> Result<Option<Selector>, SettingsError> {
+    let Some(text) = rules.watch_namespace_selector.as_ref().filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    match Selector::parse(text) {
+        Ok(selector) => Ok(Some(selector)),
+        Err(reason) => Err(SettingsError::Selector { value: text.clone(), reason }),
+    }
 }
 
 /// Where the Cluster view comes from.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::args::CleanupArgs;
+use crate::args::tools::CleanupArgs;
 use crate::bpf::cleanup::{CleanupError, remove_pins, remove_routes};
 use crate::bpf::report::{self, ReportError};
 

@@ -6,7 +6,7 @@ use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use serde_json::{Map, Value, json};
 
 use super::text_table;
-use crate::args::{MapsArgs, OutputFormat};
+use crate::args::tools::{MapsArgs, OutputFormat};
 use crate::bpf::dump;
 use crate::bpf::maps::{Maps, MapsError};
 use crate::bpf::pins::Pins;

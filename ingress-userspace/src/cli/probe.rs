@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::args::ProbeArgs;
+use crate::args::tools::ProbeArgs;
 
 /// A process that does not answer within this time is not well.
 const DEADLINE: Duration = Duration::from_secs(5);

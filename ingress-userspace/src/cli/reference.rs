@@ -9,7 +9,7 @@ pub mod problems;
 
 use std::io;
 
-use crate::args::{ReferenceArgs, ReferencePage};
+use crate::args::tools::{ReferenceArgs, ReferencePage};
 
 /// Prints a page.
 pub fn run(args: &ReferenceArgs, out: &mut dyn io::Write) -> anyhow::Result<()> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::text_table;
-use crate::args::{OutputFormat, StatusArgs};
+use crate::args::tools::{OutputFormat, StatusArgs};
 use crate::bpf::report::{self, Report, ReportError};
 
 /// Why the command failed.

@@ -1,5 +1,6 @@
 //! The process log: `tracing` to standard error, as text or JSON. The access log is another thing, in `access_log`.
 
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -28,15 +29,23 @@ pub enum LoggingError {
 /// the user come after it and win.
 const QUIET: &str = "kube_client::client::builder=off";
 
+/// From here on ingress-nginx logs what only its developers read.
+const DEBUG_VERBOSITY: u8 = 5;
+
 /// Starts logging for the whole process; call it once, before anything logs.
 pub fn start(args: &LogArgs) -> Result<(), LoggingError> {
+    let is_verbose = args.v.is_some_and(|level| level >= DEBUG_VERBOSITY) && args.log_level == "info";
+    let level = if is_verbose { "debug" } else { args.log_level.as_str() };
     let filter = EnvFilter::builder()
-        .parse(format!("{QUIET},{}", args.log_level))
+        .parse(format!("{QUIET},{level}"))
         .map_err(|source| LoggingError::Level { value: args.log_level.clone(), source })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => builder.with_ansi(false).try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).try_init()?,
+    }
+    for (flag, reason) in &args.compat.ignored {
+        info!(flag, reason, "flag of ingress-nginx ignored");
     }
     Ok(())
 }

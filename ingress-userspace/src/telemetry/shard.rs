@@ -39,6 +39,21 @@ struct Series {
     response_size: Histogram,
 }
 
+/// How finely requests are told apart by metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Detail {
+    /// By host.
+    pub has_hosts: bool,
+    /// By `2xx` instead of `200`.
+    pub has_status_classes: bool,
+}
+
+impl Default for Detail {
+    fn default() -> Self {
+        Self { has_hosts: true, has_status_classes: false }
+    }
+}
+
 type Key = (Arc<RouteLabels>, &'static str, u16);
 
 /// One worker's shard and log buffer.
@@ -49,12 +64,14 @@ pub struct Reporter {
     lines: RefCell<Vec<u8>>,
     format: RefCell<Rc<Arc<Format>>>,
     writer: Writer,
+    detail: Detail,
 }
 
 impl Reporter {
     /// An empty shard.
-    pub fn new(writer: Writer) -> Self {
+    pub fn new(writer: Writer, detail: Detail) -> Self {
         Self {
+            detail,
             series: RefCell::default(),
             overflow: Arc::new(RouteLabels::default()),
             lines: RefCell::default(),
@@ -129,8 +146,12 @@ impl Reporter {
     /// Copies the shard out. Routes that no snapshot has any more are forgotten afterwards.
     pub fn collect(&self, samples: &mut Samples) {
         for ((labels, method, status), series) in self.series.borrow().iter() {
-            let status = status.to_string();
+            let status = match self.detail.has_status_classes {
+                true => format!("{}xx", status / 100),
+                false => status.to_string(),
+            };
             let RouteLabels { namespace, ingress, service, path, host, upstream: _, canary } = &**labels;
+            let host = if self.detail.has_hosts { host.as_str() } else { "" };
             let values = [&*status, method, path, namespace, ingress, service, canary, host];
             samples.add(&metrics::REQUESTS, &values, series.count as f64);
             samples.add_histogram(&metrics::REQUEST_DURATION, &values, &series.duration);

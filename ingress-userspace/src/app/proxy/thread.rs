@@ -17,7 +17,7 @@ use crate::proxy::hashing;
 use crate::proxy::worker::{Phase, Shared, Worker};
 use crate::telemetry::access_log::writer::Writer;
 use crate::telemetry::metrics::Samples;
-use crate::telemetry::shard::Reporter;
+use crate::telemetry::shard::{Detail, Reporter};
 
 /// How often log lines are handed over.
 const TICK: Duration = Duration::from_millis(100);
@@ -64,7 +64,7 @@ impl Workers {
     pub(super) fn start(
         count: u32,
         shared: &Shared,
-        writer: &Writer,
+        (writer, detail): (&Writer, Detail),
         phase: &watch::Receiver<Phase>,
         hashing: &hashing::Pool,
     ) -> anyhow::Result<Self> {
@@ -75,7 +75,8 @@ impl Workers {
             let (shared, writer, phase, hashing) =
                 (shared.clone(), writer.clone(), phase.clone(), hashing.clone());
             let body = move || {
-                if let Err(error) = work(index, shared, writer, phase, hashing, inbox) {
+                if let Err(error) = work(index, shared, Reporter::new(writer, detail), phase, hashing, inbox)
+                {
                     error!(worker = index, %error, "worker failed");
                     return;
                 }
@@ -142,13 +143,13 @@ impl Workers {
 fn work(
     index: u32,
     shared: Shared,
-    writer: Writer,
+    reporter: Reporter,
     phase: watch::Receiver<Phase>,
     hashing: hashing::Pool,
     inbox: mpsc::UnboundedReceiver<Command>,
 ) -> anyhow::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    let worker = Rc::new(Worker::new(index, shared, Rc::new(Reporter::new(writer)), phase, hashing));
+    let worker = Rc::new(Worker::new(index, shared, Rc::new(reporter), phase, hashing));
     runtime.block_on(run(&worker, inbox));
     // Tasks hold log records; they are written when the runtime drops them.
     drop(runtime);
