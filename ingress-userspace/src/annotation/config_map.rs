@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
-use super::{block, compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
 use super::{access_log, connections, inert, preset, process, tls};
+use super::{block, compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
 use crate::model::bodies::Bodies;
 use crate::model::global::Global;
 

@@ -4,7 +4,12 @@
 
 use super::{Effect, Finding, FindingKind, block};
 use super::{
-    accepted, access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external, backend_protocol, balance, bandwidth, body_limit, canary, client_certificate, compression, config_map, connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check, keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit, redirect, removed, request_buffer, response_buffer, rewrite, satisfy, snippet, stream, subrequest, timeout, tls, tracing,
+    accepted, access_log, affinity, alias, allow_list, answer_rewrite, auth_basic, auth_external,
+    backend_protocol, balance, bandwidth, body_limit, canary, client_certificate, compression, config_map,
+    connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check,
+    keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit,
+    redirect, removed, request_buffer, response_buffer, rewrite, satisfy, snippet, stream, subrequest,
+    timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
