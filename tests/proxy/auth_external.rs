@@ -386,3 +386,48 @@ async fn a_service_that_asks_about_itself_is_refused() {
     assert_eq!(client::fetch(proxy.http, "named.example.com", "/").await.unwrap().status, 403);
     assert_eq!(origin.last().header("host").as_deref(), Some("web.default.svc.cluster.local"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_source_and_service_is_enough_where_that_is_asked_for() {
+    let (origin, oauth2) = (Origin::start("web").await, oauth2_proxy().await);
+    let url = format!("http://{}/oauth2/auth", oauth2.address);
+    let headers = ("auth-response-headers", "X-Auth-Request-User");
+    let common = [("auth-url", &*url), ("satisfy", "any"), headers];
+    let with = |sources| [common.as_slice(), &[("whitelist-source-range", sources)]].concat();
+    let yaml = [
+        service("web", &[origin.address]),
+        ingress("near", HOST, "/", "web", &with("127.0.0.0/8")),
+        ingress("far", "far.example.com", "/", "web", &with("198.18.0.0/15")),
+    ];
+    let proxy = serve(&yaml.concat()).await.unwrap();
+    let forged = [("x-auth-request-user", "root")];
+    assert_eq!(ask(&proxy, "/", &forged).await.status, 200);
+    assert_eq!(oauth2.seen().len(), 0, "the source is enough");
+    assert_eq!(origin.last().header("x-auth-request-user"), None, "nobody said who it is");
+    let far = async |lines: &[(&str, &str)]| {
+        let mut request = request("/", lines);
+        request.headers_mut().insert("host", "far.example.com".parse().unwrap());
+        client::send(proxy.http, request).await.unwrap().status
+    };
+    assert_eq!(far(&[("authorization", "Bearer bob")]).await, 200);
+    assert_eq!(far(&[]).await, 401);
+    assert_eq!(far(&[("authorization", "Bearer banned")]).await, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preflights_pass_and_refusals_carry_cors_headers() {
+    let (origin, oauth2) = (Origin::start("web").await, oauth2_proxy().await);
+    let url = format!("http://{}/oauth2/auth", oauth2.address);
+    let annotations =
+        [("auth-url", &*url), ("enable-cors", "true"), ("cors-allow-origin", "https://spa.example.com")];
+    let yaml = [service("web", &[origin.address]), ingress("app", HOST, "/", "web", &annotations)];
+    let proxy = serve(&yaml.concat()).await.unwrap();
+    let origin_line = ("origin", "https://spa.example.com");
+    let mut preflight = client::request("OPTIONS", HOST, "/", "");
+    preflight.headers_mut().insert("origin", origin_line.1.parse().unwrap());
+    let answer = client::send(proxy.http, preflight).await.unwrap();
+    assert_eq!((answer.status, oauth2.seen().len()), (204, 0));
+    let refused = ask(&proxy, "/", &[origin_line]).await;
+    assert_eq!(refused.status, 401);
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://spa.example.com"));
+}

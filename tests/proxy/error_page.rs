@@ -1,7 +1,7 @@
 //! Pages instead of errors: which answers are replaced, what the page's backend is told, and what never is replaced.
 
 use ingress_tests::client;
-use ingress_tests::manifests::{ingress, serve, service, settings, translation_with};
+use ingress_tests::manifests::{ingress, serve, service, settings, translation, translation_with};
 use ingress_tests::origin::{self, Origin};
 use ingress_tests::proxy::Instance;
 use ingress_tests::responder::{Responder, oauth2_proxy};
@@ -137,17 +137,17 @@ async fn the_clusters_list_goes_to_the_controllers_default_backend() {
         ingress("raw", "c.example.com", "/", "web", &[("disable-proxy-intercept-errors", "true")]),
     ];
     let yaml = yaml.concat();
-    let translation = translation_with(&yaml, |settings| {
+    let with_default = translation_with(&yaml, |settings| {
         settings.default_backend = Some(ObjectKey::new("default", "default-backend"));
     });
-    let proxy = Instance::start(translation.unwrap().model).await.unwrap();
+    let proxy = Instance::start(with_default.unwrap().model).await.unwrap();
     let fetch = async |host, target| client::fetch(proxy.http, host, target).await.unwrap().text();
     assert_eq!(fetch("a.example.com", "/status/418").await, "page 418\n");
     assert_eq!(fetch("b.example.com", "/status/418").await, "web", "its own list replaces the cluster's");
     assert_eq!(fetch("b.example.com", "/status/500").await, "page 500\n");
     assert_eq!(fetch("c.example.com", "/status/418").await, "web");
     // Without anybody to make pages, errors stay as they are.
-    let proxy = serve(&yaml).await.unwrap();
+    let proxy = Instance::start(translation(&yaml).unwrap().model).await.unwrap();
     let answer = client::fetch(proxy.http, "a.example.com", "/status/418").await.unwrap();
     assert_eq!((answer.status, answer.text().as_str()), (418, "web"));
 }
@@ -158,7 +158,7 @@ async fn a_fallback_is_told_whose_place_it_takes() {
     let annotations = [("default-backend", "pages")];
     let yaml =
         [none, service("pages", &[pages.address]), ingress("app", "a.example.com", "/", "web", &annotations)];
-    let translation = ingress_tests::manifests::translation(&yaml.concat()).unwrap();
+    let translation = translation(&yaml.concat()).unwrap();
     let proxy = Instance::start(translation.model).await.unwrap();
     assert_eq!(client::fetch(proxy.http, "a.example.com", "/x").await.unwrap().status, 503);
     let seen = pages.last();

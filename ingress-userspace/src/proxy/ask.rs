@@ -69,8 +69,12 @@ fn own_listener(ctx: &RequestCtx, head: &RequestHead, to: &Resolved) -> Option<&
     }
     let name = if to.is_https { "https" } else { "http" };
     let router = &ctx.snapshot.listener(name)?.router;
-    let is_ours = router.names(&to.host) || to.host == head.host.name();
-    (is_ours && router.route(&to.host, to.path.path().as_bytes()).is_some()).then_some(name)
+    let is_same_host = to.host == head.host.name();
+    let is_ours = is_same_host || router.names(&to.host);
+    let route = router.route(&to.host, to.path.path().as_bytes())?;
+    // A host that wants certificates has seen the client's, or gets to ask for ours: over the network, where we have none.
+    let is_shown = is_same_host && to.is_https && ctx.connection.tls.is_some();
+    (is_ours && (is_shown || route.chain.client_certificate.is_none())).then_some(name)
 }
 
 /// Boxed, because the request that asks and the one that is asked take the same path.
@@ -84,7 +88,13 @@ fn ask_ourselves<'a>(
         let scheme = if to.is_https { Scheme::Https } else { Scheme::Http };
         let client = SocketAddr::new(ctx.peer.client, 0);
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), to.port);
-        let connection = Rc::new(ConnectionInfo::new(client, local, Rc::from(listener), scheme));
+        let mut connection = ConnectionInfo::new(client, local, Rc::from(listener), scheme);
+        if to.is_https {
+            // What the client showed in its handshake counts for the host that it showed it to.
+            let tls = ctx.connection.tls.as_ref();
+            connection.tls = tls.filter(|tls| tls.server_name.as_deref() == Some(to.host.as_str())).cloned();
+        }
+        let connection = Rc::new(connection);
         let mut request = http::Request::new(());
         *request.method_mut() = question.method;
         *request.uri_mut() = Uri::from(to.path.clone());

@@ -385,6 +385,7 @@ impl ProxyError {
                 | Self::ReadTimeout
                 | Self::Upstream(_)
                 | Self::UpstreamTls(_)
+                | Self::ResponseHeadTooLarge
                 | Self::UnexpectedUpgrade
         )
     }

@@ -14,7 +14,7 @@ use super::client_certificate::{Judge, Verdict};
 use super::subject;
 
 /// A TLS connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TlsInfo {
     /// `TLSv1.3` or `TLSv1.2`.
     pub protocol: &'static str,
@@ -27,7 +27,7 @@ pub struct TlsInfo {
 }
 
 /// A client that was asked for a certificate.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientIdentity {
     /// Who judged.
     pub judge: Arc<Judge>,
@@ -38,7 +38,7 @@ pub struct ClientIdentity {
 }
 
 /// A certificate as text.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ClientCertificate {
     /// Subject, RFC 2253.
     pub subject: String,
