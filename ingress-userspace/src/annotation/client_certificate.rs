@@ -1,8 +1,8 @@
 //! `auth-tls-*`: certificates of clients.
 
-use super::registry::annotations;
+use super::registry::{Annotation, annotations};
 use super::value::{self, SecretName};
-use super::{Effect, Found, Read, Reader};
+use super::{Effect, Found, Reader};
 use crate::model::policy::client_certificate::Requirement;
 
 annotations! { "Client certificates";
@@ -69,25 +69,27 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ClientCertificate> {
         }
         return None;
     };
-    let secret = secret(reader, &found);
-    let subject = reader.get(&AUTH_TLS_MATCH_CN);
+    let secret = read(reader, &AUTH_TLS_SECRET, &found);
+    let matched = reader.find(&AUTH_TLS_MATCH_CN.row);
+    let subject = matched.as_ref().map(|found| read(reader, &AUTH_TLS_MATCH_CN, found));
     Some(ClientCertificate {
         secret,
         requirement: reader.value(&AUTH_TLS_VERIFY_CLIENT),
         depth: reader.value(&AUTH_TLS_VERIFY_DEPTH),
         error_page: reader.get(&AUTH_TLS_ERROR_PAGE).value(),
         is_passed: reader.value(&AUTH_TLS_PASS_CERTIFICATE),
-        is_subject_unreadable: subject == Read::Invalid,
-        subject: subject.value(),
+        is_subject_unreadable: subject == Some(None),
+        subject: subject.flatten(),
         key: found.key.clone(),
         written: found.text.to_owned(),
     })
 }
 
-fn secret(reader: &mut Reader<'_>, found: &Found<'_>) -> Option<SecretName> {
-    let read = (AUTH_TLS_SECRET.parse)(found.text.trim());
+/// Reads what the host needs. `None`: everybody is refused, which is in the findings.
+fn read<T>(reader: &mut Reader<'_>, setting: &'static Annotation<T>, found: &Found<'_>) -> Option<T> {
+    let read = (setting.parse)(found.text.trim());
     if let Err(reason) = &read {
-        let values = AUTH_TLS_SECRET.row.values;
+        let values = setting.row.values;
         reader.report(found, Effect::Deny, format!("{reason}; the whole host answers 403; write {values}"));
     }
     read.ok()

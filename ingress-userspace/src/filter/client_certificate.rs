@@ -14,7 +14,6 @@ use crate::model::policy::client_certificate::{ClientAuth, Trust};
 use crate::proxy::context::RequestCtx;
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::{Request, Response};
-use crate::tls::identity::ClientIdentity;
 
 const VERIFY: HeaderName = HeaderName::from_static("ssl-client-verify");
 const SUBJECT: HeaderName = HeaderName::from_static("ssl-client-subject-dn");
@@ -86,7 +85,7 @@ impl Filter for ClientCertificates {
         let Asked::Certificate { trust, error_page, subject, .. } = &self.0 else {
             return fail(ProxyError::ClientRefused);
         };
-        let mut shown: Option<&ClientIdentity> = None;
+        let mut shown = None;
         if let Some(tls) = &ctx.connection.tls {
             let Some(client) = tls.client.as_ref().filter(|client| client.judge.trust == *trust) else {
                 return fail(ProxyError::Misdirected);
