@@ -33,7 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &["model", "args"]),
     ("tls", &["model", "snapshot", "telemetry"]),
     ("filter", &["model", "path_regex", "proxy", "telemetry", "snapshot", "upstream"]),
-    ("upstream", &["model", "proxy", "telemetry", "snapshot"]),
+    ("upstream", &["model", "proxy", "telemetry", "tls", "snapshot"]),
     ("l4", &["model", "snapshot", "upstream", "proxy"]),
     ("listener", &["model", "link", "l4", "snapshot", "tls", "proxy", "telemetry", "compile"]),
     ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),

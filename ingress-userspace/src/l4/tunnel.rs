@@ -4,7 +4,6 @@
 //! copied. The end of one side is passed on, and the other may go on sending.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io;
 use std::net::Shutdown;
 use std::time::Duration;
@@ -51,15 +50,13 @@ pub async fn tunnel(
     }
 }
 
-fn silence(last: &Cell<Instant>, idle: Duration) -> impl Future<Output = ()> {
-    async move {
-        loop {
-            let deadline = last.get() + idle;
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep_until(deadline).await;
+async fn silence(last: &Cell<Instant>, idle: Duration) {
+    loop {
+        let deadline = last.get() + idle;
+        if Instant::now() >= deadline {
+            return;
         }
+        sleep_until(deadline).await;
     }
 }
 
