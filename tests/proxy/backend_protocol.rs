@@ -134,6 +134,23 @@ async fn http_1_0_has_a_connection_per_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn http_1_0_needs_the_length_of_a_body() {
+    let origin = Origin::start("old").await;
+    let chunked = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+                   5\r\nhello\r\n0\r\n\r\n";
+    for (buffering, status, body) in [("on", "HTTP/1.1 200", Some("hello")), ("off", "HTTP/1.1 411", None)] {
+        let annotations = [("proxy-http-version", "1.0"), ("proxy-request-buffering", buffering)];
+        let proxy = serve(&manifests(origin.address, &annotations)).await.unwrap();
+        let answer = client::raw(proxy.http, chunked.as_bytes()).await.unwrap();
+        assert!(answer.starts_with(status), "{buffering}: {answer}");
+        if let Some(body) = body {
+            assert_eq!(origin.last().body, body);
+        }
+    }
+    assert_eq!(origin.seen().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_grpc_backend_that_restarts_is_found_again() {
     let first = Backend::start(Speech { pair: None, clients: None, is_http2: true }).await;
     let second = Backend::start(Speech { pair: None, clients: None, is_http2: true }).await;

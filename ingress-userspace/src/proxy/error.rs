@@ -140,6 +140,9 @@ pub enum ProxyError {
     /// Over the requests in flight.
     #[error("too many requests in flight")]
     TooManyInFlight(StatusCode),
+    /// A body whose length nobody knows cannot be sent by HTTP/1.0.
+    #[error("request body of unknown length")]
+    LengthRequired,
     /// The body is larger than the route takes.
     #[error("request body too large")]
     BodyTooLarge,
@@ -233,6 +236,7 @@ impl ProxyError {
             Self::Misdirected => "misdirected",
             Self::RateLimited(_) => "rate_limited",
             Self::TooManyInFlight(_) => "too_many_in_flight",
+            Self::LengthRequired => "length_required",
             Self::BodyTooLarge => "body_too_large",
             Self::NoHostToRedirect => "no_host_to_redirect",
             Self::LocationInvalid => "location_invalid",
@@ -269,6 +273,7 @@ impl ProxyError {
             | Self::Misdirected
             | Self::RateLimited(_)
             | Self::TooManyInFlight(_)
+            | Self::LengthRequired
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
             | Self::LocationInvalid
@@ -304,6 +309,7 @@ impl ProxyError {
             Self::ClientCertificate => StatusCode::BAD_REQUEST,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::RateLimited(status) | Self::TooManyInFlight(status) => *status,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoHostToRedirect
             | Self::LocationInvalid
@@ -347,6 +353,7 @@ impl ProxyError {
             | Self::HashingBusy
             | Self::RateLimited(_)
             | Self::TooManyInFlight(_)
+            | Self::LengthRequired
             | Self::BodyTooLarge
             | Self::NoHostToRedirect
             | Self::LocationInvalid
@@ -373,6 +380,7 @@ impl ProxyError {
             Self::SourceRefused
                 | Self::RateLimited(_)
                 | Self::TooManyInFlight(_)
+                | Self::LengthRequired
                 | Self::BodyTooLarge
                 | Self::NoHostToRedirect
                 | Self::LocationInvalid
@@ -401,6 +409,7 @@ impl ProxyError {
         let ends_connection = matches!(
             self,
             Self::Gate(_)
+                | Self::LengthRequired
                 | Self::BodyTooLarge
                 | Self::TemporaryFile(_)
                 | Self::ClientBodyTimeout

@@ -306,6 +306,9 @@ async fn send(
     let Request { head, body } = request;
     let transport = route.transport.of(ctx.connection.peer.scheme);
     let wanted = wanted.filter(|_| transport.can_upgrade());
+    if !transport.can_stream() && body.announced().is_none() {
+        return Err(ProxyError::LengthRequired);
+    }
     let mut choice = choose::choose(ctx, route, &head)?;
     ctx.record.labels = Arc::clone(&choice.target.labels);
     let agent = session::agent(choice.session.as_ref(), &head);

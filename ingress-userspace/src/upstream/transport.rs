@@ -45,6 +45,11 @@ impl Transport {
         self.version == UpstreamVersion::Http2
     }
 
+    /// Whether a body may be sent whose length is not known before.
+    pub fn can_stream(&self) -> bool {
+        self.version != UpstreamVersion::Http10
+    }
+
     /// Whether a connection can become a tunnel.
     pub fn can_upgrade(&self) -> bool {
         self.version == UpstreamVersion::Http11

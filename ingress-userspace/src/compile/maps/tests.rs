@@ -2,8 +2,10 @@ use ingress_common::decide::{Listed, refused};
 use ingress_common::verdict::Reason;
 
 use super::*;
+use crate::model::backend::BackendId;
 use crate::model::edge::{Edge, EdgeLimit, Pool};
 use crate::model::listener::{Listener, ListenerProtocol};
+use crate::model::stream::StreamRoute;
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -289,4 +291,24 @@ fn a_large_deny_list_compiles_in_reasonable_time() {
     );
     assert_eq!(contents.acl4.len(), 50_000);
     assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn services_of_tcp_are_handed_over_and_those_of_udp_only_let_in() {
+    let route = StreamRoute {
+        backend: BackendId { namespace: "n".into(), service: "dns".into(), port: "53".into() },
+        accepts_proxy_protocol: false,
+        sends_proxy_protocol: false,
+    };
+    let mut model = model(vec![pool("edge", "198.18.100.1", "198.18.100.1")], Vec::new());
+    for (name, protocol) in
+        [("tcp-53", ListenerProtocol::Tcp(route.clone())), ("udp-53", ListenerProtocol::Udp(route))]
+    {
+        model.listeners.push(Listener { name: ListenerName(name.into()), port: 53, protocol });
+    }
+    let contents = compiled(&model, &MapContents::default());
+    let key = |protocol| VipKey::served(addr_of(ip("198.18.100.1")), 53, protocol);
+    assert!(contents.vips.contains_key(&key(TCP)) && contents.vips.contains_key(&key(UDP)));
+    assert_eq!(contents.listen.get(&key(TCP)).map(|name| name.0.as_str()), Some("tcp-53"));
+    assert!(!contents.listen.contains_key(&key(UDP)));
 }
