@@ -63,6 +63,13 @@ fn one<'a>(objects: &'a [Value], kind: &str) -> anyhow::Result<&'a Value> {
     Ok(first)
 }
 
+/// The Deployment of a component.
+fn deployment<'a>(objects: &'a [Value], component: &str) -> anyhow::Result<&'a Value> {
+    let mut all = objects.iter().filter(|object| object["kind"] == "Deployment");
+    let is_it = |object: &&Value| object["metadata"]["labels"]["app.kubernetes.io/component"] == component;
+    all.find(is_it).with_context(|| format!("no Deployment of {component}"))
+}
+
 fn container<'a>(workload: &'a Value, name: &str) -> anyhow::Result<&'a Value> {
     let containers = workload["spec"]["template"]["spec"]["containers"].as_array().context("containers")?;
     containers
@@ -137,7 +144,7 @@ fn a_rolling_update_can_surge_because_no_port_is_declared() -> anyhow::Result<()
 #[test]
 fn the_controller_fits_the_restricted_pod_security_level() -> anyhow::Result<()> {
     let rendered = rendered("values-default.yaml")?;
-    let deployment = one(&rendered, "Deployment")?;
+    let deployment = deployment(&rendered, "controller")?;
     let pod = &deployment["spec"]["template"]["spec"];
     for forbidden in ["hostNetwork", "hostPID", "hostIPC"] {
         assert_eq!(pod[forbidden], Value::Null, "{forbidden}");
@@ -167,14 +174,76 @@ fn nobody_gets_a_wildcard_a_secret_to_write_or_a_way_into_pods() -> anyhow::Resu
                     ensure!(!set(field).contains("*"), "{place}");
                 }
                 let reads = BTreeSet::from(["get", "list", "watch"]);
-                ensure!(!resources.contains("secrets") || verbs.is_subset(&reads), "{place}");
+                // Written are only copies, in a namespace that holds nothing else, and the webhook's own certificate.
+                let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
+                let is_copies = namespace.ends_with("-synced");
+                let is_certificate = verbs == BTreeSet::from(["create"]) && !namespace.is_empty()
+                    || !set("resourceNames").is_empty();
+                if resources.contains("secrets") && !verbs.is_subset(&reads) {
+                    ensure!(is_copies || is_certificate, "{place}");
+                    ensure!(
+                        role["metadata"]["labels"]["app.kubernetes.io/component"] == "controller",
+                        "{place}"
+                    );
+                }
                 ensure!(!resources.iter().any(|name| name.starts_with("pods/")), "{place}");
-                for forbidden in ["impersonate", "escalate", "bind", "delete", "deletecollection"] {
+                ensure!(is_copies || !verbs.contains("delete"), "{place}");
+                for forbidden in ["impersonate", "escalate", "bind", "deletecollection"] {
                     ensure!(!verbs.contains(forbidden), "{place}");
                 }
             }
         }
     }
+    Ok(())
+}
+
+/// What the roles of a component allow: where, and which kinds.
+fn kinds(objects: &[Value], component: &str) -> BTreeSet<(String, String)> {
+    let is_role = |object: &&Value| {
+        ["Role", "ClusterRole"].contains(&object["kind"].as_str().unwrap_or_default())
+            && object["metadata"]["labels"]["app.kubernetes.io/component"] == component
+    };
+    let mut found = BTreeSet::new();
+    for role in objects.iter().filter(is_role) {
+        let place = role["metadata"]["namespace"].as_str().unwrap_or("everywhere");
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            for kind in rule["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                found.insert((place.to_owned(), kind.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn agents_and_webhook_read_secrets_and_settings_only_as_copies() -> anyhow::Result<()> {
+    let rendered = rendered("values-default.yaml")?;
+    let place = |place: &str, kinds: &[&str]| -> BTreeSet<(String, String)> {
+        kinds.iter().map(|kind| (place.to_owned(), (*kind).to_owned())).collect()
+    };
+    let everywhere =
+        ["ingressclasses", "addresspools", "edgepolicies", "ingresses", "services", "endpointslices"];
+    let copies = place("edge-portcullis-synced", &["secrets", "configmaps"]);
+    assert_eq!(kinds(&rendered, "data-plane"), &place("everywhere", &everywhere) | &copies);
+    let copies = place("edge-portcullis-synced", &["configmaps"]);
+    assert_eq!(kinds(&rendered, "webhook"), &place("everywhere", &everywhere) | &copies);
+    let webhook = deployment(&rendered, "webhook")?;
+    let context = &container(webhook, "webhook")?["securityContext"];
+    assert_eq!(context["capabilities"], serde_json::json!({"drop": ["ALL"]}));
+    Ok(())
+}
+
+#[test]
+fn cert_manager_takes_the_place_of_the_controller_for_the_webhook() -> anyhow::Result<()> {
+    let rendered = rendered("values-cert-manager.yaml")?;
+    let configuration = one(&rendered, "ValidatingWebhookConfiguration")?;
+    let injected = &configuration["metadata"]["annotations"]["cert-manager.io/inject-ca-from"];
+    assert_eq!(injected, "edge/edge-portcullis-webhook");
+    assert_eq!(configuration["webhooks"][0]["failurePolicy"], "Fail");
+    let certificate = one(&rendered, "Certificate")?;
+    let mounted = &deployment(&rendered, "webhook")?["spec"]["template"]["spec"]["volumes"][0]["secret"];
+    assert_eq!(certificate["spec"]["secretName"], mounted["secretName"]);
+    assert!(kinds(&rendered, "controller").iter().all(|(_, kind)| kind != "validatingwebhookconfigurations"));
     Ok(())
 }
 
@@ -198,7 +267,7 @@ fn rights_are_as_reviewed() -> anyhow::Result<()> {
 #[test]
 fn flags_go_to_the_role_that_knows_them_and_others_are_named_in_the_notes() -> anyhow::Result<()> {
     let rendered = rendered("values-dropin.yaml")?;
-    let (set, deployment) = (one(&rendered, "DaemonSet")?, one(&rendered, "Deployment")?);
+    let (set, deployment) = (one(&rendered, "DaemonSet")?, deployment(&rendered, "controller")?);
     let (agent, proxy) = (arguments(container(set, "agent")?), arguments(container(set, "proxy")?));
     let controller = arguments(container(deployment, "controller")?);
     for who in [&agent, &controller] {
@@ -219,7 +288,7 @@ fn flags_go_to_the_role_that_knows_them_and_others_are_named_in_the_notes() -> a
     for ignored in [
         "controller.replicaCount",
         "controller.service",
-        "controller.admissionWebhooks",
+        "controller.admissionWebhooks.patch",
         "controller.extraArgs.enable-ssl-passthrough",
         "tcp",
     ] {

@@ -68,9 +68,41 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (printf "%s-leader" (include "portcullis.fullname" .)) .Values.controller.electionID -}}
 {{- end -}}
 
+{{/* Where the controller keeps copies for the agents; empty: there is no controller, and agents read the originals. */}}
+{{- define "portcullis.syncNamespace" -}}
+{{- if .Values.clusterController.enabled -}}
+{{- default (printf "%s-synced" (include "portcullis.fullname" .)) .Values.dataplane.syncNamespace.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Without the controller, nobody but cert-manager could make the webhook's certificate. */}}
+{{- define "portcullis.hasWebhook" -}}
+{{- $w := .Values.controller.admissionWebhooks -}}
+{{- if and $w.enabled (or .Values.clusterController.enabled $w.certManager.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "portcullis.keepsWebhookCertificate" -}}
+{{- if and (include "portcullis.hasWebhook" .) (not .Values.controller.admissionWebhooks.certManager.enabled) -}}true{{- end -}}
+{{- end -}}
+
+{{- define "portcullis.webhookName" -}}
+{{- printf "%s-webhook" (include "portcullis.fullname" .) -}}
+{{- end -}}
+
+{{- define "portcullis.webhookAccount" -}}
+{{- include "portcullis.webhookName" . -}}
+{{- end -}}
+
+{{- define "portcullis.webhookSecret" -}}
+{{- default (printf "%s-certificate" (include "portcullis.webhookName" .)) .Values.controller.admissionWebhooks.secretName -}}
+{{- end -}}
+
 {{/* Flags about what is watched: the same for agent and controller, else they would disagree about whose an Ingress is. */}}
-{{- define "portcullis.sourceArgs" -}}
+{{- define "portcullis.ruleArgs" -}}
 - --controller-class={{ .Values.controller.ingressClassResource.controllerValue }}
+{{- if .Values.controller.ingressClassByName }}
+- --ingress-class-by-name
+{{- end }}
 - --ingress-class={{ .Values.controller.ingressClass }}
 - --configmap={{ include "portcullis.namespace" . }}/{{ include "portcullis.fullname" . }}
 {{- if .Values.controller.watchIngressWithoutClass }}
@@ -79,16 +111,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- with include "portcullis.watchNamespace" . }}
 - --watch-namespace={{ . }}
 {{- end }}
-{{- range .Values.dataplane.secretNamespaces }}
-- --secret-namespace={{ . }}
+{{- with .Values.controller.scope.namespaceSelector }}
+- {{ printf "--watch-namespace-selector=%s" . | quote }}
 {{- end }}
+{{- end -}}
+
+{{- define "portcullis.sourceArgs" -}}
+{{- include "portcullis.ruleArgs" . }}
 - --http-port={{ .Values.controller.containerPort.http }}
 - --https-port={{ .Values.controller.containerPort.https }}
 {{- end -}}
 
 {{/* controller.extraArgs, each to the role that knows it. */}}
 {{- define "portcullis.knownArgs" -}}
-source: [default-ssl-certificate, default-backend-service, annotations-prefix]
+source: [default-ssl-certificate, default-backend-service, annotations-prefix, disable-catch-all]
 controller: [publish-status-address, update-status]
 proxy: [shutdown-grace-period]
 {{- end -}}
