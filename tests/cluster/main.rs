@@ -6,6 +6,8 @@
 #![expect(clippy::indexing_slicing, reason = "JSON without the key is null, not a panic")]
 #![expect(clippy::print_stdout, reason = "a test runner of its own talks to its user")]
 
+mod admission;
+mod conformance;
 mod edit;
 mod faults;
 mod install;
@@ -46,6 +48,12 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the proxy has no capability, no token and a read-only root", rights::proxy),
     ("the agent keeps three capabilities and may read only", rights::agent),
     ("the controller may write status and Events and nothing else", rights::controller),
+    ("the webhook may read Ingresses and no Secret", rights::webhook),
+    ("the webhook warns of what is ignored and denies what ingress-nginx denies", admission::webhook),
+    ("copies follow their Secrets and go with them", admission::copies),
+    ("hosts and paths match as the Ingress API says", conformance::rules),
+    ("a default backend takes what no rule takes", conformance::default_backend),
+    ("a challenge of cert-manager is answered before its host has a certificate", conformance::challenge),
     ("an edited Ingress takes effect on both nodes", edit::path),
     ("a scaled Deployment gets traffic on all pods", edit::scale),
     ("an Ingress of another class gets no traffic and no status", edit::wrong_class),

@@ -37,12 +37,16 @@ pub(crate) fn agent(context: &Context) -> anyhow::Result<()> {
         ensure!(process.status("NoNewPrivs")? == "1", "{} may gain rights", process.node);
         ensure!(read_only_root(&process)?, "{} can write to its root", process.node);
         let api = Api::of(&process)?;
-        for allowed in ["ingresses.networking.k8s.io", "services", "secrets", "edgepolicies.portcullis.dev"] {
+        for allowed in ["ingresses.networking.k8s.io", "services", "edgepolicies.portcullis.dev"] {
             api.call(&["get", allowed, "--all-namespaces"])
                 .with_context(|| format!("may not read {allowed}"))?;
         }
+        api.call(&["get", "secrets,configmaps", "--namespace", "portcullis-synced"])?;
         for forbidden in [
             &["get", "nodes"][..],
+            &["get", "secrets", "--all-namespaces"],
+            &["get", "secrets", "--namespace", "portcullis"],
+            &["delete", "secret", "default.shop-tls", "--namespace", "portcullis-synced"],
             &["get", "pods", "--all-namespaces"],
             &["get", "configmaps", "--all-namespaces"],
             &["get", "leases", "--all-namespaces"],
@@ -93,6 +97,24 @@ pub(crate) fn controller(context: &Context) -> anyhow::Result<()> {
             &["delete", "secret", "shop-tls"],
             &["create", "secret", "generic", "other"],
             &["delete", "lease", "portcullis-leader", "--namespace", "portcullis"],
+        ] {
+            api.refuses(forbidden)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn webhook(context: &Context) -> anyhow::Result<()> {
+    for process in context.rig.processes("webhook", "webhook")? {
+        ensure!(process.status("CapBnd")? == "0000000000000000", "{}", process.status("CapBnd")?);
+        ensure!(read_only_root(&process)?, "{} can write to its root", process.node);
+        let api = Api::of(&process)?;
+        api.call(&["get", "ingresses.networking.k8s.io", "--all-namespaces"])?;
+        for forbidden in [
+            &["get", "secrets", "--all-namespaces"][..],
+            &["get", "secrets", "--namespace", "portcullis"],
+            &["get", "secrets", "--namespace", "portcullis-synced"],
+            &["create", "configmap", "other"],
         ] {
             api.refuses(forbidden)?;
         }

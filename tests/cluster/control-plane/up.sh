@@ -29,6 +29,7 @@ since pki
 # component.sh starts a component from its saved command line, so that tests can kill and restart it.
 start() { name=$1; shift; printf '%s\0' "$bin" "$@" >"$RIG/components/$name"; "$RIG_SOURCE/component.sh" start "$name"; }
 start etcd etcd --data-dir "$RIG/etcd"
+# Aggregator routing: webhooks are reached at the addresses of their pods, since no kube-proxy serves cluster addresses.
 start apiserver kube-apiserver \
 	--bind-address=$host --advertise-address=$host --secure-port=6443 \
 	--etcd-servers=http://127.0.0.1:2379 \
@@ -36,7 +37,7 @@ start apiserver kube-apiserver \
 	--client-ca-file=$p/ca.crt --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
 	--service-account-issuer=https://kubernetes.default.svc.cluster.local \
 	--service-account-signing-key-file=$p/sa.key --service-account-key-file=$p/sa.pub \
-	--service-cluster-ip-range=10.96.0.0/16 --allow-privileged=true \
+	--service-cluster-ip-range=10.96.0.0/16 --allow-privileged=true --enable-aggregator-routing=true \
 	--kubelet-client-certificate=$p/apiserver-to-kubelet.crt --kubelet-client-key=$p/apiserver-to-kubelet.key \
 	--kubelet-certificate-authority=$p/ca.crt --kubelet-preferred-address-types=InternalIP \
 	--requestheader-client-ca-file=$p/ca.crt --requestheader-allowed-names=front-proxy-client \
