@@ -51,6 +51,7 @@ pub mod request_buffer;
 pub mod response_buffer;
 pub mod rewrite;
 pub mod satisfy;
+pub mod service_upstream;
 pub mod snippet;
 pub mod stream;
 pub mod subrequest;
@@ -141,6 +142,8 @@ pub struct Settings {
     pub trace: Option<Trace>,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
     pub ciphers: tls::HostCiphers,
+    /// `service-upstream`.
+    pub service_upstream: bool,
     /// `upstream-health-check-path`.
     pub health_check: Option<health_check::Check>,
     /// `default-backend`.
@@ -271,6 +274,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         is_logged: access_log::parse(reader),
         trace: tracing::parse(reader),
         ciphers: tls::parse(reader),
+        service_upstream: service_upstream::parse(reader),
         health_check: health_check::parse(reader),
         fallback: fallback::parse(reader),
         auth_external: auth_external::parse(reader),

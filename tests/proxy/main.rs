@@ -49,6 +49,7 @@ mod response_buffer;
 mod rewrite;
 mod routing;
 mod satisfy;
+mod service_upstream;
 mod stream;
 mod telemetry;
 mod tls;

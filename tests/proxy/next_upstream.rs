@@ -143,3 +143,22 @@ async fn retries_have_a_budget() {
     let retries = count.load(Ordering::SeqCst) - 100;
     assert!((100..=111).contains(&retries), "{retries} retries");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_was_read_whole_is_sent_again() {
+    let good = Origin::start("good").await;
+    for (buffering, expected) in [("on", 200), ("off", 503)] {
+        let (bad, count) = always(BUSY).await;
+        let rows =
+            [("proxy-next-upstream", "http_503 non_idempotent"), ("proxy-request-buffering", buffering)];
+        let proxy = serve(&manifests(&[bad.address, good.address], &rows)).await.unwrap();
+        let mut statuses = Vec::new();
+        for _ in 0..12 {
+            let answer = client::send(proxy.http, client::request("POST", HOST, "/", "hello")).await.unwrap();
+            statuses.push(answer.status);
+        }
+        assert!(count.load(Ordering::SeqCst) > 0, "the failing endpoint was asked");
+        assert_eq!(statuses.contains(&503), expected == 503, "{buffering} {statuses:?}");
+        assert!(good.seen().iter().all(|seen| seen.body == "hello"));
+    }
+}

@@ -8,8 +8,8 @@ use super::{
     backend_protocol, balance, bandwidth, body_limit, canary, client_certificate, compression, config_map,
     connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check,
     keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit,
-    redirect, removed, request_buffer, response_buffer, rewrite, satisfy, snippet, stream, subrequest,
-    timeout, tls, tracing,
+    redirect, removed, request_buffer, response_buffer, rewrite, satisfy, service_upstream, snippet, stream,
+    subrequest, timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
@@ -154,6 +154,7 @@ pub const GROUPS: &[Group] = &[
     balance::GROUP,
     next_upstream::GROUP,
     next_upstream::CONFIG,
+    service_upstream::GROUP,
     health_check::GROUP,
     keepalive::GROUP,
     keepalive::CONFIG,

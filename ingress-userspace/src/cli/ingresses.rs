@@ -85,7 +85,8 @@ fn rows_of(objects: &Objects, key: &ObjectKey, ingress: &Ingress) -> Vec<Row> {
     let row = |host: &str, path: &str, backend: &IngressBackend| {
         let (service, port) = named(backend);
         let id = BackendId { namespace: key.namespace.clone(), service: service.clone(), port: port.clone() };
-        let backend = objects.translation.model.backends.get(&id);
+        let backends = &objects.translation.model.backends;
+        let backend = backends.get(&id).or_else(|| backends.get(&id.clone().of_service()));
         Row {
             namespace: key.namespace.clone(),
             name: key.name.clone(),

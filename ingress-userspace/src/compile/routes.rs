@@ -206,7 +206,7 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
         let delivery = delivery(&route.policies.delivery, |id| Target {
             backend: context.pools.cell(id),
             weight: 1,
-            labels: cache.label(before, RouteLabels { canary: id.to_string(), ..main }),
+            labels: cache.label(before, RouteLabels { canary: id.upstream_name(), ..main }),
         });
         let (timeouts, is_logged) = (route.policies.timeouts, route.policies.is_logged);
         let has_tls = host.has_tls;
@@ -285,7 +285,7 @@ fn forward_to(route: &route::Route) -> Option<&BackendId> {
 
 fn route_labels(route: &route::Route) -> Vec<RouteLabels> {
     let canary = route.policies.delivery.canary.iter().map(|canary| RouteLabels {
-        canary: canary.backend.to_string(),
+        canary: canary.backend.upstream_name(),
         ..labels_of(&route.source, forward_to(route))
     });
     let mut labels = main_labels(route);
@@ -312,7 +312,7 @@ pub(super) fn labels_of(source: &route::RouteSource, backend: Option<&BackendId>
         service: backend.map(|id| id.service.clone()).unwrap_or_default(),
         path: source.path.clone(),
         host: source.host.clone(),
-        upstream: backend.map(ToString::to_string).unwrap_or_default(),
+        upstream: backend.map(BackendId::upstream_name).unwrap_or_default(),
         canary: String::new(),
     }
 }

@@ -15,6 +15,27 @@ pub struct BackendId {
     pub port: String,
 }
 
+/// Ends the port of a backend that is the Service's own address.
+const OF_SERVICE: &str = "/service";
+
+impl BackendId {
+    /// The same port by the Service's own address, in place of its endpoints.
+    pub fn of_service(self) -> Self {
+        Self { port: format!("{}{OF_SERVICE}", self.port), ..self }
+    }
+
+    /// Whether it is the Service's own address.
+    pub fn is_of_service(&self) -> bool {
+        self.port.ends_with(OF_SERVICE)
+    }
+
+    /// How logs and metrics name it, whichever way it is reached: `<namespace>-<service>-<port>`.
+    pub fn upstream_name(&self) -> String {
+        let port = self.port.strip_suffix(OF_SERVICE).unwrap_or(&self.port);
+        format!("{}-{}-{port}", self.namespace, self.service)
+    }
+}
+
 impl std::fmt::Display for BackendId {
     /// The upstream name of access logs and metrics: `<namespace>-<service>-<port>`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

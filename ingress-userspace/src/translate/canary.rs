@@ -174,7 +174,14 @@ pub(super) fn policy(
 ) -> Option<delivery::Canary> {
     let owner = owners.get(canary.owner)?;
     let CanaryRules { header, cookie, weight, weight_total, is_sticky } = owner.settings.canary.clone()?;
-    let affinity = if is_sticky { main.cloned() } else { super::sessions::affinity(owner, path) };
+    let is_one = canary.backend.is_of_service();
+    let affinity = if is_one {
+        None
+    } else if is_sticky {
+        main.cloned()
+    } else {
+        super::sessions::affinity(owner, path)
+    };
     Some(delivery::Canary {
         backend: canary.backend.clone(),
         balance: owner.settings.balance.clone(),

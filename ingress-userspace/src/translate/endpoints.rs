@@ -78,6 +78,35 @@ pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
     backend_of(build, port, Carrier::Tcp)
 }
 
+/// The Service's own address in place of its endpoints. One that has none is resolved as any other, and that is reported.
+pub(super) fn service_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
+    let cluster = build.cluster;
+    let key = ObjectKey::new(port.namespace, port.service);
+    let service = cluster.services.get(&key).map(|service| &**service);
+    let found = service.and_then(|service| find_port(service, port.port));
+    let (Some(service), Some(found)) = (service, found) else { return backend(build, port) };
+    if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
+        return backend(build, port);
+    }
+    let written = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
+    let address = written.parse::<IpAddr>().ok().zip(u16::try_from(found.port).ok());
+    let Some((address, number)) = address else {
+        let message = "the Service has no address of its own, so its pods are asked as without service-upstream; remove \
+                       service-upstream, or give the Service a cluster IP";
+        let at = (format!("{}.name", port.field), port.service);
+        build.problem(port.owner, (Code::FieldInvalid, Severity::Warning), at, message);
+        return backend(build, port);
+    };
+    let shown_port = port.port.map_or_else(|| found.port.to_string(), str::to_owned);
+    let id = BackendId { namespace: key.namespace, service: key.name, port: shown_port }.of_service();
+    let endpoint =
+        Endpoint { address: SocketAddr::new(address, number), condition: EndpointCondition::Ready };
+    let state = BackendState::Resolved;
+    let backend = Backend { state, external_name: None, endpoints: vec![endpoint] };
+    build.backends.insert(id.clone(), backend);
+    id
+}
+
 /// The same for a UDP port.
 pub(super) fn udp_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
     backend_of(build, port, Carrier::Udp)

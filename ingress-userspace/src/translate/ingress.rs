@@ -11,7 +11,7 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend, IngressRule, IngressSpec};
 
 use super::classes::Classes;
-use super::endpoints::{PortRef, backend};
+use super::endpoints::{PortRef, backend, service_backend};
 use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
@@ -334,7 +334,9 @@ pub(super) fn action(
         owner: &owner.object,
         field: &field,
     };
-    Some(forward(backend(build, &port)))
+    let found =
+        if owner.settings.service_upstream { service_backend(build, &port) } else { backend(build, &port) };
+    Some(forward(found))
 }
 
 /// Reads `spec.rules[].host`.
