@@ -1,7 +1,5 @@
 //! `auth-url` and what belongs to it, and the cluster-wide twin of each, `global-auth-*`.
 
-use std::time::Duration;
-
 use super::registry::{Annotation, annotations, config_keys};
 use super::value::url::{self, UrlText};
 use super::value::{self, auth};
@@ -100,7 +98,7 @@ config_keys! { "External authentication, cluster-wide";
     /// `auth-cache-key` of `global-auth-url`.
     GLOBAL_AUTH_CACHE_KEY: Template = "global-auth-cache-key", parse: auth::cache_key,
     values: "text with variables, such as $http_authorization", default: "", on_invalid: Warn, support: Differs;
-    /// `auth-cache-duration` of `global-auth-url`. If it cannot be read, nothing is kept.
+    /// `auth-cache-duration` of `global-auth-url`.
     GLOBAL_AUTH_CACHE_DURATION: Vec<CacheDuration> = "global-auth-cache-duration", parse: auth::cache_durations,
     values: "groups such as 200 202 30m, 401 1m", default: "200 202 401 5m", on_invalid: Warn, support: Same;
     /// `auth-always-set-cookie` of `global-auth-url`.
@@ -203,13 +201,7 @@ pub(super) fn exempt(reader: &mut Reader<'_>) -> Vec<String> {
 fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys) -> ExternalAuth {
     let parameter = reader.value(keys.parameter);
     let signin = reader.get(keys.signin).value().map(|signin| with_way_back(signin, &parameter));
-    let durations = match reader.get(keys.cache_duration) {
-        Read::Value(durations) => Some(durations),
-        Read::Absent => {
-            Some(vec![CacheDuration { statuses: vec![200, 202, 401], time: Duration::from_secs(300) }])
-        }
-        Read::Invalid => None,
-    };
+    let durations = reader.value(keys.cache_duration);
     ExternalAuth {
         url,
         is_global: keys.headers_from.is_none(),
@@ -218,7 +210,7 @@ fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys) -> ExternalAuth {
         request_redirect: reader.get(keys.redirect).value(),
         response_headers: reader.get(keys.response_headers).value().unwrap_or_default(),
         headers_from: keys.headers_from.and_then(|key| reader.get(key).value()),
-        cache: reader.get(keys.cache_key).value().zip(durations),
+        cache: reader.get(keys.cache_key).value().map(|key| (key, durations)),
         sets_cookies_always: reader.value(keys.always),
     }
 }

@@ -43,7 +43,10 @@ impl std::fmt::Display for Url {
         match &self.authority {
             Authority::Service { backend, host } => write!(f, "{host} ({backend})")?,
             Authority::Literal { host, port } => {
-                f.write_str(host)?;
+                match host.contains(':') {
+                    true => write!(f, "[{host}]")?,
+                    false => f.write_str(host)?,
+                }
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }

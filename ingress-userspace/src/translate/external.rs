@@ -6,7 +6,7 @@ use super::Build;
 use super::endpoints::{PortRef, backend};
 use super::subrequests::{UrlRef, url};
 use crate::annotation::auth_external::{AUTH_PROXY_SET_HEADERS, AUTH_URL, ExternalAuth, GLOBAL_AUTH_URL};
-use crate::annotation::error_page;
+use crate::annotation::error_page::{self, CUSTOM_HTTP_ERRORS};
 use crate::annotation::mirror::MIRROR_TARGET;
 use crate::annotation::value::header_name;
 use crate::annotation::{OWN_PREFIX, Settings};
@@ -45,14 +45,34 @@ pub(super) fn external(
         }
     }
     external.error_pages = error_pages(build, &settings.error_pages, fallback);
+    if external.error_pages.as_ref().is_some_and(|pages| pages.backends.is_empty()) {
+        let message = "nobody makes the pages, so errors stay as they are; name a Service in default-backend, or a \
+                       controller-wide one in --default-backend-service";
+        let (object, field) = if settings.error_pages.is_own {
+            (at.object.clone(), at.field(build, CUSTOM_HTTP_ERRORS.row.key))
+        } else {
+            (config_object(build, &at), format!("data[{}]", CUSTOM_HTTP_ERRORS.row.key))
+        };
+        let statuses: Vec<String> = settings.error_pages.statuses.iter().map(ToString::to_string).collect();
+        let place = (field, &*statuses.join(","));
+        build.problem(&object, (Code::ReferenceMissing, Severity::Warning), place, message);
+    }
     if let Some(mirror) = &settings.mirror {
         let field = at.field(build, MIRROR_TARGET.row.key);
-        let consequence = "nothing is mirrored";
-        let place = UrlRef { object: at.object, field: &field, written: &mirror.url.written, consequence };
+        let written = &mirror.url.written;
+        let (consequence, refusal) = ("nothing is mirrored", "nothing is mirrored");
+        let place = UrlRef { object: at.object, field: &field, written, consequence, refusal };
         let (host, with_body) = (mirror.host.clone(), mirror.with_body);
         external.mirror = url(build, &mirror.url, &place).map(|url| Mirror { url, host, with_body });
     }
     external
+}
+
+/// The ConfigMap with the cluster-wide settings.
+fn config_object(build: &Build<'_>, at: &At<'_>) -> ObjectRef {
+    let key = build.settings.config_map.as_ref();
+    let object = key.and_then(|key| build.cluster.config_maps.get(key));
+    object.map_or_else(|| at.object.clone(), |object| reference(&**object))
 }
 
 /// An Ingress and its annotations.
@@ -76,15 +96,14 @@ impl At<'_> {
 
 fn auth_external(build: &mut Build<'_>, at: &At<'_>, auth: &ExternalAuth) -> Result<AuthExternal, String> {
     let (object, field, key) = if auth.is_global {
-        let key = build.settings.config_map.clone().unwrap_or_default();
-        let object = build.cluster.config_maps.get(&key).map(|object| reference(&**object));
         let key = GLOBAL_AUTH_URL.row.key;
-        (object.unwrap_or_else(|| at.object.clone()), format!("data[{key}]"), key)
+        (config_object(build, at), format!("data[{key}]"), key)
     } else {
         (at.object.clone(), at.field(build, AUTH_URL.row.key), AUTH_URL.row.key)
     };
-    let consequence = "requests get 500";
-    let place = UrlRef { object: &object, field: &field, written: &auth.url.written, consequence };
+    let written = &auth.url.written;
+    let (consequence, refusal) = ("requests get 500", "the paths answer 503");
+    let place = UrlRef { object: &object, field: &field, written, consequence, refusal };
     let url = url(build, &auth.url, &place).ok_or_else(|| format!("{key} points to the node itself"))?;
     let request_headers = match &auth.headers_from {
         Some(name) => headers_of(build, at, name)?,

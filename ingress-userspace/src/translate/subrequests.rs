@@ -48,6 +48,8 @@ pub(super) struct UrlRef<'a> {
     pub(super) written: &'a str,
     /// What comes of it when nobody is there, such as `requests get 500`.
     pub(super) consequence: &'a str,
+    /// What comes of it when it may not be asked.
+    pub(super) refusal: &'a str,
 }
 
 /// Who a URL asks. `None`: nobody, for it may not; the Problem is written.
@@ -63,7 +65,7 @@ pub(super) fn url(build: &mut Build<'_>, text: &UrlText, at: &UrlRef<'_>) -> Opt
         let message = format!(
             "points to the node itself or to the API server, which is not allowed; {}; name another host, or set the \
              ConfigMap key allow-local-urls to true",
-            at.consequence
+            at.refusal
         );
         build.problem(at.object, (Code::AnnotationInvalid, Severity::Error), (at.field, at.written), message);
         return None;

@@ -55,7 +55,7 @@ pub fn template(text: &str) -> Result<Template, String> {
         if let Part::Text(text) = part
             && text.contains(['{', '}'])
         {
-            return Err("holds a brace, which a URL may not".to_owned());
+            return Err("holds a brace that belongs to no variable".to_owned());
         }
     }
     Ok(template)
@@ -64,7 +64,7 @@ pub fn template(text: &str) -> Result<Template, String> {
 fn check_characters(text: &str) -> Result<(), String> {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/:?&=,%+@!*$()[]|{}".contains(c);
     match text.chars().find(|c| !is_allowed(*c)) {
-        Some(bad) => Err(format!("holds {bad:?}, which a URL may not")),
+        Some(bad) => Err(format!("holds {bad:?}, which is not allowed here")),
         None => Ok(()),
     }
 }
