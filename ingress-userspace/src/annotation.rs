@@ -52,6 +52,7 @@ pub mod response_buffer;
 pub mod rewrite;
 pub mod satisfy;
 pub mod service_upstream;
+pub mod shared_limits;
 pub mod snippet;
 pub mod stream;
 pub mod subrequest;

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use crate::model::Model;
 use crate::snapshot::Snapshot;
+use crate::snapshot::buckets::Buckets;
 use crate::snapshot::globals::Globals;
 use crate::snapshot::in_flight::Limits;
 use crate::snapshot::nonces::Nonces;
@@ -74,6 +75,11 @@ impl Compiler {
             nonces: Arc::new(nonces),
             verdicts: Arc::default(),
         }
+    }
+
+    /// State of the limits per client, for who shares it with other nodes.
+    pub fn buckets(&self) -> Arc<Buckets> {
+        Arc::clone(&self.limits.buckets)
     }
 
     /// Compiles a model. Endpoint sets take effect at once, before the snapshot is published: routes that are gone do

@@ -22,6 +22,7 @@ use crate::model::route::{PathMatch, Route};
 use crate::problem::Problem;
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
 use crate::proxy::request::{Decision, rehearse};
+use crate::proxy::shares::Outlet;
 use crate::proxy::temp::TempStore;
 use crate::proxy::worker::{Phase, Shared, Worker};
 use crate::proxy::{choose, forward, hashing};
@@ -212,7 +213,8 @@ fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     let reporter = Rc::new(Reporter::new(Writer::start(Destination::Off)?, Detail::default()));
     // No body is read.
     let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
-    let shared = Shared { snapshot: cell, temp };
+    let (outlet, _) = Outlet::new();
+    let shared = Shared { snapshot: cell, temp, outlet };
     Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
 }
 

@@ -18,6 +18,7 @@ pub mod log;
 pub mod policy;
 pub mod render;
 pub mod route;
+pub mod shared_limits;
 pub mod stream;
 pub mod template;
 pub mod tls;

@@ -20,6 +20,7 @@ pub mod path;
 pub mod request;
 pub mod retry;
 pub mod session;
+pub mod shares;
 pub mod stream;
 pub mod temp;
 pub mod upgrade;

@@ -25,6 +25,7 @@ mod policies;
 mod proxy_ssl;
 pub mod references;
 mod sessions;
+mod shared_limits;
 mod streams;
 mod subrequests;
 mod tls;

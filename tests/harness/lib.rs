@@ -12,5 +12,6 @@ pub mod node;
 pub mod origin;
 pub mod packet;
 pub mod proxy;
+pub mod redis;
 pub mod responder;
 pub mod secure;

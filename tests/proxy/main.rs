@@ -50,6 +50,7 @@ mod rewrite;
 mod routing;
 mod satisfy;
 mod service_upstream;
+mod shared_limits;
 mod stream;
 mod telemetry;
 mod tls;

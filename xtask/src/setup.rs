@@ -27,13 +27,15 @@ pub(crate) enum Part {
     Fuzz,
     /// For the chart tier: helm and the schemas of Kubernetes.
     Chart,
+    /// For the proxy tier: a Redis.
+    Proxy,
     /// For the cluster tier: a Go toolchain for the control plane, and helm.
     Cluster,
 }
 
 impl Part {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Kernel, Self::Network, Self::Parity, Self::Lint, Self::Chart, Self::Cluster];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Kernel, Self::Network, Self::Parity, Self::Lint, Self::Chart, Self::Proxy, Self::Cluster];
 }
 
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -48,6 +50,7 @@ const PROGRAMS: &[(Part, &str, &str)] = &[
     (Part::Network, "openssl", "openssl"),
     (Part::Parity, "nginx", "nginx-light"),
     (Part::Parity, "nginx", "libnginx-mod-http-headers-more-filter"),
+    (Part::Proxy, "redis-server", "redis-server"),
     (Part::Cluster, "curl", "curl"),
     (Part::Cluster, "openssl", "openssl"),
     (Part::Cluster, "ip", "iproute2"),

@@ -76,7 +76,8 @@ impl Tier {
     /// What must be installed for it.
     fn parts(self) -> &'static [Part] {
         match self {
-            Self::Unit | Self::Translate | Self::Proxy => &[],
+            Self::Unit | Self::Translate => &[],
+            Self::Proxy => &[Part::Proxy],
             Self::Parity => &[Part::Parity],
             Self::Packet => &[Part::Kernel],
             Self::Datapath => &[Part::Kernel, Part::Network],

@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 use super::headers::{self, ClusterHeaders};
 use super::registry::{self, config_keys};
+use super::shared_limits::RedisText;
 use super::{Effect, Finding, FindingKind, Reader, read_features, value};
 use super::{access_log, connections, inert, preset, process, tls};
-use super::{block, compression, forwarded, proxy_protocol, request_buffer, snippet, stream, subrequest};
+use super::{
+    block, compression, forwarded, proxy_protocol, request_buffer, shared_limits, snippet, stream, subrequest,
+};
 use crate::model::bodies::Bodies;
 use crate::model::global::Global;
 
@@ -46,6 +49,8 @@ pub struct Defaults {
     pub is_cross_namespace_allowed: bool,
     /// ConfigMaps with headers, and which headers annotations may set.
     pub headers: ClusterHeaders,
+    /// `rate-limit-redis-address` and what goes with it.
+    pub redis: Option<RedisText>,
     /// What holds for the whole proxy.
     pub global: Global,
 }
@@ -71,6 +76,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
         headers,
         global: Global { fields, ..global(&mut reader) },
+        redis: shared_limits::parse(&mut reader),
     };
     snippet::check_cluster(&mut reader);
     reader.value(&STRICT_VALIDATE_PATH_TYPE);

@@ -8,8 +8,8 @@ use super::{
     backend_protocol, balance, bandwidth, body_limit, canary, client_certificate, compression, config_map,
     connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check,
     keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit,
-    redirect, removed, request_buffer, response_buffer, rewrite, satisfy, service_upstream, snippet, stream,
-    subrequest, timeout, tls, tracing,
+    redirect, removed, request_buffer, response_buffer, rewrite, satisfy, service_upstream, shared_limits,
+    snippet, stream, subrequest, timeout, tls, tracing,
 };
 
 /// A declared setting: its row and its parser.
@@ -142,6 +142,7 @@ pub const GROUPS: &[Group] = &[
     connection_limit::GROUP,
     connection_limit::CONFIG,
     quota::GROUP,
+    shared_limits::CONFIG,
     bandwidth::GROUP,
     body_limit::GROUP,
     request_buffer::GROUP,

@@ -1,11 +1,13 @@
 //! The proxy role: model in, traffic out. Starts the workers, binds what the agent says, publishes each model to the
 //! workers, and drains at the end.
 
+mod limit_sync;
 mod listeners;
 mod thread;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -37,6 +39,7 @@ use crate::tls::self_signed;
 use crate::tls::server::Sessions;
 use crate::upstream::health::{Counts, Monitor, Verdict};
 use crate::upstream::resolve::Resolver;
+use limit_sync::LimitSync;
 use listeners::Listeners;
 use thread::Workers;
 
@@ -105,8 +108,11 @@ pub async fn run(
     let (phase, phase_seen) = watch::channel(Phase::Serving);
     let hashing =
         hashing::Pool::start(hashing_threads()).context("threads for passwords cannot be started")?;
+    let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;
+    let compiler = Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces);
+    let limit_sync = LimitSync::start(compiler.buckets());
     let temp = Arc::new(TempStore::new(settings.temp_dir.clone(), settings.temp_limit));
-    let shared = Shared { snapshot: Arc::clone(&cell), temp };
+    let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet: limit_sync.outlet.clone() };
     let mut workers =
         Workers::start(settings.workers, &shared, (&writer, settings.detail), &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);
@@ -114,10 +120,11 @@ pub async fn run(
     let monitor = Monitor::default();
     let (health, health_seen) = watch::channel(Vec::new());
     register_health(&state, monitor.counts(), health_seen);
-    let nonces = Nonces::new().map_err(|_unspecified| anyhow!("no random numbers"))?;
+    register_body_metrics(&state, &shared, &limit_sync);
     let mut publisher = Publisher {
-        compiler: Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces),
+        compiler,
         resolver: Resolver::default(),
+        limit_sync,
         cell: Arc::clone(&cell),
         refused,
         state: state.clone(),
@@ -177,6 +184,7 @@ fn hashing_threads() -> usize {
 struct Publisher {
     compiler: Compiler,
     resolver: Resolver,
+    limit_sync: LimitSync,
     cell: Arc<Cell<Snapshot>>,
     refused: watch::Sender<usize>,
     state: State,
@@ -205,6 +213,7 @@ impl Publisher {
         let started = std::time::Instant::now();
         let Compiled { snapshot, refused, checked, named } = self.compiler.compile(version, &model);
         self.resolver.update(named, &model.global.subrequests);
+        self.limit_sync.configure(model.global.shared_limits.as_ref());
         self.cell.publish(snapshot);
         self.drain = model.global.drain;
         if self.log != model.global.access_log.destination {
@@ -259,6 +268,17 @@ fn register_metrics(
         samples.add(&metrics::LAST_RELOAD_SUCCESSFUL, &[], if refused == 0 { 1.0 } else { 0.0 });
         samples.add(&metrics::BUILD_INFO, &[env!("CARGO_PKG_VERSION")], 1.0);
         process_metrics(samples);
+    });
+}
+
+/// Temporary files, and limits that are shared with other nodes.
+fn register_body_metrics(state: &State, shared: &Shared, limit_sync: &LimitSync) {
+    let (temp, outlet, is_up) = (Arc::clone(&shared.temp), shared.outlet.clone(), limit_sync.status());
+    state.registry.register_collector(move |samples| {
+        samples.add(&metrics::TEMPORARY_BYTES, &[], temp.used() as f64);
+        let is_up = is_up.load(Ordering::Relaxed);
+        samples.add(&metrics::SHARED_LIMITS_UP, &[], if is_up { 1.0 } else { 0.0 });
+        samples.add(&metrics::SHARED_LIMITS_DROPPED, &[], outlet.dropped() as f64);
     });
 }
 

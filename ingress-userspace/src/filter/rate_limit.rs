@@ -1,7 +1,8 @@
 //! `limit-rps` and `limit-rpm` with `limit-burst-multiplier`, as nginx's `limit_req … burst=N nodelay`; and `rate-limit`,
 //! the same with other times, keys and headers.
 //!
-//! One set of buckets per Ingress, shared by its paths and by all workers of the node. A client may send `burst` requests
+//! One set of buckets per Ingress, shared by its paths and by all workers of the node, and with other nodes where the cluster
+//! names a Redis. A client may send `burst` requests
 //! above the rate at once; over it the answer is 503 (or what is configured) and costs no token of any limit.
 
 use std::ops::ControlFlow;
@@ -17,6 +18,7 @@ use crate::proxy::context::RequestCtx;
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::{Request, Response};
 use crate::proxy::limit_key::{Counted, Key, refusal};
+use crate::proxy::shares::SharedRate;
 use crate::snapshot::buckets::{Buckets, Level, now};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -29,8 +31,7 @@ const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 #[derive(Debug)]
 pub struct RequestRate {
     buckets: Arc<Buckets>,
-    identity: Box<str>,
-    limits: Box<[Limit]>,
+    rate: Arc<SharedRate>,
     counted: Counted,
     status: StatusCode,
     disclosure: Disclosure,
@@ -56,8 +57,10 @@ impl RequestRate {
         }
         Ok(Self {
             buckets: Arc::clone(buckets),
-            identity: bucket.as_str().into(),
-            limits: rates.iter().map(limit).collect(),
+            rate: Arc::new(SharedRate {
+                identity: bucket.as_str().into(),
+                limits: rates.iter().map(limit).collect(),
+            }),
             counted: Counted::new(key, exempt),
             status: refusal(*status).ok_or(RateLimitError::Status(*status))?,
             disclosure: *disclosure,
@@ -77,14 +80,18 @@ impl Filter for RequestRate {
 
     async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
         let Some(key) = self.counted.key(ctx, &request.head) else { return ControlFlow::Continue(()) };
-        let taken = match key {
-            Key::Address(address) => self.buckets.take(&self.identity, address, &self.limits, now()),
-            Key::Text(text) => self.buckets.take(&self.identity, text, &self.limits, now()),
+        let SharedRate { identity, limits } = &*self.rate;
+        let taken = match &key {
+            Key::Address(address) => self.buckets.take(identity, address, limits, now()),
+            Key::Text(text) => self.buckets.take(identity, text, limits, now()),
         };
         if self.disclosure != Disclosure::Nothing {
             ctx.level = Some(taken);
         }
         if taken.is_ok() {
+            if ctx.snapshot.globals.shares_limits {
+                ctx.worker.shares.add(&self.rate, key);
+            }
             return ControlFlow::Continue(());
         }
         ctx.worker.counters.rate_limited.add(1);

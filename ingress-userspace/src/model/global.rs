@@ -11,6 +11,7 @@ use super::bodies::Bodies;
 use super::connections::Connections;
 use super::log::AccessLog;
 use super::policy::headers::Headers;
+use super::shared_limits::SharedLimits;
 use super::stream::Streams;
 use super::tls::Tls;
 
@@ -46,6 +47,8 @@ pub struct Global {
     pub bind_addresses: Vec<IpAddr>,
     /// IPv6 is not served.
     pub is_ipv4_only: bool,
+    /// Where limits are shared with other nodes.
+    pub shared_limits: Option<SharedLimits>,
 }
 
 /// Header fields of every request and response.

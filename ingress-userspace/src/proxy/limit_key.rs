@@ -22,7 +22,7 @@ pub struct Counted {
 }
 
 /// One client of a limit.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// By its address.
     Address(IpAddr),

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::error::{GateReason, ProxyError};
 use super::hashing::{self, Passwords};
+use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub snapshot: Arc<cell::Cell<Snapshot>>,
     /// Temporary files.
     pub temp: Arc<TempStore>,
+    /// Where limits are shared with other nodes.
+    pub outlet: Outlet,
 }
 
 /// One worker.
@@ -50,6 +53,8 @@ pub struct Worker {
     pub snapshot: Arc<cell::Cell<Snapshot>>,
     /// Where bodies wait that do not fit into memory.
     pub temp: Arc<TempStore>,
+    /// What other nodes are told about limits.
+    pub shares: Shares,
     /// Idle connections to endpoints.
     pub pools: Rc<Pools>,
     /// Idle connections and names for requests of our own.
@@ -80,6 +85,7 @@ impl Worker {
             index,
             snapshot: shared.snapshot,
             temp: shared.temp,
+            shares: Shares::new(shared.outlet),
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),
             mirroring: Cell::new(0),

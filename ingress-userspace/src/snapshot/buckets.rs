@@ -92,6 +92,14 @@ impl Buckets {
             .unwrap_or(Level { limit: Limit { kind: 0, bucket: 0, rate_ns: 1, burst_ns: 0 }, backlog_ns: 0 }))
     }
 
+    /// Fills the bucket of `client` for one of its limits, so that it is empty no sooner than `empty_at`.
+    pub fn raise(&self, identity: &str, client: impl Hash, limit: &Limit, empty_at: u64) {
+        let hash = self.keys.hash_one((identity, client)) ^ spread(limit);
+        if let Some(slot) = self.slot(hash, now()) {
+            slot.empty_at.fetch_max(empty_at, Ordering::Relaxed);
+        }
+    }
+
     fn slot(&self, hash: u64, now: u64) -> Option<&Slot> {
         // The low bits choose the set; 0 means free.
         let set = usize::try_from(hash % SETS as u64).unwrap_or_default();

@@ -29,6 +29,8 @@ pub struct Globals {
     pub subrequests: global::Subrequests,
     /// The longest gap between two reads of a client's body.
     pub client_body_gap: Duration,
+    /// Rate limits are shared with other nodes.
+    pub shares_limits: bool,
     /// Responses are compressed.
     pub compression: Option<Compression>,
     /// Header fields of every request and response.
@@ -167,6 +169,7 @@ impl Globals {
             subrequests,
             fields,
             bodies,
+            shared_limits,
             connections,
             access_log,
             // These three are the process's own.
@@ -181,6 +184,7 @@ impl Globals {
             blocked: Blocked::new(blocked),
             subrequests: subrequests.clone(),
             client_body_gap: bodies.client_gap,
+            shares_limits: shared_limits.is_some(),
             compression: Compression::new(bodies),
             fields: Fields::new(fields),
             connections: connections.clone(),

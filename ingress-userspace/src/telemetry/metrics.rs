@@ -129,6 +129,15 @@ metrics! {
     RATE_LIMITED: Counter "portcullis_rate_limited_total"
         []
         "Requests refused by a request rate limit.";
+    SHARED_LIMITS_UP: Gauge "portcullis_shared_limits_up"
+        []
+        "Whether limits are shared with other nodes now: 1 while the Redis answers.";
+    SHARED_LIMITS_DROPPED: Counter "portcullis_shared_limits_dropped_total"
+        []
+        "Requests under a limit that other nodes were not told of.";
+    TEMPORARY_BYTES: Gauge "portcullis_temporary_bytes"
+        []
+        "Bytes of bodies in temporary files.";
     MIRRORED: Counter "portcullis_mirrored_requests_total"
         ["result"]
         "Copies of requests for a mirror: sent, failed, or dropped because the mirror is slow or the body too long.";

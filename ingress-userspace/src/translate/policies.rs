@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::Ingress;
 use super::classes::ClassDefaults;
 use super::endpoints::{PortRef, backend};
 use super::external::{External, external, unowned_error_pages};
-use super::{Build, auth, client_certificate, header_maps, proxy_ssl};
+use super::{Build, auth, client_certificate, header_maps, proxy_ssl, shared_limits};
 use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::headers::{CUSTOM_HEADERS, set};
@@ -84,6 +84,7 @@ pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
         report_config(build, &object, &finding);
     }
     header_maps::cluster(build, &object, &mut defaults);
+    shared_limits::cluster(build, &object, &mut defaults);
     defaults
 }
 

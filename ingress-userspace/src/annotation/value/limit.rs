@@ -112,6 +112,43 @@ pub fn variable_key(text: &str) -> Result<Template, String> {
     Ok(Template(parts))
 }
 
+/// `host:port`.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let (host, port) = text.rsplit_once(':').ok_or("has no port")?;
+    let is_host = |c: char| c.is_ascii_alphanumeric() || ".-_[]:".contains(c);
+    if port.parse::<u16>().map_or(true, |port| port == 0) {
+        return Err("has no port between 1 and 65535".to_owned());
+    }
+    let is_bare_v6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+    if host.is_empty() || !host.chars().all(is_host) || is_bare_v6 {
+        return Err("has no host name or address".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// `namespace/name`.
+pub fn qualified_name(text: &str) -> Result<(String, String), String> {
+    let is_plain = |name: &str| {
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
+        !name.is_empty() && name.chars().all(is_name)
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if is_plain(namespace) && is_plain(name) => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("is not of the form namespace/name".to_owned()),
+    }
+}
+
+/// What keys begin with.
+pub fn prefix(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+    match text.chars().find(|c| !is_plain(*c)) {
+        Some(bad) => Err(format!("holds {bad:?}")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

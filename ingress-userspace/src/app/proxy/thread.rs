@@ -203,6 +203,7 @@ async fn run(worker: &Rc<Worker>, mut inbox: mpsc::UnboundedReceiver<Command>) {
             },
             _ = tick.tick() => {
                 worker.reporter.flush();
+                worker.shares.flush();
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(SWEEP) {
                     worker.pools.sweep();

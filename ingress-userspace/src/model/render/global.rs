@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{bodies, exchange, join};
+use super::{bodies, exchange, join, limits};
 use crate::model::block::Blocked;
 use crate::model::connections::Connections;
 use crate::model::global::Global;
@@ -20,6 +20,7 @@ pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
         subrequests,
         fields,
         bodies,
+        shared_limits,
         connections,
         access_log,
         drain,
@@ -34,6 +35,7 @@ pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
         writeln!(out, "global streams: {streams:?}")?;
     }
     bodies::write_global(out, bodies)?;
+    limits::write_shared(out, shared_limits.as_ref())?;
     if forwarded.names_client {
         writeln!(out, "global forwarded: {forwarded:?}")?;
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use super::join;
 use crate::model::policy::{ConnectionLimit, Disclosure, LimitKey, Rate, RateLimit};
+use crate::model::shared_limits::SharedLimits;
 
 /// Only what differs from the common case is shown beside the rates.
 pub(super) fn write_rates(out: &mut String, name: &str, limit: Option<&RateLimit>) -> fmt::Result {
@@ -30,6 +31,21 @@ pub(super) fn write_connections(out: &mut String, limit: Option<&ConnectionLimit
     write_key(out, key)?;
     write_exempt(out, exempt)?;
     out.push('\n');
+    Ok(())
+}
+
+pub(super) fn write_shared(out: &mut String, shared: Option<&SharedLimits>) -> fmt::Result {
+    let Some(SharedLimits { address, database, is_tls, prefix, user, password }) = shared else {
+        return Ok(());
+    };
+    write!(out, "global limits: shared by {address}, database {database}, prefix {prefix}")?;
+    if *is_tls {
+        out.push_str(", TLS");
+    }
+    if let Some(user) = user {
+        write!(out, ", user {user}")?;
+    }
+    out.push_str(if password.is_some() { ", password [redacted]\n" } else { "\n" });
     Ok(())
 }
 
