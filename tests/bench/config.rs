@@ -6,6 +6,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a benchmark talks to its user and fails by panicking"
 )]
@@ -285,7 +286,7 @@ async fn process(binary: &Path) -> Vec<Row> {
     let http = ingress_tests::origin::refused().await;
     let https = ingress_tests::origin::refused().await;
     let started = Instant::now();
-    let mut process = Command::new(binary)
+    let process = Command::new(binary)
         .args([
             "run",
             "--mode",

@@ -1,17 +1,18 @@
 //! Tier `parity`: the same requests to a real nginx, configured as ingress-nginx configures it, and to Portcullis.
 //! Status, headers and what the backend saw must be equal. Each accepted difference stands in `docs/migration.md`.
 #![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::expect_used,
     reason = "a test fails by panicking, also in its helpers"
 )]
 
 mod access;
 mod cors;
+mod echo;
 mod errors;
 mod external;
 mod headers;
+mod nginx;
 mod paths;
 mod redirects;
 mod rewrites;

@@ -1,30 +1,21 @@
 //! A real nginx and Portcullis side by side, before the same backend. A case is an Ingress, and the configuration that
 //! ingress-nginx makes of it; the same bytes go to both, and what the client and the backend see must be equal.
 
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use ingress_tests::client::{self, PATIENCE};
 use ingress_tests::manifests::{service, translation};
 use ingress_tests::proxy::Instance;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::echo::Echo;
+use crate::nginx::Nginx;
+
 /// What ingress-nginx writes into every location that proxies.
-const PROXY: &str = "
+pub(crate) const PROXY: &str = "
     proxy_set_header Host $http_host;
     proxy_set_header Upgrade $http_upgrade;
     proxy_set_header Connection $connection_upgrade;
@@ -67,9 +58,9 @@ pub(crate) struct Case {
     name: &'static str,
     manifests: String,
     /// Server blocks; `@proxy@` stands for what every location has, `@listen@` for the listen line.
-    nginx: String,
+    pub(crate) nginx: String,
     /// What stands beside the server blocks.
-    nginx_http: String,
+    pub(crate) nginx_http: String,
     requests: Vec<Sent>,
     compares_body: bool,
 }
@@ -275,168 +266,4 @@ async fn speak(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) 
     // A reset after the answer is an end, too.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// A backend that writes down what it saw and answers as `X-Answer` says: `status=302|Location: /x|Set-Cookie: a=b`.
-struct Echo {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<String>>>,
-}
-
-impl Echo {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
-        let log = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let log = Arc::clone(&log);
-                let service = service_fn(move |request| {
-                    let log = Arc::clone(&log);
-                    async move { Ok::<_, Infallible>(echo(&log, request).await) }
-                });
-                tokio::spawn(
-                    hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service),
-                );
-            }
-        });
-        Self { address, seen }
-    }
-}
-
-async fn echo(log: &Mutex<Vec<String>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let mut text = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);
-    let mut lines: Vec<String> = parts
-        .headers
-        .iter()
-        .filter(|(name, _)| *name != "connection")
-        .map(|(name, value)| match name.as_str() {
-            "x-request-id" => "x-request-id: ID\n".to_owned(),
-            name => format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())),
-        })
-        .collect();
-    lines.sort();
-    text.push_str(&lines.concat());
-    let _ =
-        write!(text, "body {} bytes {:?}", body.len(), String::from_utf8_lossy(&body[..body.len().min(64)]));
-    log.lock().expect("no panic").push(text);
-    let mut response = Response::new(Full::new(Bytes::from(format!("echo {}", parts.uri.path()))));
-    // The part of an auth service has a script of its own.
-    let script = if parts.uri.path().starts_with("/auth") { "x-auth-answer" } else { "x-answer" };
-    let script = parts.headers.get(script).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    for step in script.split('|').filter(|step| !step.is_empty()) {
-        if let Some(millis) = step.strip_prefix("delay=") {
-            tokio::time::sleep(Duration::from_millis(millis.parse().expect("a number"))).await;
-        } else if let Some(bytes) = step.strip_prefix("bytes=") {
-            *response.body_mut() = Full::new(vec![b'x'; bytes.parse().expect("a number")].into());
-        } else if let Some(status) = step.strip_prefix("status=") {
-            *response.status_mut() = status.parse().expect("a status");
-        } else if let Some((name, value)) = step.split_once(": ") {
-            let name: http::HeaderName = name.parse().expect("a name");
-            response.headers_mut().append(name, value.parse().expect("a value"));
-        }
-    }
-    response
-}
-
-static FOLDERS: AtomicUsize = AtomicUsize::new(0);
-
-/// A process of nginx with a folder of its own.
-struct Nginx {
-    address: SocketAddr,
-    tls: SocketAddr,
-    process: Child,
-    folder: PathBuf,
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM lets the master end its worker.
-        let pid = rustix::process::Pid::from_child(&self.process);
-        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        let _ = self.process.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Nginx {
-    async fn start(cases: &[Case], http: &str, origin: SocketAddr, dead: SocketAddr) -> Self {
-        let tls = ingress_tests::origin::refused().await;
-        let address = ingress_tests::origin::refused().await;
-        let number = FOLDERS.fetch_add(1, Ordering::SeqCst);
-        let folder = std::env::temp_dir().join(format!("portcullis-parity-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        std::fs::write(folder.join("htpasswd"), "user:$apr1$Vy7bAIIE$QWY09URiq4Rk6RJrcarNI.\n")
-            .expect("a file");
-        let pair = rcgen::generate_simple_self_signed(vec!["tls.example".to_owned()]).expect("a certificate");
-        std::fs::write(folder.join("tls.crt"), pair.cert.pem()).expect("a file");
-        std::fs::write(folder.join("tls.key"), pair.signing_key.serialize_pem()).expect("a file");
-        let conf = configuration(cases, http, &folder, [address, tls], [origin, dead]);
-        std::fs::write(folder.join("nginx.conf"), conf).expect("a file");
-        let process = Command::new("nginx")
-            .args(["-e", "stderr", "-c"])
-            .arg(folder.join("nginx.conf"))
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("nginx is installed (cargo xtask setup)");
-        let mut nginx = Self { address, tls, process, folder };
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        while TcpStream::connect(address).await.is_err() {
-            let ended = nginx.process.try_wait().expect("a child");
-            assert!(ended.is_none(), "nginx refused the configuration; its error stands above");
-            assert!(tokio::time::Instant::now() < deadline, "nginx does not listen");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        nginx
-    }
-}
-
-fn configuration(
-    cases: &[Case],
-    http: &str,
-    folder: &std::path::Path,
-    [own, tls]: [SocketAddr; 2],
-    [origin, dead]: [SocketAddr; 2],
-) -> String {
-    let dir = folder.display();
-    let mut servers = String::new();
-    let mut beside = String::new();
-    for case in cases {
-        servers.push_str(&case.nginx);
-        beside.push_str(&case.nginx_http);
-    }
-    let text = format!(
-        "load_module /usr/lib/nginx/modules/ngx_http_headers_more_filter_module.so;
-daemon off; worker_processes 1; pid {dir}/pid; error_log stderr crit;
-events {{ worker_connections 512; }}
-http {{
-  access_log off; server_tokens off; more_clear_headers Server;
-  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/fastcgi;
-  uwsgi_temp_path {dir}/uwsgi; scgi_temp_path {dir}/scgi;
-  default_type text/html; server_name_in_redirect off; port_in_redirect off;
-  client_header_buffer_size 1k; large_client_header_buffers 4 8k; client_body_buffer_size 8k; client_max_body_size 1m;
-  underscores_in_headers off; ignore_invalid_headers on; limit_req_status 503; limit_conn_status 503;
-  server_names_hash_bucket_size 128; variables_hash_max_size 2048;
-  proxy_headers_hash_max_size 1024; proxy_headers_hash_bucket_size 128;
-  map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
-  map $http_x_request_id $req_id {{ default $http_x_request_id; '' $request_id; }}
-  upstream origin {{ server {origin}; keepalive 320; }}
-  upstream dead {{ server {dead}; }}
-  upstream mixed {{ server {dead}; server {origin}; }}
-  ssl_certificate {dir}/tls.crt; ssl_certificate_key {dir}/tls.key;
-  {http}
-  {beside}
-  server {{ listen {own} default_server; listen {tls} ssl default_server; location / {{ return 404; }} }}
-  {servers}
-}}
-"
-    );
-    let text = text
-        .replace("@listen@", &format!("listen {own}; listen {tls} ssl"))
-        .replace("@dir@", &dir.to_string());
-    text.replace("@proxy@", PROXY)
 }

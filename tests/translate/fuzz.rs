@@ -5,6 +5,7 @@ use std::path::Path;
 use ingress_tests::fuzz::annotation_values;
 use ingress_userspace::annotation::registry;
 
+#[expect(clippy::unwrap_used, reason = "a broken corpus fails its test by panicking")]
 fn corpus() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/annotation_values");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

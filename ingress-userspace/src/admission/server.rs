@@ -147,8 +147,10 @@ async fn accept(
 
 async fn serve(stream: TcpStream, tls: TlsAcceptor, judge: Judge) -> Result<(), String> {
     let shake = tokio::time::timeout(DEADLINE, tls.accept(stream));
-    let stream =
-        shake.await.map_err(|_| "handshake deadline".to_owned())?.map_err(|error| error.to_string())?;
+    let stream = shake
+        .await
+        .map_err(|_elapsed| "handshake deadline".to_owned())?
+        .map_err(|error| error.to_string())?;
     let answer = service_fn(move |request| {
         let judge = judge.clone();
         async move { Ok::<_, Infallible>(answer(judge, request).await) }

@@ -128,6 +128,7 @@ fn selector(rules: &RuleArgs) -> Result<Option<Selector>, SettingsError> {
 
 /// Where the Cluster view comes from.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one per process")]
 pub enum Source {
     /// A folder of manifests.
     Folder(Folder),

@@ -33,7 +33,7 @@ pub struct WebhookArgs {
 /// ingress-nginx writes an address whose host part is empty.
 fn webhook_port(text: &str) -> Result<u16, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
-    port.parse().map_err(|_| "write a port as :8443".to_owned())
+    port.parse().map_err(|_invalid| "write a port as :8443".to_owned())
 }
 
 /// The webhook's certificate, where the controller makes it.

@@ -97,6 +97,7 @@ fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Requ
 
 /// What is decided of a request before an endpoint is asked.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is taken apart where it is made, once per request")]
 pub enum Decision {
     /// The proxy answers.
     Answer(Response),

@@ -62,20 +62,20 @@ impl TempStore {
             Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTSUP.raw_os_error()) => {
                 self.open_and_unlink(options.create_new(true))
             }
-            Err(error) => Err(named(&self.folder, error)),
+            Err(error) => Err(named(&self.folder, &error)),
         }
     }
 
     fn open_and_unlink(&self, options: &OpenOptions) -> io::Result<File> {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("portcullis-{}-{number}", std::process::id()));
-        let file = options.open(&path).map_err(|error| named(&path, error))?;
+        let file = options.open(&path).map_err(|error| named(&path, &error))?;
         std::fs::remove_file(&path)?;
         Ok(file)
     }
 }
 
-fn named(path: &Path, error: io::Error) -> io::Error {
+fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 

@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, request};
 use tokio::time::Instant;
 
 use super::labels::RouteLabels;
-use super::shard::{Observation, Reporter};
+use super::shard::{LocalFormat, Observation, Reporter};
 use format::{Format, Kept, basic_user};
 
 /// What nginx logs when the client went away before there was an answer.
@@ -79,7 +79,7 @@ pub struct Record {
     method: Method,
     target: Option<PathAndQuery>,
     version: Version,
-    format: Rc<Arc<Format>>,
+    format: LocalFormat,
     request_headers: Kept,
     response_headers: Kept,
     /// Values of the format's `asked`, in its order; empty until the request was understood.
@@ -156,7 +156,7 @@ impl Record {
     }
 
     /// The format of its line.
-    pub fn format(&self) -> Rc<Arc<Format>> {
+    pub fn format(&self) -> LocalFormat {
         Rc::clone(&self.format)
     }
 

@@ -54,6 +54,9 @@ impl Default for Detail {
     }
 }
 
+/// A format counted on its worker: one count that all workers write to with every request would be fought over.
+pub type LocalFormat = Rc<Arc<Format>>;
+
 type Key = (Arc<RouteLabels>, &'static str, u16);
 
 /// One worker's shard and log buffer.
@@ -62,7 +65,7 @@ pub struct Reporter {
     series: RefCell<HashMap<Key, Series>>,
     overflow: Arc<RouteLabels>,
     lines: RefCell<Vec<u8>>,
-    format: RefCell<Rc<Arc<Format>>>,
+    format: RefCell<LocalFormat>,
     writer: Writer,
     detail: Detail,
 }
@@ -86,7 +89,7 @@ impl Reporter {
     }
 
     /// The format of a snapshot, to be kept by records: their count is this worker's alone.
-    pub fn format(&self, of_snapshot: &Arc<Format>) -> Rc<Arc<Format>> {
+    pub fn format(&self, of_snapshot: &Arc<Format>) -> LocalFormat {
         let mut known = self.format.borrow_mut();
         if !Arc::ptr_eq(&known, of_snapshot) {
             *known = Rc::new(Arc::clone(of_snapshot));

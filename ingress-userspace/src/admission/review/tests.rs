@@ -3,6 +3,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use super::*;
 use crate::k8s::cluster::Origin;
 
+#[expect(clippy::needless_pass_by_value, reason = "written in place by every caller")]
 fn ingress(name: &str, annotations: Value, path: (&str, &str)) -> Ingress {
     let value = json!({
         "metadata": { "namespace": "shop", "name": name, "annotations": annotations },
@@ -17,6 +18,7 @@ fn plain(name: &str) -> Ingress {
     ingress(name, json!({}), ("/", "Prefix"))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "written in place by every caller")]
 fn cluster(ingresses: Vec<Ingress>, config: Value) -> (Cluster, Settings) {
     let mut cluster = Cluster { origin: Origin::Folder, ..Cluster::default() };
     cluster.ingresses = ingresses.into_iter().map(|ingress| (key(&ingress), Arc::new(ingress))).collect();

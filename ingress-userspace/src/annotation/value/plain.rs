@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 /// Any text.
-#[expect(clippy::unnecessary_wraps, reason = "a parser of a declared setting")]
 pub fn text(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
