@@ -97,7 +97,7 @@ kind: Ingress
 metadata:
   name: bad
   namespace: default
-  annotations: {nginx.ingress.kubernetes.io/limit-rps: "ten"}
+  annotations: {nginx.ingress.kubernetes.io/proxy-read-timeout: "soon", nginx.ingress.kubernetes.io/ssl-redirect: "false"}
 spec:
   ingressClassName: portcullis
   tls: [{hosts: [bad.example.test], secretName: no-such-secret}]
@@ -116,8 +116,8 @@ spec: {scope: Cluster, deny: [203.0.113.7/24]}
 pub(crate) fn events(context: &Context) -> anyhow::Result<()> {
     context.rig.apply(BAD)?;
     for (object, reason, named) in [
-        ("bad", "AnnotationParsingFailed", "limit-rps"),
-        ("bad", "AnnotationParsingFailed", "\"ten\""),
+        ("bad", "AnnotationParsingFailed", "proxy-read-timeout"),
+        ("bad", "AnnotationParsingFailed", "\"soon\""),
         ("bad", "BackendMissing", "no-such-service"),
         ("bad", "SecretInvalid", "no-such-secret"),
         ("bad", "Invalid", "203.0.113.7/24"),
