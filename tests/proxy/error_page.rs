@@ -34,7 +34,7 @@ async fn the_listed_answers_are_replaced_and_explained() {
     assert_eq!((answer.status, answer.text().as_str()), (404, "page 404\n"));
     assert_eq!(answer.header("x-page"), Some("1"));
     let seen = pages.last();
-    assert_eq!(seen.line, "POST /");
+    assert_eq!(seen.line, "POST /?q=1", "with the query, as nginx rewrites");
     assert!(seen.body.is_empty());
     for (name, expected) in [
         ("host", "a.example.com"),

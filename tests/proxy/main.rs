@@ -13,6 +13,7 @@ mod allow_list;
 mod answer;
 mod answer_rewrite;
 mod auth_basic;
+mod auth_cache;
 mod auth_digest;
 mod auth_external;
 mod backend_protocol;

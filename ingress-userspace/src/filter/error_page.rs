@@ -85,7 +85,7 @@ impl ErrorPages {
         failure: &ProxyError,
     ) -> Option<Response> {
         let status = failure.status().as_u16();
-        if !failure.may_have_page() || !self.statuses.contains(&status) {
+        if !may_be_replaced(failure) || !self.statuses.contains(&status) {
             return None;
         }
         self.page(ctx, route, head, status).await
@@ -141,4 +141,30 @@ pub fn describe(ctx: &RequestCtx, route: &Route, head: &RequestHead, outgoing: &
         }
     }
     outgoing.headers.insert(forward::X_REQUEST_ID, ctx.record.request_id.clone());
+}
+
+/// Whether a page may stand instead of our answer. Never for refusals by authentication or by a configuration that fails
+/// closed, and not where the client is not to be talked to any more.
+fn may_be_replaced(failure: &ProxyError) -> bool {
+    matches!(
+        failure,
+        ProxyError::SourceRefused
+            | ProxyError::RateLimited(_)
+            | ProxyError::TooManyInFlight(_)
+            | ProxyError::LengthRequired
+            | ProxyError::BodyTooLarge
+            | ProxyError::NoHostToRedirect
+            | ProxyError::LocationInvalid
+            | ProxyError::RewriteLeavesRoot
+            | ProxyError::BackendMissing
+            | ProxyError::NoEndpoint
+            | ProxyError::Connect(_)
+            | ProxyError::ConnectTimeout
+            | ProxyError::SendTimeout
+            | ProxyError::ReadTimeout
+            | ProxyError::Upstream(_)
+            | ProxyError::UpstreamTls(_)
+            | ProxyError::ResponseHeadTooLarge
+            | ProxyError::UnexpectedUpgrade
+    )
 }

@@ -300,32 +300,6 @@ impl ProxyError {
         }
     }
 
-    /// Whether an error page may stand instead of our answer. Never for refusals by authentication or by a configuration that
-    /// fails closed, and not where the client is not to be talked to any more.
-    pub fn may_have_page(&self) -> bool {
-        matches!(
-            self,
-            Self::SourceRefused
-                | Self::RateLimited(_)
-                | Self::TooManyInFlight(_)
-                | Self::LengthRequired
-                | Self::BodyTooLarge
-                | Self::NoHostToRedirect
-                | Self::LocationInvalid
-                | Self::RewriteLeavesRoot
-                | Self::BackendMissing
-                | Self::NoEndpoint
-                | Self::Connect(_)
-                | Self::ConnectTimeout
-                | Self::SendTimeout
-                | Self::ReadTimeout
-                | Self::Upstream(_)
-                | Self::UpstreamTls(_)
-                | Self::ResponseHeadTooLarge
-                | Self::UnexpectedUpgrade
-        )
-    }
-
     /// Whether the endpoint saw nothing of the request.
     pub fn is_unsent(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::UpstreamTls(_) | Self::ConnectTimeout)
