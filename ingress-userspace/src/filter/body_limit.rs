@@ -1,7 +1,7 @@
 //! `proxy-body-size`: a larger request body gets 413, at once when its length is announced, else when it is exceeded.
 //!
-//! ingress-nginx reads the whole body before it contacts the backend; we stream, so a backend may have seen the start of
-//! a body of unknown length whose request is then refused.
+//! A body of unknown length is read whole before the backend is asked, so that the backend never sees one that is refused;
+//! with `proxy-request-buffering: off` it may have seen its start, as in nginx.
 
 use std::ops::ControlFlow;
 
