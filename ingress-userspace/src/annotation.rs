@@ -288,4 +288,6 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
 }
 
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod tests;

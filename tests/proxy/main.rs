@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, also in its helpers"
 )]
 
+mod access_log;
 mod admin;
 mod affinity;
 mod allow_list;
@@ -25,6 +26,7 @@ mod canary;
 mod client_certificate;
 mod compression;
 mod connection_limit;
+mod connections;
 mod cors;
 mod deny;
 mod deny_list;
@@ -55,5 +57,6 @@ mod shared_limits;
 mod stream;
 mod telemetry;
 mod tls;
+mod trace;
 mod upstream;
 mod websocket;

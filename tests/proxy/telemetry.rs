@@ -77,12 +77,16 @@ async fn http2_and_refusals_are_logged_and_a_client_that_left_is_499() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_under_the_labels_of_their_route() {
     let origin = Origin::start("web").await;
-    let mut proxy = Instance::start(simple("a.example", policies(), &[origin.address])).await.unwrap();
+    let mut model = simple("a.example", policies(), &[origin.address]);
+    model.global.access_log.has_unmatched = true;
+    let mut proxy = Instance::start(model).await.unwrap();
     for _ in 0..3 {
         client::fetch(proxy.http, "a.example", "/any").await.unwrap();
     }
     // A new model with other endpoints keeps the series.
-    proxy.publish(simple("a.example", policies(), &[origin.address, origin.address])).await.unwrap();
+    let mut model = simple("a.example", policies(), &[origin.address, origin.address]);
+    model.global.access_log.has_unmatched = true;
+    proxy.publish(model).await.unwrap();
     client::fetch(proxy.http, "a.example", "/any").await.unwrap();
     client::fetch(proxy.http, "unknown.example", "/any").await.unwrap();
     proxy.log_lines("/any", 5).await.unwrap();

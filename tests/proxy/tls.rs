@@ -5,6 +5,7 @@ use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, backend, certificate, model, policies, route, to};
 use ingress_userspace::model::Model;
 use ingress_userspace::model::certificate::KeyDer;
+use ingress_userspace::model::host::HostPattern;
 use ingress_userspace::model::listener::ListenerProtocol;
 use ingress_userspace::model::route::PathMatch;
 
@@ -94,4 +95,40 @@ async fn the_end_of_a_certificate_is_a_metric() {
     let series = "nginx_ingress_controller_ssl_expire_time_seconds{namespace=\"default\",secret_name=\"wild\",\
                   host=\"*.wild.example\",identifier=\"test\"}";
     assert!((proxy.metric(series).await - 1.8e9).abs() < 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_names_and_protocols_are_as_configured() {
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    model.global.tls.has_tls12 = false;
+    model.global.tls.has_http2 = false;
+    model.global.tls.rejects_unknown = true;
+    let proxy = Instance::start(model).await.unwrap();
+    assert!(client::certificate(proxy.https, "a.example").await.is_ok());
+    let refused = client::certificate(proxy.https, "nobody.example").await.unwrap_err();
+    assert!(format!("{refused:#}").contains("UnrecognisedName"), "{refused:#}");
+    let stream = client::tls(proxy.https, "a.example", &["h2", "http/1.1"]).await.unwrap();
+    let session = stream.get_ref().1;
+    assert_eq!(session.alpn_protocol(), Some(&b"http/1.1"[..]));
+    assert_eq!(session.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_has_ciphers_of_its_own() {
+    use ingress_userspace::model::tls::{CipherSuite, Ciphers};
+    let origin = Origin::start("web").await;
+    let mut model = three_hosts(&origin).await;
+    model.global.tls.has_tls13 = false;
+    let host =
+        model.hosts.iter_mut().find(|host| host.pattern == HostPattern::Exact("a.example".into())).unwrap();
+    std::sync::Arc::make_mut(host).ciphers =
+        Some(Ciphers { suites: vec![CipherSuite::EcdsaChacha20], is_our_order: true });
+    let proxy = Instance::start(model).await.unwrap();
+    let agreed = |name: &'static str| async move {
+        let stream = client::tls(proxy.https, name, &["http/1.1"]).await.unwrap();
+        stream.get_ref().1.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()))
+    };
+    let own = agreed("a.example").await.unwrap();
+    assert!(own.contains("CHACHA20"), "{own}");
 }

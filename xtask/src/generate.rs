@@ -9,6 +9,7 @@ use crate::shell;
 /// Page of `portcullis reference` → file.
 const PAGES: &[(&str, &str)] = &[
     ("annotations", "docs/reference/annotations.md"),
+    ("configmap", "docs/reference/configmap.md"),
     ("metrics", "docs/reference/metrics.md"),
     ("bpf-maps", "docs/reference/bpf-maps.md"),
     ("cli", "docs/reference/cli.md"),

@@ -5,6 +5,7 @@
 mod bench;
 mod build_ebpf;
 mod demo;
+mod evidence;
 mod fuzz;
 mod generate;
 mod lint;

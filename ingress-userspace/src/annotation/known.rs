@@ -15,7 +15,7 @@ const PROTECTING: &[&str] = &[];
 const CHANGING: &[&str] = &["service-upstream"];
 
 /// Tuning that changes no answer: requests and responses are always streamed, connections always pooled.
-const TUNING: &[&str] = &["upstream-health-check-interval", "upstream-health-check-path"];
+const TUNING: &[&str] = &[];
 
 /// Keys under our own prefix that other kinds carry.
 const ELSEWHERE: &[&str] = &["endpoints", "state"];

@@ -73,6 +73,9 @@ pub struct ReferenceArgs {
 pub enum ReferencePage {
     /// docs/reference/annotations.md
     Annotations,
+    /// docs/reference/configmap.md
+    #[value(name = "configmap")]
+    ConfigMap,
     /// docs/reference/metrics.md
     Metrics,
     /// docs/reference/bpf-maps.md

@@ -3,6 +3,7 @@
 pub mod annotations;
 pub mod bpf_maps;
 pub mod command_line;
+pub mod config_map;
 pub mod crds;
 pub mod metrics;
 pub mod problems;
@@ -21,6 +22,7 @@ pub fn page(page: ReferencePage) -> anyhow::Result<String> {
     Ok(match page {
         ReferencePage::BpfMaps => bpf_maps::bpf_maps_page(),
         ReferencePage::Annotations => annotations::annotations_page(),
+        ReferencePage::ConfigMap => config_map::config_map_page(),
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
         ReferencePage::Problems => problems::problems_page(),

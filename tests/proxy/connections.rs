@@ -1,0 +1,87 @@
+//! Limits of the connections of clients, as the ConfigMap sets them.
+
+use ingress_tests::client::{self, Http1};
+use ingress_tests::manifests::{ingress, serve, service, settings};
+use ingress_tests::origin::Origin;
+use ingress_tests::proxy::{Instance, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+async fn with(origin: &Origin, keys: &[(&str, &str)]) -> Instance {
+    let yaml =
+        [service("web", &[origin.address]), ingress("web", "a.example", "/", "web", &[]), settings(keys)];
+    serve(&yaml.concat()).await.unwrap()
+}
+
+async fn is_closed(stream: &mut TcpStream) -> bool {
+    let mut room = [0; 64];
+    matches!(timeout(client::PATIENCE, stream.read(&mut room)).await, Ok(Ok(0) | Err(_)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_ends_after_its_requests() {
+    let origin = Origin::start("web").await;
+    let proxy = with(&origin, &[("keep-alive-requests", "2")]).await;
+    let mut client = Http1::open(proxy.http).await.unwrap();
+    let first = client.send(client::get("a.example", "/")).await.unwrap();
+    assert_eq!(first.header("connection"), None);
+    let second = client.send(client::get("a.example", "/")).await.unwrap();
+    assert_eq!(second.header("connection"), Some("close"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_keep_alive_every_answer_is_the_last() {
+    let origin = Origin::start("web").await;
+    let proxy = with(&origin, &[("keep-alive", "0")]).await;
+    let mut client = Http1::open(proxy.http).await.unwrap();
+    let answer = client.send(client::get("a.example", "/")).await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_is_closed_and_a_slow_head_too() {
+    let origin = Origin::start("web").await;
+    let proxy = with(&origin, &[("keep-alive", "1"), ("client-header-timeout", "1")]).await;
+    let mut idle = Http1::open(proxy.http).await.unwrap();
+    idle.send(client::get("a.example", "/")).await.unwrap();
+    eventually(|| idle.is_closed().then_some(())).await.unwrap();
+    let mut slow = TcpStream::connect(proxy.http).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: a.exam").await.unwrap();
+    assert!(is_closed(&mut slow).await);
+    let mut silent = TcpStream::connect(proxy.http).await.unwrap();
+    assert!(is_closed(&mut silent).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_are_as_large_as_configured() {
+    let origin = Origin::start("web").await;
+    let large = "x".repeat(12 * 1024);
+    let ask = |target: String, header: String| {
+        let mut request = client::get("a.example", &target);
+        request.headers_mut().insert("x-large", header.parse().unwrap());
+        request
+    };
+    let narrow = with(&origin, &[("large-client-header-buffers", "4 8k")]).await;
+    assert_eq!(client::send(narrow.http, ask("/".into(), large.clone())).await.unwrap().status, 431);
+    assert_eq!(client::send(narrow.http, ask(format!("/{large}"), "1".into())).await.unwrap().status, 414);
+    let wide = with(&origin, &[("large-client-header-buffers", "4 16k")]).await;
+    assert_eq!(client::send(wide.http, ask("/".into(), large.clone())).await.unwrap().status, 200);
+    assert_eq!(client::send(wide.http, ask(format!("/{large}"), "1".into())).await.unwrap().status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_closed() {
+    let origin = Origin::start("web").await;
+    let yaml = [
+        service("web", &[origin.address]),
+        ingress("web", "a.example", "/", "web", &[]),
+        settings(&[("max-worker-connections", "1")]),
+    ];
+    let model = ingress_tests::manifests::model(&yaml.concat()).unwrap();
+    let proxy = Instance::start_with(model, |settings| settings.workers = 1).await.unwrap();
+    let mut first = Http1::open(proxy.http).await.unwrap();
+    first.send(client::get("a.example", "/")).await.unwrap();
+    assert!(is_closed(&mut TcpStream::connect(proxy.http).await.unwrap()).await);
+    assert_eq!(first.send(client::get("a.example", "/")).await.unwrap().status, 200);
+}
