@@ -110,7 +110,8 @@ impl Answered<'_> {
         let mut varies = Vec::new();
         let lines = self.headers.get_all(http::header::VARY);
         for name in lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(',')) {
-            let name: HeaderName = name.trim().parse().ok()?;
+            // `*` would be a name, too.
+            let name: HeaderName = Some(name.trim()).filter(|name| *name != "*")?.parse().ok()?;
             if self.request.get_all(&name).iter().nth(1).is_some() {
                 return None;
             }
