@@ -9,6 +9,7 @@ mod canary;
 mod ciphers;
 mod classes;
 mod client_certificate;
+mod delivery;
 mod digest;
 mod edge;
 mod endpoints;

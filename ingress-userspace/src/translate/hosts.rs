@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::canary::{self, DraftCanary};
+use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, ciphers, passthrough, policies, proxy_ssl, sessions};
+use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, sessions};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
 use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
-use crate::model::policy::delivery::Delivery;
 use crate::model::policy::{Deny, Rewrite};
-use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource, WeightedBackend};
+use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
 use crate::model::template::{Part, Template, Variable};
 use crate::problem::{Code, Severity};
 
@@ -126,7 +125,7 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
     let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
     if let Some((owner, action)) = default {
         let mut policies = route_policies(owner, &mode.path("/", false));
-        policies.delivery = delivery(shared, owner, ("/", action), draft.default_canary.as_ref());
+        policies.delivery = delivery::delivery(shared, owner, ("/", action), draft.default_canary.as_ref());
         let source = source(owner, &draft, "/");
         routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
     } else if let Some(action) = &shared.controller_default {
@@ -233,25 +232,6 @@ fn with_fallback(owner: &Owner<'_>, action: &RouteAction) -> RouteAction {
     }
 }
 
-/// How a path gives its requests to endpoints: its Ingress's settings, its sessions, its canary.
-fn delivery(
-    shared: &Shared<'_>,
-    owner: &Owner<'_>,
-    (path, action): (&str, &RouteAction),
-    canary: Option<&DraftCanary>,
-) -> Delivery {
-    let affinity = sessions::affinity(owner, path);
-    let canary = canary.and_then(|draft| canary::policy(shared.owners, draft, affinity.as_ref(), path));
-    let mut delivery = Delivery { affinity, canary, ..policies::delivery(&owner.settings) };
-    let is_one = |share: &WeightedBackend| share.backend.is_of_service();
-    if matches!(action, RouteAction::Forward { backends, .. } if backends.iter().any(is_one)) {
-        // The Service's own address is one endpoint: there is nothing to choose, and no other to ask.
-        delivery.affinity = None;
-        delivery.retry.tries = 1;
-    }
-    delivery
-}
-
 fn route(
     mode: &Mode<'_>,
     draft: &Draft,
@@ -265,7 +245,8 @@ fn route(
         Some(rewrite) if is_url(&rewrite.replacement) => policies.answers.push(elsewhere(owner, rewrite)),
         rewrite => policies.rewrite = rewrite,
     }
-    policies.delivery = delivery(mode.shared, owner, (&path.path, &path.action), path.canary.as_ref());
+    policies.delivery =
+        delivery::delivery(mode.shared, owner, (&path.path, &path.action), path.canary.as_ref());
     Route {
         source: source(owner, draft, &path.path),
         matches: RouteMatch { path: matched },
