@@ -58,7 +58,7 @@ pub mod stream;
 pub mod subrequest;
 pub mod timeout;
 pub mod tls;
-pub mod tracing;
+pub mod trace;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -273,7 +273,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         proxy_ssl: proxy_ssl::parse(reader),
         proxy_ssl_location_only: reader.value(&proxy_ssl::PROXY_SSL_LOCATION_ONLY),
         is_logged: access_log::parse(reader),
-        trace: tracing::parse(reader),
+        trace: trace::parse(reader),
         ciphers: tls::parse(reader),
         service_upstream: service_upstream::parse(reader),
         health_check: health_check::parse(reader),

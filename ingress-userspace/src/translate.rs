@@ -261,6 +261,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let served = hosts.iter().filter_map(|host| host.certificate.as_ref());
     let used: BTreeSet<_> = served.chain(&default_certificate).chain(shown).collect();
     certificates.retain(|id, _| used.contains(id));
+    tls::staple(reuse.defaults.as_deref(), &mut certificates);
     let used: BTreeSet<_> =
         routes().filter_map(|tls| tls.verify.as_ref()).map(|verify| &verify.authorities).collect();
     authorities.retain(|digest, _| used.contains(digest));

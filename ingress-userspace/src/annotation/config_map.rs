@@ -41,6 +41,8 @@ pub struct Defaults {
     pub data: BTreeMap<String, String>,
     /// `trailing-slash-redirect`: every path that ends in `/` redirects the request without it, as nginx does.
     pub is_slash_redirected: bool,
+    /// `enable-ocsp`: what a Secret carries as `tls.ocsp-staple` is sent with its certificate.
+    pub is_stapled: bool,
     /// `refused-annotations: Ignore`.
     pub is_refused_ignored: bool,
     /// `allow-local-urls`.
@@ -57,7 +59,7 @@ pub struct Defaults {
 
 /// Every key that we or ingress-nginx know, for suggestions.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    registry::configured().chain(UNSUPPORTED.iter().copied())
+    registry::configured()
 }
 
 /// Reads the ConfigMap. Total.
@@ -71,6 +73,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
     let defaults = Defaults {
         data: data.clone(),
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
+        is_stapled: reader.value(&tls::ENABLE_OCSP),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
         allows_local_urls: subrequest::parse(&mut reader),
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
@@ -85,7 +88,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
     for (key, text) in data {
         match registry::config_row(key) {
             Some(row) => findings.extend(inert::check(row, key, text, &told)),
-            None => findings.extend(unserved(key, text.trim())),
+            None => findings.push(unknown(key, text.trim())),
         }
     }
     // Two features may read one key.
@@ -134,14 +137,6 @@ fn refused(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Other keys of ingress-nginx.
-const UNSUPPORTED: &[&str] = &["service-upstream"];
-
-fn unserved(key: &str, text: &str) -> Option<Finding> {
-    let is_off = value::boolean(text) == Ok(false) || text.is_empty();
-    if UNSUPPORTED.contains(&key) {
-        let message = "not supported by this version; it is ignored".to_owned();
-        return (!is_off).then(|| finding(key, text, FindingKind::Unsupported, Effect::Note, message));
-    }
-    Some(finding(key, text, FindingKind::Unknown, Effect::Warn, "unknown key; it is ignored".to_owned()))
+fn unknown(key: &str, text: &str) -> Finding {
+    finding(key, text, FindingKind::Unknown, Effect::Warn, "unknown key; it is ignored".to_owned())
 }

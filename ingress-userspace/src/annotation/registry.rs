@@ -9,7 +9,7 @@ use super::{
     connection_limit, connections, cors, deny_list, error_page, fallback, forwarded, headers, health_check,
     keepalive, mirror, next_upstream, preset, process, proxy_protocol, proxy_ssl, quota, rate_limit,
     redirect, removed, request_buffer, response_buffer, rewrite, satisfy, service_upstream, shared_limits,
-    snippet, stream, subrequest, timeout, tls, tracing,
+    snippet, stream, subrequest, timeout, tls, trace,
 };
 
 /// A declared setting: its row and its parser.
@@ -177,8 +177,8 @@ pub const GROUPS: &[Group] = &[
     connections::CONFIG,
     tls::GROUP,
     tls::CONFIG,
-    tracing::GROUP,
-    tracing::CONFIG,
+    trace::GROUP,
+    trace::CONFIG,
     process::CONFIG,
     preset::CONFIG,
     accepted::GROUP,

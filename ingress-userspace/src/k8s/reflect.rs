@@ -366,7 +366,7 @@ impl Kept for Secret {
 /// Whether a part of a Secret can be a certificate, a key, a list of users, or the hash of a user's password (a user may have
 /// any name). Of other parts only the name is kept.
 fn is_read(key: &str, value: &[u8]) -> bool {
-    const NAMED: [&str; 5] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key"];
+    const NAMED: [&str; 6] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key", "tls.ocsp-staple"];
     const LONGEST_HASH: usize = 256;
     let is_des = || {
         let text = value.trim_ascii_end();

@@ -336,10 +336,11 @@ fn write_backend(out: &mut String, id: &BackendId, backend: &Backend) -> fmt::Re
 }
 
 fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certificate) -> fmt::Result {
-    let Certificate { chain, key: _, names, not_after, fingerprint, ocsp: _ } = certificate;
+    let Certificate { chain, key: _, names, not_after, fingerprint, ocsp } = certificate;
+    let stapled = if ocsp.is_some() { ", stapled" } else { "" };
     writeln!(
         out,
-        "certificate {}/{}: {}, chain of {}, expires {not_after}, sha256 {fingerprint}, key [redacted]",
+        "certificate {}/{}: {}, chain of {}, expires {not_after}, sha256 {fingerprint}, key [redacted]{stapled}",
         id.namespace,
         id.name,
         names.join(", "),

@@ -18,8 +18,7 @@ use super::head::{Request, RequestHead, Response};
 use super::worker::{Phase, Worker};
 use super::{choose, forward, forwarded, gate, logged, retry, session, upgrade};
 use crate::filter::satisfy::Access;
-use crate::filter::{Chain, Outcome, Stop, run, run_response};
-use crate::filter::{compression, error_page, headers, redirect};
+use crate::filter::{Chain, Outcome, Stop, compression, error_page, headers, redirect, run, run_response};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
 
@@ -79,7 +78,6 @@ async fn answer(
     dispatch(ctx, request, progress, wanted).await
 }
 
-/// The gate, and who asks.
 fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Request, ProxyError> {
     let globals = &ctx.snapshot.globals;
     let head =
@@ -105,8 +103,7 @@ pub enum Decision {
     Forward(Arc<Route>, Request),
 }
 
-/// What would become of a request without a body: the same gate, route and filters, and no endpoint is asked. For
-/// `portcullis explain`.
+/// What would become of a request without a body; no endpoint is asked.
 pub async fn rehearse(ctx: &mut RequestCtx, parts: request::Parts) -> Result<Decision, ProxyError> {
     let request = admit(ctx, parts, Body::empty())?;
     decide(ctx, request).await
@@ -380,9 +377,8 @@ fn finish(
     let limits = &snapshot.globals.connections;
     let Response { mut head, mut body } = response;
     let is_http1 = version < Version::HTTP_2;
-    let is_over = connection.requests.get() >= limits.requests
-        || limits.idle.is_zero()
-        || worker.phase() >= Phase::Draining;
+    let is_worn = connection.requests.get() >= limits.requests || limits.idle.is_zero();
+    let is_over = is_worn || worker.phase() >= Phase::Draining;
     if is_http1 {
         if is_over && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
             head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));

@@ -5,7 +5,7 @@
 //! the host still counts as having TLS (it is redirected to). Unlike there, a Secret that was good and is broken now keeps
 //! what it held. An expired certificate is served. A host that stands only in `spec.tls` adds no route.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Build;
 use super::digest::sha256;
+use crate::annotation::config_map::Defaults;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
@@ -203,6 +204,13 @@ fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
     }
 }
 
+/// Keeps the OCSP responses that Secrets carry only where `enable-ocsp` asks for them.
+pub(super) fn staple(defaults: Option<&Defaults>, certificates: &mut BTreeMap<CertificateId, Certificate>) {
+    if !defaults.is_some_and(|defaults| defaults.is_stapled) {
+        certificates.values_mut().for_each(|certificate| certificate.ocsp = None);
+    }
+}
+
 /// Reads `tls.crt` and `tls.key`. Error texts never quote them.
 fn parse(secret: &Secret) -> Result<Certificate, String> {
     let part = |name: &str| {
@@ -226,7 +234,7 @@ fn parse(secret: &Secret) -> Result<Certificate, String> {
         names: names(&parsed),
         not_after: parsed.validity().not_after.timestamp(),
         fingerprint: sha256(leaf),
-        ocsp: None,
+        ocsp: part("tls.ocsp-staple").ok().map(<[u8]>::to_vec),
         key: KeyDer(key.secret_der().to_vec()),
         chain: chain.iter().map(|part| part.to_vec()).collect(),
     })
@@ -301,6 +309,22 @@ mod tests {
         assert_eq!(build(Some(good)), (1, 0));
         assert_eq!(build(None), (0, 1));
         assert_eq!(build(Some(Secret::default())), (0, 1));
+    }
+
+    #[test]
+    fn a_staple_is_sent_only_when_asked_for() {
+        let (certificate, key) = pair(&["a.example.com"]);
+        let parts = [("tls.crt", certificate.as_str()), ("tls.key", &key), ("tls.ocsp-staple", "response")];
+        let parsed = parse(&secret(&parts)).unwrap();
+        assert_eq!(parsed.ocsp.as_deref(), Some(&b"response"[..]));
+        let id = CertificateId { namespace: "a".to_owned(), name: "b".to_owned() };
+        let kept = |is_stapled| {
+            let mut certificates = BTreeMap::from([(id.clone(), parsed.clone())]);
+            staple(Some(&Defaults { is_stapled, ..Defaults::default() }), &mut certificates);
+            certificates.values().all(|certificate| certificate.ocsp.is_some())
+        };
+        assert!(kept(true));
+        assert!(!kept(false));
     }
 
     #[test]

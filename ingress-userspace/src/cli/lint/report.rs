@@ -5,8 +5,7 @@ use serde::Serialize;
 
 use super::quirks::{Quirk, quirks};
 use crate::annotation::registry::{self, Row, Support};
-use crate::annotation::{Effect, config_map};
-use crate::annotation::{OWN_PREFIX, cloud, known};
+use crate::annotation::{OWN_PREFIX, cloud};
 use crate::cli::objects::Objects;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::problem::{ObjectRef, Problem, Severity};
@@ -104,7 +103,7 @@ fn ingress_report(
     for (written, value) in ingress.metadata.annotations.iter().flatten() {
         let setting = match cloud::advise(written, value) {
             Some(advice) => Some((Verdict::Ignored, advice.text(), "docs/migration.md#clouds".to_owned())),
-            None if is_served => annotation(objects, written, value),
+            None if is_served => annotation(objects, written),
             None => None,
         };
         let Some((mut verdict, mut message, docs)) = setting else { continue };
@@ -131,7 +130,7 @@ fn ingress_report(
     IngressReport { object, is_served, verdict: worst.max(of_fields), settings, quirks }
 }
 
-fn annotation(objects: &Objects, written: &str, value: &str) -> Option<(Verdict, String, String)> {
+fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, String)> {
     let (prefix, key) = written.rsplit_once('/')?;
     if prefix != OWN_PREFIX && prefix != objects.settings.annotations_prefix {
         return None;
@@ -142,17 +141,7 @@ fn annotation(objects: &Objects, written: &str, value: &str) -> Option<(Verdict,
         let (verdict, message) = of_row(row);
         return Some((verdict, message, docs));
     }
-    let effect = known::unsupported().find(|(known, _)| *known == key).map(|(_, effect)| effect);
-    let verdict = match effect {
-        Some(Effect::Deny | Effect::Refuse | Effect::Skip) => Verdict::Refused,
-        Some(Effect::Warn | Effect::Note) | None => Verdict::Ignored,
-    };
-    let message = match (effect, value.trim()) {
-        (_, "") => "empty, which asks for nothing".to_owned(),
-        (Some(_), _) => "known and without effect".to_owned(),
-        (None, _) => "unknown".to_owned(),
-    };
-    Some((verdict, message, docs))
+    Some((Verdict::Ignored, "unknown".to_owned(), docs))
 }
 
 fn of_row(row: &Row) -> (Verdict, String) {
@@ -173,9 +162,6 @@ fn config(objects: &Objects) -> Vec<Setting> {
         let row = registry::config_row(key);
         let (mut verdict, mut message) = match row {
             Some(row) => of_row(row),
-            None if config_map::all().any(|known| known == key) => {
-                (Verdict::Ignored, "known and without effect".to_owned())
-            }
             None => (Verdict::Ignored, "unknown".to_owned()),
         };
         let field = format!("data[{key}]");

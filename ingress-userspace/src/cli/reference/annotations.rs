@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::annotation::Effect;
 use crate::annotation::registry::{GROUPS, Row, Support, rows};
-use crate::annotation::{Effect, known};
 
 /// The page.
 pub fn annotations_page() -> String {
@@ -34,7 +34,7 @@ fn write_page(out: &mut String) -> fmt::Result {
         group.rows.iter().try_for_each(|row| write_row(out, row))?;
     }
     write_differences(out);
-    write_unsupported(out)
+    Ok(())
 }
 
 fn write_row(out: &mut String, row: &Row) -> fmt::Result {
@@ -70,37 +70,6 @@ fn write_differences(out: &mut String) {
          its requests do not fall to a broader path.\n\
          - Paths are linear-time regular expressions: no look-around, no backreferences.\n\n",
     );
-}
-
-fn write_unsupported(out: &mut String) -> fmt::Result {
-    if known::unsupported().next().is_none() {
-        return Ok(());
-    }
-    out.push_str(
-        "## Known and not served by this version\n\n\
-         An annotation that is switched off (`false`, `off`) asks for nothing and is accepted.\n\n",
-    );
-    let groups = [
-        (
-            Effect::Deny,
-            "They protect something, so the paths of their Ingress answer 503; ConfigMap `refused-annotations: Ignore` \
-             serves them without it",
-        ),
-        (Effect::Skip, "The whole Ingress is left out"),
-        (Effect::Warn, "Served without them, with a warning"),
-        (Effect::Note, "Nothing changes without them"),
-    ];
-    for (effect, text) in groups {
-        let mut keys: Vec<String> =
-            known::unsupported().filter(|(_, of)| *of == effect).map(|(key, _)| format!("`{key}`")).collect();
-        if keys.is_empty() {
-            continue;
-        }
-        keys.sort();
-        writeln!(out, "- {text}: {}.", keys.join(", "))?;
-    }
-    out.push('\n');
-    Ok(())
 }
 
 /// How a setting compares with ingress-nginx, in words.
