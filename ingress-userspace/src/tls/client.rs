@@ -132,8 +132,9 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, ClientTlsError> {
 
 /// Accepts every certificate; the endpoint must only have the key of the one that it shows.
 #[derive(Debug)]
-struct Unverified {
-    algorithms: WebPkiSupportedAlgorithms,
+pub struct Unverified {
+    /// Checks the signature over the handshake, so that nobody joins later.
+    pub algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// Accepts a certificate of a trusted authority for one name, whatever name was asked for.
