@@ -1,7 +1,8 @@
 //! What becomes of a request, step by step: certificate, host, normal path, candidates, filters, outcome, endpoints.
 //!
 //! The model is compiled and the request goes through the proxy's own gate, router and filters, so the answer is the one
-//! that the proxy gives. No endpoint is contacted, and limits begin with full buckets.
+//! that the proxy gives. Nobody is asked: external authentication and mirroring are named and passed over, no endpoint is
+//! contacted, and limits begin with full buckets.
 
 pub mod question;
 
@@ -86,6 +87,8 @@ pub struct Explanation {
     pub candidates: Vec<Candidate>,
     /// Settings of the route that serves it, a line each, with the object that they come from.
     pub settings: Vec<String>,
+    /// What a request would ask and this did not.
+    pub not_asked: Vec<String>,
     /// What is wrong with the objects of the candidates, with the code of each; only where objects are read.
     pub problems: Vec<String>,
     /// The status, when the proxy answers by itself.
@@ -138,7 +141,8 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
     let sessions = Sessions::new().map_err(|error| setup(&error))?;
     let nonces = Nonces::new().map_err(|_unspecified| ExplainError::Setup("no random numbers".to_owned()))?;
     let mut compiler = Compiler::new(Certificates::new(fallback), sessions, nonces);
-    let Compiled { snapshot, refused: _, checked: _, named: _ } = compiler.compile(1, model);
+    let Compiled { snapshot, refused: _, checked: _, named: _ } =
+        compiler.compile(1, &Arc::new(without_calls(model)));
     let listener = if scheme == Scheme::Https { "https" } else { "http" };
     let cell = Arc::new(Cell::new(Snapshot::empty()));
     cell.publish(snapshot);
@@ -172,6 +176,7 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
         if let Some(first) = takers.first() {
             let source = source(first);
             let lines = render::policies(&first.policies).into_iter();
+            found.not_asked = calls(first);
             found.settings = lines.map(|line| format!("{line}  ({source})")).collect();
         }
         found.candidates = takers.into_iter().map(candidate).collect();
@@ -216,6 +221,30 @@ fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     let (outlet, _) = Outlet::new();
     let shared = Shared { snapshot: cell, temp, outlet };
     Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
+}
+
+/// The model without what would ask a service.
+fn without_calls(model: &Model) -> Model {
+    let mut quiet = model.clone();
+    for host in &mut quiet.hosts {
+        for route in &mut Arc::make_mut(host).routes {
+            route.policies.auth_external = None;
+            route.policies.mirror = None;
+        }
+    }
+    quiet
+}
+
+/// What of a route would ask a service.
+fn calls(route: &Route) -> Vec<String> {
+    let asks = [
+        (
+            route.policies.auth_external.is_some(),
+            "the service of auth-url; it may refuse, or redirect to sign in",
+        ),
+        (route.policies.mirror.is_some(), "the target of the mirror"),
+    ];
+    asks.into_iter().filter_map(|(is_asked, text)| is_asked.then(|| text.to_owned())).collect()
 }
 
 fn parts(asked: &Asked, authority: &str) -> http::request::Parts {
@@ -336,6 +365,7 @@ impl Explanation {
             add("candidate", Some(&format!("{}. {matches} -> {action}  ({source}{serves})", number + 1)));
         }
         self.settings.iter().for_each(|line| add("setting", Some(line)));
+        self.not_asked.iter().for_each(|line| add("not asked", Some(line)));
         self.problems.iter().for_each(|line| add("problem", Some(line)));
         add("answer", self.status.map(|status| status.to_string()).as_ref());
         self.outcome.iter().for_each(|line| add("", Some(line)));

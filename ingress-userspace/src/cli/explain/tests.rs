@@ -32,11 +32,22 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
 "#;
 
+const GUARDED: &str = r#"
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: guarded, annotations: {nginx.ingress.kubernetes.io/auth-url: "http://127.0.0.1:9/auth"}}
+spec:
+  rules:
+  - host: auth.example
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+"#;
+
 /// Explains offline, and as a running process would.
 fn explained(name: &str, arguments: &[&str]) -> String {
     let dir = std::env::temp_dir().join(format!("portcullis-explain-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
-    std::fs::write(dir.join("a.yaml"), WORLD).unwrap();
+    std::fs::write(dir.join("a.yaml"), [WORLD, GUARDED].concat()).unwrap();
     let folder = dir.display().to_string();
     let line = ["portcullis", "explain", "-f", &folder].into_iter().chain(arguments.iter().copied());
     let Command::Explain(args) = Cli::parse_from(line).command else { panic!("not explain") };
@@ -93,6 +104,16 @@ fn what_the_proxy_answers_itself_has_status_and_reason() {
         &["none: no Ingress serves this name", "answer       404"],
     );
     has(&explained("gate", &["http://a.example/%2e%2e/x"]), &["answer       400", "target_above_root"]);
+}
+
+#[test]
+fn services_are_named_and_not_asked() {
+    // Nothing listens there: asking would fail.
+    let text = explained("auth", &["http://auth.example/x"]);
+    has(
+        &text,
+        &["not asked    the service of auth-url", "upstream     GET /x", "endpoint     127.0.0.1:9001"],
+    );
 }
 
 #[test]
