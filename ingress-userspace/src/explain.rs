@@ -244,7 +244,7 @@ fn calls(route: &Route) -> Vec<String> {
         ),
         (route.policies.mirror.is_some(), "the target of the mirror"),
     ];
-    asks.into_iter().filter_map(|(is_asked, text)| is_asked.then(|| text.to_owned())).collect()
+    asks.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, text)| text.to_owned()).collect()
 }
 
 fn parts(asked: &Asked, authority: &str) -> http::request::Parts {
