@@ -8,8 +8,11 @@ use ingress_tests::cluster::{SOON, eventually, get};
 
 use crate::{Context, NODES, http};
 
-/// Type, path; then request path and whether it is served.
-const PATHS: &[(&str, &str, &[(&str, bool)])] = &[
+/// Request paths and whether each is served.
+type Asked = &'static [(&'static str, bool)];
+
+/// Type and path of a rule, and what it takes.
+const PATHS: &[(&str, &str, Asked)] = &[
     ("Exact", "/foo", &[("/foo", true), ("/foo/", false), ("/FOO", false), ("/bar", false), ("/fo", false)]),
     ("Exact", "/foo/", &[("/foo/", true), ("/foo", false)]),
     ("Prefix", "/", &[("/", true), ("/anything", true), ("/a/b", true)]),
