@@ -3,16 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::{annotation_row, served};
+use super::registry::annotation_row;
 use super::{Effect, Finding, FindingKind, OWN_PREFIX, inert};
 
 /// Keys under our own prefix that other kinds carry.
 const ELSEWHERE: &[&str] = &["endpoints", "state"];
-
-/// Every key that we or ingress-nginx know, for suggestions.
-pub fn all() -> impl Iterator<Item = &'static str> {
-    served()
-}
 
 /// Checks all keys under both prefixes.
 pub(super) fn check(prefix: &str, annotations: &BTreeMap<String, String>, told: &[Finding]) -> Vec<Finding> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{config_map, known};
+use super::config_map;
+use super::registry::served;
 
 /// Its annotations, and three that manifests use though it never had them.
 const ANNOTATIONS: &str = "\
@@ -100,7 +101,7 @@ fn check(expected: &str, declared: impl Iterator<Item = &'static str>) {
 #[test]
 fn every_annotation_is_declared_once() {
     assert_eq!(ANNOTATIONS.split_whitespace().count(), 138 + 3);
-    check(ANNOTATIONS, known::all());
+    check(ANNOTATIONS, served());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::config_map::{self, Defaults};
-use super::registry::rows;
-use super::{Effect, FindingKind, Settings, known, read};
+use super::registry::{rows, served};
+use super::{Effect, FindingKind, Settings, read};
 
 const NGINX: &str = "nginx.ingress.kubernetes.io";
 
@@ -41,7 +41,7 @@ fn every_default_is_read_by_its_own_parser() {
 
 #[test]
 fn no_key_is_listed_twice() {
-    let all: Vec<&str> = known::all().collect();
+    let all: Vec<&str> = served().collect();
     assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
     let all: Vec<&str> = config_map::all().collect();
     assert_eq!(all.len(), all.iter().collect::<BTreeSet<_>>().len());
@@ -186,11 +186,11 @@ proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn any_value_of_any_key_is_read_or_reported(key in 0..known::all().count(), value in any_value()) {
-        let key = known::all().nth(key).unwrap_or_default();
+    fn any_value_of_any_key_is_read_or_reported(key in 0..served().count(), value in any_value()) {
+        let key = served().nth(key).unwrap_or_default();
         let (settings, findings) = annotated(&[(key, &value)]);
         // Nothing is silent: what differs from the defaults was asked for by a served key, or is reported.
-        let is_served = super::registry::served().any(|served| served == key);
+        let is_served = served().any(|served| served == key);
         proptest::prop_assert!(settings == annotated(&[]).0 || is_served || !findings.is_empty());
         if let Some(target) = settings.rewriting.target {
             let target = target.to_string();

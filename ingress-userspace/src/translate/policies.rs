@@ -15,7 +15,7 @@ use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::headers::{CUSTOM_HEADERS, set};
 use crate::annotation::registry::served;
-use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, known, read};
+use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, read};
 use crate::k8s::cluster::{ObjectKey, key, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::answer::{Answer, Content, LocationForm};
@@ -108,11 +108,7 @@ pub(super) fn owner<'a>(
     settings.deny = settings.deny.or(deny);
     for finding in findings {
         let bare = finding.key.rsplit('/').next().unwrap_or_default();
-        let hint = if finding.key.starts_with(OWN_PREFIX) {
-            hint(&finding, bare, served())
-        } else {
-            hint(&finding, bare, known::all())
-        };
+        let hint = hint(&finding, bare, served());
         report(build, &object, format!("metadata.annotations[{}]", finding.key), &finding, hint);
     }
     if settings.is_skipped {
