@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use ingress_tests::cluster::{cache, chart, helm};
+use ingress_tests::cluster::{cache, chart, helm, root};
 use serde_json::Value;
 
 /// From the oldest that the chart allows to the newest.
@@ -39,7 +39,7 @@ fn template(values: &Path, version: &str, more: &[&str]) -> anyhow::Result<Strin
 
 /// The rendered objects, after the schemas of `versions` found nothing.
 fn objects(rendered: &str, versions: &[&str]) -> anyhow::Result<Vec<Value>> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("chart/validate.py");
+    let script = root().join("tests/chart/validate.py");
     let mut python = Command::new(cache().join("python/bin/python"))
         .arg(script)
         .args(versions)

@@ -20,9 +20,11 @@ pub fn cache() -> PathBuf {
     std::env::var_os("PORTCULLIS_CACHE").map_or_else(|| home().join(".cache/portcullis"), PathBuf::from)
 }
 
-/// The root of the workspace.
+/// The root of the workspace. Asked at run time: checkouts that share a target directory may share a test's binary.
 pub fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = Path::new(&manifest);
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 

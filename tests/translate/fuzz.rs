@@ -1,13 +1,12 @@
 //! The corpora of the fuzz targets, and inputs made of their pieces, as plain tests.
 
-use std::path::Path;
-
+use ingress_tests::cluster::root;
 use ingress_tests::fuzz::annotation_values;
 use ingress_userspace::annotation::registry;
 
 #[expect(clippy::unwrap_used, reason = "a broken corpus fails its test by panicking")]
 fn corpus() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/annotation_values");
+    let folder = root().join("tests/fuzz/corpus/annotation_values");
     let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths.into_iter().map(|path| std::fs::read(path).unwrap()).collect()

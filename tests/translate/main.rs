@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use ingress_tests::cluster::root;
 use ingress_tests::golden;
 use ingress_userspace::k8s::cluster::{Cluster, ObjectKey, Origin};
 use ingress_userspace::k8s::folder::parse::parse;
@@ -22,7 +23,7 @@ use ingress_userspace::translate::{Reuse, Settings, translate_with};
 const NOW: i64 = 1_795_219_200;
 
 fn cases() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("translate/cases")
+    root().join("tests/translate/cases")
 }
 
 #[test]

@@ -5,9 +5,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-/// The root of the workspace.
+/// The root of the workspace. Asked at run time: checkouts that share a target directory may share this binary.
 pub(crate) fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest =
+        std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let manifest = Path::new(&manifest);
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 

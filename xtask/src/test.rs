@@ -139,7 +139,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
             command.arg(filter);
         }
         if let Err(error) = shell::run(&mut command) {
-            println!("{error}");
+            println!("{error:#}");
             failed.push(name);
         }
         println!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
