@@ -25,8 +25,10 @@ mod paths;
 mod policies;
 mod proxy_ssl;
 pub mod references;
+mod reuse;
 mod sessions;
 mod shared_limits;
+mod slices;
 mod streams;
 mod subrequests;
 mod tls;
@@ -47,14 +49,14 @@ use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::global::Subrequests;
 use crate::model::health::HealthCheck;
-use crate::model::host::{Host, HostPattern};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::policy::client_certificate::{ClientAuth, ClientAuthorities};
 use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
-use endpoints::Slices;
 use policies::KnownSettings;
 use references::Reference;
+pub use reuse::Reuse;
+use slices::Wanted;
 
 /// What the flags say; everything else comes from objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,13 +131,13 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Translation {
     /// What to serve.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// What is wrong, ordered by object, without duplicates.
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
-    pub ingresses: Vec<OurIngress>,
+    pub ingresses: Arc<[OurIngress]>,
     /// Secrets and ConfigMaps that are named, whether they exist or not.
-    pub references: BTreeSet<Reference>,
+    pub references: Arc<BTreeSet<Reference>>,
     /// Those of the problems for which ingress-nginx's webhook denies an object.
     pub refused: Vec<Problem>,
 }
@@ -153,8 +155,9 @@ pub struct OurIngress {
 struct Build<'a> {
     cluster: &'a Cluster,
     settings: &'a Settings,
-    slices: Slices<'a>,
     backends: BTreeMap<BackendId, Backend>,
+    /// Those whose endpoints are found last.
+    wanted: BTreeMap<BackendId, Wanted>,
     checks: BTreeMap<BackendId, HealthCheck>,
     certificates: BTreeMap<CertificateId, Certificate>,
     users: BTreeMap<UserListId, UserList>,
@@ -176,28 +179,28 @@ impl Build<'_> {
     fn problem(
         &mut self,
         object: &ObjectRef,
-        (code, severity): (Code, Severity),
-        (field, value): (impl Into<String>, &str),
+        what: (Code, Severity),
+        at: (impl Into<String>, &str),
         message: impl Into<String>,
     ) {
-        self.problems.push(Problem {
-            object: object.clone(),
-            code,
-            severity,
-            field: field.into(),
-            value: crate::problem::shorten(value),
-            message: message.into(),
-        });
+        self.problems.push(problem(object, what, at, message));
     }
 }
 
-/// What is carried from one translation to the next, so that unchanged objects are not read again.
-#[derive(Debug, Default)]
-pub struct Reuse {
-    certificates: tls::Known,
-    settings: HashMap<ObjectKey, KnownSettings>,
-    defaults: Option<Arc<Defaults>>,
-    hosts: HashMap<HostPattern, Arc<Host>>,
+fn problem(
+    object: &ObjectRef,
+    (code, severity): (Code, Severity),
+    (field, value): (impl Into<String>, &str),
+    message: impl Into<String>,
+) -> Problem {
+    Problem {
+        object: object.clone(),
+        code,
+        severity,
+        field: field.into(),
+        value: crate::problem::shorten(value),
+        message: message.into(),
+    }
 }
 
 /// Translates the world once.
@@ -207,13 +210,16 @@ pub fn translate(cluster: &Cluster, settings: &Settings) -> Translation {
 
 /// Translates the world as it is at `now`, in seconds since the epoch.
 pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings, now: i64) -> Translation {
+    if let Some(translation) = reuse.with_endpoints(cluster, settings, now) {
+        return translation;
+    }
     reuse.certificates.retain(|key, _| cluster.secrets.contains_key(key));
     reuse.settings.retain(|key, _| cluster.ingresses.contains_key(key));
     let mut build = Build {
         cluster,
         settings,
-        slices: Slices::index(cluster),
         backends: BTreeMap::new(),
+        wanted: BTreeMap::new(),
         checks: BTreeMap::new(),
         certificates: BTreeMap::new(),
         users: BTreeMap::new(),
@@ -234,7 +240,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let edge = edge::edge(&mut build, &global.blocked);
     let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
     let streams = streams::listeners(&mut build);
-    let references = references::references(cluster, settings, &ours);
+    let references = Arc::new(references::references(cluster, settings, &ours));
     let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
         listener(
@@ -245,12 +251,13 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     ];
     let Build {
         backends,
+        wanted,
         checks,
         mut certificates,
         mut authorities,
         mut users,
         mut client_authorities,
-        mut problems,
+        problems,
         refused,
         ..
     } = build;
@@ -277,12 +284,9 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         })
         .collect();
     client_authorities.retain(|digest, _| trusted.contains(digest));
-    problems.sort();
-    problems.dedup();
-    let hosts = shared(&mut reuse.hosts, hosts);
-    let model = Model {
+    let model = Arc::new(Model {
         listeners,
-        hosts,
+        hosts: reuse.shared(hosts),
         backends,
         checks,
         certificates,
@@ -291,19 +295,9 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         client_authorities,
         edge,
         global,
-    };
-    Translation { model, problems, ingresses, references, refused }
-}
-
-/// A host that equals the one before keeps its address: whoever compares models after this sees at once what changed.
-fn shared(before: &mut HashMap<HostPattern, Arc<Host>>, hosts: Vec<Host>) -> Vec<Arc<Host>> {
-    let same = |host: Host| match before.get(&host.pattern) {
-        Some(known) if **known == host => Arc::clone(known),
-        _ => Arc::new(host),
-    };
-    let hosts: Vec<Arc<Host>> = hosts.into_iter().map(same).collect();
-    *before = hosts.iter().map(|host| (host.pattern.clone(), Arc::clone(host))).collect();
-    hosts
+    });
+    let translation = Translation { model, problems, ingresses, references, refused };
+    reuse.complete(translation, wanted, (cluster, settings, now))
 }
 
 /// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps

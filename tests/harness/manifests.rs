@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context as _;
@@ -46,7 +47,7 @@ pub fn model(yaml: &str) -> anyhow::Result<Model> {
         .filter(|problem| problem.severity > ingress_userspace::problem::Severity::Note)
         .collect();
     anyhow::ensure!(real.is_empty(), "{real:#?}");
-    Ok(model)
+    Ok(Arc::unwrap_or_clone(model))
 }
 
 /// Serves manifests.

@@ -65,12 +65,15 @@ static LOGS: AtomicUsize = AtomicUsize::new(0);
 
 impl Instance {
     /// Two workers and a short drain.
-    pub async fn start(model: Model) -> anyhow::Result<Self> {
+    pub async fn start(model: impl Into<Arc<Model>>) -> anyhow::Result<Self> {
         Self::start_with(model, |_| {}).await
     }
 
     /// With other settings.
-    pub async fn start_with(model: Model, change: impl FnOnce(&mut Settings)) -> anyhow::Result<Self> {
+    pub async fn start_with(
+        model: impl Into<Arc<Model>>,
+        change: impl FnOnce(&mut Settings),
+    ) -> anyhow::Result<Self> {
         let number = LOGS.fetch_add(1, Ordering::SeqCst);
         let log = std::env::temp_dir().join(format!("portcullis-test-{}-{number}.log", std::process::id()));
         let mut settings = Settings {
@@ -125,9 +128,9 @@ impl Instance {
     }
 
     /// Publishes a model and waits until it is served.
-    pub async fn publish(&mut self, model: Model) -> anyhow::Result<ProxyReport> {
+    pub async fn publish(&mut self, model: impl Into<Arc<Model>>) -> anyhow::Result<ProxyReport> {
         self.version += 1;
-        self.agent.send(self.id, ToProxy::Model { version: self.version, model: Arc::new(model) });
+        self.agent.send(self.id, ToProxy::Model { version: self.version, model: model.into() });
         loop {
             match timeout(PATIENCE, self.agent.next()).await.context("no report")? {
                 Some(FromProxy::Said(_, ToAgent::Report(report))) if report.version == self.version => {

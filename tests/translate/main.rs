@@ -4,6 +4,7 @@
 //! objects as if an API server had them.
 
 mod fuzz;
+mod reuse;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -26,13 +27,18 @@ fn cases() -> PathBuf {
     root().join("tests/translate/cases")
 }
 
-#[test]
-fn every_case_gives_its_golden_file() {
+fn inputs() -> Vec<PathBuf> {
     let mut inputs: Vec<PathBuf> =
         std::fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.retain(|path| path.to_string_lossy().ends_with(".in.yaml"));
     inputs.sort();
-    assert!(inputs.len() >= 40, "{} cases", inputs.len());
+    inputs
+}
+
+#[test]
+fn every_case_gives_its_golden_file() {
+    let inputs = inputs();
+    assert!(inputs.len() >= 300, "{} cases", inputs.len());
     let failures: Vec<String> = inputs
         .iter()
         .filter_map(|input| {
@@ -95,13 +101,19 @@ fn no_damaged_case_panics() {
     }
 }
 
-fn outcome(input: &Path) -> anyhow::Result<String> {
+/// The world of a case.
+fn world(input: &Path) -> anyhow::Result<(Cluster, Settings)> {
     let text = std::fs::read_to_string(input)?;
     let (settings, origin) = settings(&text).with_context(|| input.display().to_string())?;
     let mut folder = Folder::new(input);
     folder.scan(&HashSet::new());
     let mut cluster = folder.cluster();
     cluster.origin = origin;
+    Ok((cluster, settings))
+}
+
+fn outcome(input: &Path) -> anyhow::Result<String> {
+    let (cluster, settings) = world(input)?;
     let translation = translate_with(&mut Reuse::default(), &cluster, &settings, NOW);
     let mut found = render(&translation.model);
     let ours: Vec<String> = translation.ingresses.iter().map(|ingress| ingress.object.to_string()).collect();

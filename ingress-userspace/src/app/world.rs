@@ -31,8 +31,8 @@ use crate::translate::{OurIngress, Reuse, Settings, translate_with};
 
 /// A change is acted on when this long nothing more came.
 const HOLD_OFF: Duration = Duration::from_millis(30);
-/// Changes that keep coming are acted on at least this often.
-const LONGEST_HOLD_OFF: Duration = Duration::from_millis(300);
+/// Changes that keep coming are acted on at least this often: the shorter, the less the last build took.
+const LONGEST_HOLD_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(300)];
 /// How soon to look again at a folder with a broken or unfinished file, and when that did not help many times.
 const UNSETTLED: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(1)];
 /// Looks before the second, slower pace.
@@ -48,7 +48,7 @@ pub struct World {
     /// What is wrong, ordered.
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
-    pub ingresses: Vec<OurIngress>,
+    pub ingresses: Arc<[OurIngress]>,
     /// The Service whose addresses are published.
     pub published_service: Option<Arc<Service>>,
     /// What the controller copies.
@@ -169,7 +169,14 @@ pub fn spawn(
     shutdown: CancellationToken,
 ) -> (WorldReceiver, JoinHandle<()>) {
     let (sender, receiver) = watch::channel(None);
-    let builder = Builder { settings, reuse: Reuse::default(), sender, version: 0, known: BTreeSet::new() };
+    let builder = Builder {
+        settings,
+        reuse: Reuse::default(),
+        sender,
+        version: 0,
+        known: BTreeSet::new(),
+        took: Duration::ZERO,
+    };
     let task = tokio::spawn(async move {
         let follow = async {
             match source {
@@ -203,7 +210,7 @@ async fn follow_folder(mut folder: Folder, mut builder: Builder) {
             watch.changed().await;
         }
         let first = Instant::now();
-        while first.elapsed() < LONGEST_HOLD_OFF && watch.changed_within(HOLD_OFF).await {}
+        while first.elapsed() < builder.longest_hold_off() && watch.changed_within(HOLD_OFF).await {}
         if watch.is_stale(folder.root()) {
             watch = Watch::start(folder.root());
         }
@@ -218,7 +225,7 @@ async fn follow_api(reflectors: &Reflectors, mut builder: Builder) {
     loop {
         reflectors.changed().await;
         let first = Instant::now();
-        while first.elapsed() < LONGEST_HOLD_OFF
+        while first.elapsed() < builder.longest_hold_off()
             && tokio::time::timeout(HOLD_OFF, reflectors.changed()).await.is_ok()
         {}
         if reflectors.is_ready() {
@@ -235,6 +242,8 @@ struct Builder {
     version: ModelVersion,
     /// Problems of the last build, which are in the log already.
     known: BTreeSet<Problem>,
+    /// What the last build took.
+    took: Duration,
 }
 
 impl Builder {
@@ -267,6 +276,12 @@ impl Builder {
         self.build_with(cluster, |_, _| Work::default());
     }
 
+    /// Under changes that never stop, a fifth of the time goes into builds at most, unless one takes very long.
+    fn longest_hold_off(&self) -> Duration {
+        let [least, most] = LONGEST_HOLD_OFF;
+        (self.took * 4).clamp(least, most)
+    }
+
     fn build_with(
         &mut self,
         cluster: &Cluster,
@@ -275,6 +290,7 @@ impl Builder {
         let started = Instant::now();
         let translation =
             translate_with(&mut self.reuse, cluster, &self.settings, jiff::Timestamp::now().as_second());
+        self.took = started.elapsed();
         self.log(&translation.problems);
         let copies = match &self.settings.access {
             Access::Copying(_) => referenced(cluster, &translation.references),
@@ -284,7 +300,7 @@ impl Builder {
         let published_service = published_service.and_then(|key| cluster.services.get(key)).cloned();
         let before = self.sender.borrow().clone();
         let is_same = before.as_deref().is_some_and(|before| {
-            *before.model == translation.model
+            before.model == translation.model
                 && before.problems == translation.problems
                 && before.ingresses == translation.ingresses
                 && before.published_service == published_service
@@ -296,8 +312,8 @@ impl Builder {
         }
         // Receivers compare models by address: an equal one keeps it, so that only Problems or status change.
         let model = match &before {
-            Some(before) if *before.model == translation.model => Arc::clone(&before.model),
-            _ => Arc::new(translation.model),
+            Some(before) if before.model == translation.model => Arc::clone(&before.model),
+            _ => translation.model,
         };
         self.version += 1;
         if before.is_some_and(|before| Arc::ptr_eq(&before.model, &model)) {
@@ -312,7 +328,7 @@ impl Builder {
                 ingresses = translation.ingresses.len(),
                 hosts = model.hosts.len(),
                 problems = translation.problems.len(),
-                took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                took_us = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX),
                 "model published"
             );
         }

@@ -13,7 +13,7 @@ use crate::model::render::render;
 /// Runs the command.
 pub fn run(args: &ConfArgs, out: &mut dyn io::Write) -> Result<(), ObjectsError> {
     let objects = objects::read(&args.objects)?;
-    let mut model = objects.translation.model.clone();
+    let mut model = Arc::unwrap_or_clone(objects.translation.model);
     if let Some(only) = &objects.namespace {
         for host in &mut model.hosts {
             Arc::make_mut(host).routes.retain(|route| route.source.namespace == *only);

@@ -54,7 +54,7 @@ pub fn run(args: &ExplainArgs, out: &mut dyn io::Write) -> Result<(), ExplainCom
         return Ok(());
     }
     let objects = objects::read(&args.objects)?;
-    let mut explanation = explain(&std::sync::Arc::new(objects.translation.model), &asked)?;
+    let mut explanation = explain(&objects.translation.model, &asked)?;
     explanation.add_problems(&objects.translation.problems);
     match args.output {
         ObjectFormat::Table => out.write_all(explanation.text().as_bytes())?,

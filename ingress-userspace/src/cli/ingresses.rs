@@ -30,7 +30,7 @@ struct Row {
 pub fn run(args: &IngressesArgs, out: &mut dyn io::Write) -> Result<(), ObjectsError> {
     let objects = objects::read(&args.objects)?;
     let mut rows = Vec::new();
-    for ours in &objects.translation.ingresses {
+    for ours in &*objects.translation.ingresses {
         let key = ObjectKey::new(ours.object.namespace.clone(), ours.object.name.clone());
         if let Some(ingress) = objects.cluster.ingresses.get(&key)
             && objects.shows(&key.namespace)

@@ -16,23 +16,24 @@ use crate::problem::{Code, ObjectRef, Severity};
 /// The Service of the API server.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
+/// Whether a Service is that of the API server.
+pub(super) fn is_api_server(service: &ObjectKey) -> bool {
+    (&*service.namespace, &*service.name) == API_SERVER
+}
+
 /// What may not be asked: in a cluster, what is local to the node, and the API server.
 pub(super) fn rules(cluster: &Cluster, allows_local: bool) -> Subrequests {
     if cluster.origin == Origin::Folder || allows_local {
         return Subrequests::default();
     }
     let (namespace, name) = API_SERVER;
-    let key = ObjectKey::new(namespace, name);
-    let spec = cluster.services.get(&key).and_then(|service| service.spec.as_ref());
+    let spec = cluster.services.get(&ObjectKey::new(namespace, name));
+    let spec = spec.and_then(|service| service.spec.as_ref());
     let addresses =
         spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
-    let slices = cluster.endpoint_slices.iter().filter(|(slice, object)| {
-        let labels = object.metadata.labels.as_ref();
-        let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-        slice.namespace == namespace && service.is_some_and(|service| service == name)
-    });
-    let endpoints =
-        slices.flat_map(|(_, slice)| slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses));
+    let slices = cluster.endpoint_slices.values();
+    let slices = slices.filter(|slice| super::slices::service_of(slice).as_ref().is_some_and(is_api_server));
+    let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses));
     let mut api_servers: Vec<IpAddr> =
         addresses.chain(endpoints).filter_map(|address| address.parse().ok()).collect();
     api_servers.sort();
@@ -57,7 +58,7 @@ pub(super) fn url(build: &mut Build<'_>, text: &UrlText, at: &UrlRef<'_>) -> Opt
     let of = |authority| Some(Url { is_https: text.is_https, authority, path: text.path.clone() });
     let Some((host, port)) = &text.literal else { return of(Authority::Variable(text.authority.clone())) };
     let service = service_of(build.cluster, host);
-    let is_api_server = service.as_ref().is_some_and(|key| (&*key.namespace, &*key.name) == API_SERVER);
+    let is_api_server = service.as_ref().is_some_and(is_api_server);
     let is_local = host.parse::<IpAddr>().is_ok_and(|address| build.subrequests.forbids(address))
         || (build.subrequests.forbids_local
             && (is_api_server || host == "localhost" || host.ends_with(".localhost")));

@@ -26,7 +26,7 @@ fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
         version,
         model,
         problems: vec![],
-        ingresses: vec![],
+        ingresses: Arc::default(),
         published_service: None,
         copies: Work::default(),
     }))

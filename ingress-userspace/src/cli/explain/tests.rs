@@ -56,7 +56,7 @@ fn explained(name: &str, arguments: &[&str]) -> String {
     let objects = objects::read(&args.objects).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let offline = String::from_utf8(out).unwrap();
-    let live = answer(&std::sync::Arc::new(objects.translation.model), &query(&args)).unwrap();
+    let live = answer(&objects.translation.model, &query(&args)).unwrap();
     // Objects have Problems; a running proxy has only their model.
     let stable = |text: &str| -> Vec<String> {
         text.lines()

@@ -1,0 +1,174 @@
+//! What one translation leaves to the next.
+//!
+//! Most changes are of endpoints, and come by the thousand: when nothing else changed, routes are not looked at at all.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use super::policies::KnownSettings;
+use super::slices::{self, Resolved, Wanted};
+use super::{Settings, Translation, subrequests, tls};
+use crate::annotation::config_map::Defaults;
+use crate::k8s::cluster::{Cluster, ObjectKey, Objects};
+use crate::model::backend::BackendId;
+use crate::model::host::{Host, HostPattern};
+use crate::problem::Problem;
+
+/// For how long a translation may be repeated for its endpoints alone, in seconds: certificates grow old.
+const LONGEST: i64 = 3600;
+
+/// What is carried from one translation to the next, so that unchanged objects are not read again.
+#[derive(Debug, Default)]
+pub struct Reuse {
+    pub(super) certificates: tls::Known,
+    pub(super) settings: HashMap<ObjectKey, KnownSettings>,
+    pub(super) defaults: Option<Arc<Defaults>>,
+    hosts: HashMap<HostPattern, Arc<Host>>,
+    last: Option<Last>,
+}
+
+/// The translation before.
+#[derive(Debug)]
+struct Last {
+    cluster: Cluster,
+    settings: Settings,
+    now: i64,
+    translation: Translation,
+    wanted: BTreeMap<BackendId, Wanted>,
+    /// Problems that have nothing to do with endpoints.
+    problems: Vec<Problem>,
+    /// Those that have.
+    of_endpoints: BTreeMap<BackendId, Vec<Problem>>,
+}
+
+impl Reuse {
+    /// A host that equals the one before keeps its address: whoever compares models after this sees at once what changed.
+    pub(super) fn shared(&mut self, hosts: Vec<Host>) -> Vec<Arc<Host>> {
+        let same = |host: Host| match self.hosts.get(&host.pattern) {
+            Some(known) if **known == host => Arc::clone(known),
+            _ => Arc::new(host),
+        };
+        let hosts: Vec<Arc<Host>> = hosts.into_iter().map(same).collect();
+        self.hosts = hosts.iter().map(|host| (host.pattern.clone(), Arc::clone(host))).collect();
+        hosts
+    }
+
+    /// Completes a translation by the endpoints of what it refers to, and keeps it.
+    pub(super) fn complete(
+        &mut self,
+        mut translation: Translation,
+        wanted: BTreeMap<BackendId, Wanted>,
+        (cluster, settings, now): (&Cluster, &Settings, i64),
+    ) -> Translation {
+        translation.problems.sort();
+        translation.problems.dedup();
+        let mut last = Last {
+            cluster: cluster.clone(),
+            settings: settings.clone(),
+            now,
+            problems: translation.problems.clone(),
+            translation,
+            wanted,
+            of_endpoints: BTreeMap::new(),
+        };
+        let resolved = slices::resolve(cluster, settings, last.wanted.iter());
+        let translation = last.take(resolved);
+        self.last = Some(last);
+        translation
+    }
+
+    /// The translation of a world in which nothing changed but EndpointSlices. `None`: something else did.
+    pub(super) fn with_endpoints(
+        &mut self,
+        cluster: &Cluster,
+        settings: &Settings,
+        now: i64,
+    ) -> Option<Translation> {
+        let last = self.last.as_mut()?;
+        if last.settings != *settings
+            || now.abs_diff(last.now) > LONGEST.unsigned_abs()
+            || !last.is_like(cluster)
+        {
+            return None;
+        }
+        let changed = changed_services(&last.cluster.endpoint_slices, &cluster.endpoint_slices);
+        if changed.iter().any(subrequests::is_api_server) {
+            return None;
+        }
+        last.cluster.endpoint_slices.clone_from(&cluster.endpoint_slices);
+        let stale = last.wanted.iter().filter(|(_, wanted)| changed.contains(&wanted.service));
+        let resolved = slices::resolve(cluster, settings, stale);
+        Some(last.take(resolved))
+    }
+}
+
+impl Last {
+    /// Whether everything but EndpointSlices is the same.
+    fn is_like(&self, cluster: &Cluster) -> bool {
+        // Taken apart without `..`: a new kind does not compile until it stands here.
+        let Cluster {
+            origin,
+            ingresses,
+            ingress_classes,
+            services,
+            endpoint_slices: _,
+            secrets,
+            config_maps,
+            namespaces,
+            edge_policies,
+            address_pools,
+            problems,
+        } = cluster;
+        let before = &self.cluster;
+        *origin == before.origin
+            && is_same(ingresses, &before.ingresses)
+            && is_same(ingress_classes, &before.ingress_classes)
+            && is_same(services, &before.services)
+            && is_same(secrets, &before.secrets)
+            && is_same(config_maps, &before.config_maps)
+            && is_same(namespaces, &before.namespaces)
+            && is_same(edge_policies, &before.edge_policies)
+            && is_same(address_pools, &before.address_pools)
+            && *problems == before.problems
+    }
+
+    /// The translation with these endpoints in place of those of before.
+    fn take(&mut self, resolved: Vec<(BackendId, Resolved)>) -> Translation {
+        let model = Arc::make_mut(&mut self.translation.model);
+        for (id, Resolved { backend, problems }) in resolved {
+            if problems.is_empty() {
+                self.of_endpoints.remove(&id);
+            } else {
+                self.of_endpoints.insert(id.clone(), problems);
+            }
+            model.backends.insert(id, backend);
+        }
+        if self.of_endpoints.is_empty() {
+            self.translation.problems.clone_from(&self.problems);
+        } else {
+            let all = self.problems.iter().chain(self.of_endpoints.values().flatten());
+            // Two ports of a Service have their slices in common.
+            let all: BTreeSet<&Problem> = all.collect();
+            self.translation.problems = all.into_iter().cloned().collect();
+        }
+        self.translation.clone()
+    }
+}
+
+/// Whether the same objects are there. One that changed has another address.
+fn is_same<K>(one: &Objects<K>, other: &Objects<K>) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|((one, a), (other, b))| Arc::ptr_eq(a, b) && one == other)
+}
+
+/// The Services of which a slice came, went or changed.
+fn changed_services(before: &Objects<EndpointSlice>, after: &Objects<EndpointSlice>) -> BTreeSet<ObjectKey> {
+    let differs = |(key, slice): &(&ObjectKey, &Arc<EndpointSlice>), other: &Objects<EndpointSlice>| {
+        other.get(*key).is_none_or(|other| !Arc::ptr_eq(slice, other))
+    };
+    let gone = before.iter().filter(|entry| differs(entry, after));
+    let new = after.iter().filter(|entry| differs(entry, before));
+    gone.chain(new).filter_map(|(_, slice)| slices::service_of(slice)).collect()
+}
