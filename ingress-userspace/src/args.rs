@@ -9,10 +9,11 @@ pub mod webhook;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use compat::{CompatArgs, switch};
+use compat::{CompatArgs, duration, switch};
 use tools::{CleanupArgs, MapsArgs, ProbeArgs, ReferenceArgs, StatusArgs};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
 
@@ -116,6 +117,9 @@ pub struct SourceArgs {
     /// Only Secrets of these namespaces are read, for clusters where the rest may not be; default all.
     #[arg(long, value_name = "NAMESPACE", conflicts_with = "manifests")]
     pub secret_namespace: Vec<String>,
+    /// Everything is listed again about this often, and soon after a watch broke; 0: only then.
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub sync_period: Duration,
     /// Which part of it is ours.
     #[command(flatten)]
     pub rules: RuleArgs,

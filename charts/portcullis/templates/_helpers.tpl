@@ -124,7 +124,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* controller.extraArgs, each to the role that knows it. */}}
 {{- define "portcullis.knownArgs" -}}
-source: [default-ssl-certificate, default-backend-service, annotations-prefix, disable-catch-all]
+source: [default-ssl-certificate, default-backend-service, annotations-prefix, disable-catch-all, sync-period]
 controller: [publish-status-address, update-status]
 proxy: [shutdown-grace-period]
 {{- end -}}

@@ -28,8 +28,8 @@ use crate::args::{
 };
 use crate::explain::question;
 use crate::k8s::client::connect;
-use crate::k8s::reflect::Reflectors;
 use crate::k8s::reflect::sources::Access;
+use crate::k8s::reflect::{Pace, Reflectors, Wanted};
 use crate::link::{AgentEnd, channel, socket};
 use crate::telemetry::metrics::Registry;
 use crate::translate::Settings;
@@ -145,7 +145,8 @@ pub async fn webhook(args: &WebhookArgs) -> anyhow::Result<()> {
         ..world::settings(&args.source.rules, &ports)?
     };
     let client = connect(args.source.kubeconfig.as_deref()).await?;
-    let reflectors = Arc::new(Reflectors::start(&client, &world::wanted(&settings)));
+    let pace = Pace { period: args.source.sync_period };
+    let reflectors = Arc::new(Reflectors::start(&client, &Wanted { pace, ..world::wanted(&settings) }));
     let seen = Arc::clone(&reflectors);
     let view = Arc::new(move || seen.is_ready().then(|| seen.cluster()));
     let files = Files {

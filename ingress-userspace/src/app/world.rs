@@ -20,8 +20,9 @@ use crate::k8s::client::{ConnectError, connect};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::k8s::folder::Folder;
 use crate::k8s::folder::watch::Watch;
+use crate::k8s::reflect::freshness::Freshness;
 use crate::k8s::reflect::sources::Access;
-use crate::k8s::reflect::{Reflectors, Wanted};
+use crate::k8s::reflect::{Pace, Reflectors, Wanted};
 use crate::k8s::selector::Selector;
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
@@ -136,13 +137,24 @@ pub enum Source {
     Api(Reflectors),
 }
 
+impl Source {
+    /// Whether what it says is followed; a folder always is.
+    pub fn freshness(&self) -> Freshness {
+        match self {
+            Self::Folder(_) => Freshness::default(),
+            Self::Api(reflectors) => reflectors.freshness(),
+        }
+    }
+}
+
 /// The source that the flags name. Reflectors start at once.
 pub async fn source(args: &SourceArgs, settings: &Settings) -> Result<Source, ConnectError> {
     if let Some(root) = &args.manifests {
         return Ok(Source::Folder(Folder::new(root)));
     }
     let client = connect(args.kubeconfig.as_deref()).await?;
-    Ok(Source::Api(Reflectors::start(&client, &wanted(settings))))
+    let wanted = Wanted { pace: Pace { period: args.sync_period }, ..wanted(settings) };
+    Ok(Source::Api(Reflectors::start(&client, &wanted)))
 }
 
 /// What of a cluster must be watched.
@@ -159,6 +171,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
         secrets: settings.default_certificate.iter().cloned().collect(),
         services: settings.default_backend.iter().chain(&settings.published_service).cloned().collect(),
         namespaces: settings.namespace_selector.is_some(),
+        pace: Pace::default(),
     }
 }
 

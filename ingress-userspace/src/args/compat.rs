@@ -1,7 +1,10 @@
 //! Flags of ingress-nginx that are taken and ignored: charts pass them in `extraArgs`. What is given of them is said once
 //! at the start, with the reason.
 
+use std::time::Duration;
+
 use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches};
+use jiff::SignedDuration;
 
 /// What follows a flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +76,6 @@ const IGNORED: &[(&str, Takes, &str)] = &[
     ("status-update-interval", Takes::Value, "status is written when it changes"),
     ("stderrthreshold", Takes::Value, TO_STDERR),
     ("stream-port", Takes::Value, NO_NGINX),
-    ("sync-period", Takes::Value, "every change is seen when it is made"),
     ("sync-rate-limit", Takes::Value, "changes are acted on within 300 ms"),
     ("time-buckets", Takes::Value, BUCKETS),
     ("update-status-on-shutdown", Takes::Switch, "status is cleared when no node has served for 60 s"),
@@ -136,6 +138,15 @@ pub fn switch(text: &str) -> Result<bool, String> {
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
         _ => Err("write true or false".to_owned()),
     }
+}
+
+/// A duration flag of ingress-nginx in Go's spelling: `10m`, `1h30m`, `0`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let time = text.parse::<SignedDuration>().ok().and_then(|time| Duration::try_from(time).ok());
+    time.ok_or_else(|| "write a duration such as 10m, 1h30m or 0".to_owned())
 }
 
 #[cfg(test)]
@@ -202,7 +213,7 @@ mod tests {
         assert!(args.publish.report_node_internal_ip_address && !args.admin.enable_metrics);
         assert!(!args.workers.metrics_per_host && args.log.v == Some(5));
         let ignored: Vec<&str> = args.log.compat.ignored.iter().map(|(name, _)| *name).collect();
-        assert_eq!(ignored, ["logtostderr", "profiling", "status-port", "sync-period"]);
+        assert_eq!(ignored, ["logtostderr", "profiling", "status-port"]);
         assert!(
             run(&["--watch-ingress-without-class", "--http-port", "0"])
                 .unwrap()
@@ -210,6 +221,13 @@ mod tests {
                 .rules
                 .watch_ingress_without_class
         );
+        assert_eq!(args.source.sync_period, Duration::from_secs(600));
+        for (text, seconds) in
+            [("0", Some(0)), ("90s", Some(90)), ("1h30m", Some(5400)), ("10", None), ("-1s", None)]
+        {
+            let period = run(&["--sync-period", text]).ok().map(|args| args.source.sync_period.as_secs());
+            assert_eq!(period, seconds, "{text}");
+        }
         assert!(run(&["--enable-metrics=perhaps"]).is_err() && run(&["--no-such-flag"]).is_err());
     }
 }

@@ -2,36 +2,38 @@
 //!
 //! A lost API server leaves the stores as they are; after a new list they change at once, when it is complete. A kind whose
 //! definition is not installed counts as empty and is asked for again with the watcher's backoff. Nothing may be published
-//! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, and the parts of Secrets that can be
-//! neither a certificate nor a password's hash.
+//! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, resource versions, and the parts of
+//! Secrets that can be neither a certificate nor a password's hash.
 
+mod follow;
+pub mod freshness;
 pub mod sources;
+mod store;
+
+pub use follow::Pace;
 
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::NamespaceResourceScope;
-use kube::runtime::WatchStreamExt as _;
-use kube::runtime::reflector::{self, Store};
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tracing::{info, warn};
 
 use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
 use super::copies;
 use super::crd::{AddressPool, EdgePolicy};
-use crate::error_chain::chain;
 use crate::problem::{Code, ObjectRef, Problem, Severity};
+use follow::Follow;
+use freshness::Freshness;
 use sources::{Access, Sources, named};
+use store::{Store, store};
 
 /// What is watched of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -50,12 +52,15 @@ pub struct Wanted {
     pub services: Vec<ObjectKey>,
     /// The labels of all namespaces, for a selector.
     pub namespaces: bool,
+    /// When everything is listed again.
+    pub pace: Pace,
 }
 
 /// The stores of all kinds and the tasks that fill them, which end with this value.
 #[derive(Debug)]
 pub struct Reflectors {
     changed: Arc<Notify>,
+    freshness: Freshness,
     _tasks: JoinSet<()>,
     ingresses: Vec<Watched<Ingress>>,
     ingress_classes: Vec<Watched<IngressClass>>,
@@ -90,7 +95,13 @@ struct State {
 impl Reflectors {
     /// Starts to watch. Must be called on a tokio runtime.
     pub fn start(client: &Client, wanted: &Wanted) -> Self {
-        let mut start = Start { client, changed: Arc::new(Notify::new()), tasks: JoinSet::new() };
+        let mut start = Start {
+            client,
+            pace: wanted.pace,
+            changed: Arc::new(Notify::new()),
+            freshness: Freshness::default(),
+            tasks: JoinSet::new(),
+        };
         let namespace = wanted.namespace.as_deref();
         let elsewhere = |key: &&ObjectKey| namespace.is_some_and(|only| only != key.namespace);
         let mut services = vec![start.namespaced(namespace, watcher::Config::default())];
@@ -117,6 +128,7 @@ impl Reflectors {
             edge_policies: vec![start.cluster_wide()],
             address_pools: vec![start.cluster_wide()],
             changed: start.changed,
+            freshness: start.freshness,
             _tasks: start.tasks,
         }
     }
@@ -146,6 +158,11 @@ impl Reflectors {
     /// Resolves when a store changed.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Whether what is known is followed.
+    pub fn freshness(&self) -> Freshness {
+        self.freshness.clone()
     }
 
     /// Whether every kind was listed once.
@@ -239,7 +256,9 @@ fn not_installed<K: Resource<DynamicType = ()>>() -> Problem {
 
 struct Start<'a> {
     client: &'a Client,
+    pace: Pace,
     changed: Arc<Notify>,
+    freshness: Freshness,
     tasks: JoinSet<()>,
 }
 
@@ -268,69 +287,35 @@ impl Start<'_> {
         })
     }
 
-    fn cluster_wide<K: Resource<DynamicType = ()> + Kept>(&mut self) -> Watched<K> {
+    fn cluster_wide<K: Kept>(&mut self) -> Watched<K> {
         self.watch(Api::all(self.client.clone()), watcher::Config::default(), K::trim)
     }
 
-    fn watch<K: Resource<DynamicType = ()> + Kept>(
-        &mut self,
-        api: Api<K>,
-        config: watcher::Config,
-        kept: fn(&mut K),
-    ) -> Watched<K> {
-        let (store, writer) = reflector::store::<K>();
+    fn watch<K: Kept>(&mut self, api: Api<K>, config: watcher::Config, kept: fn(&mut K)) -> Watched<K> {
+        let (store, writer) = store(kept);
         let state = Arc::new(State::default());
-        let watched = Watched { store, state: Arc::clone(&state) };
-        let changed = Arc::clone(&self.changed);
-        let stream = watcher::watcher(api, config).default_backoff().modify(kept).reflect(writer);
-        self.tasks.spawn(async move {
-            let mut stream = std::pin::pin!(stream);
-            let mut last_error = String::new();
-            while let Some(event) = stream.next().await {
-                match event {
-                    Ok(Event::Init | Event::InitApply(_)) => continue,
-                    Ok(event) => {
-                        if matches!(event, Event::InitDone) {
-                            state.is_missing.store(false, Ordering::Release);
-                            state.is_ready.store(true, Ordering::Release);
-                        }
-                        if !last_error.is_empty() {
-                            last_error.clear();
-                            info!(kind = %K::kind(&()), "watch works again");
-                        }
-                    }
-                    Err(error) if is_not_installed(&error) => {
-                        state.is_missing.store(true, Ordering::Release);
-                        state.is_ready.store(true, Ordering::Release);
-                    }
-                    Err(error) => {
-                        let text = chain(&error);
-                        if text != last_error {
-                            warn!(kind = %K::kind(&()), error = text, "watch failed, retrying with what is known");
-                            last_error = text;
-                        }
-                        continue;
-                    }
-                }
-                changed.notify_one();
-            }
-        });
-        watched
+        let follow = Follow {
+            api,
+            config,
+            pace: self.pace,
+            writer,
+            state: Arc::clone(&state),
+            changed: Arc::clone(&self.changed),
+            freshness: self.freshness.clone(),
+            number: self.tasks.len(),
+            failure: String::new(),
+        };
+        self.tasks.spawn(follow.run());
+        Watched { store, state }
     }
-}
-
-fn is_not_installed(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// What of an object is kept in memory.
 trait Kept:
-    Clone + Debug + DeserializeOwned + Send + Sync + 'static + Resource<DynamicType: Hash + Eq + Clone>
+    Clone + Debug + PartialEq + DeserializeOwned + Send + Sync + 'static + Resource<DynamicType = ()>
 {
-    /// Drops what is never read.
-    fn trim(&mut self) {
-        self.managed_fields_mut().clear();
-    }
+    /// Drops what is never read of this kind.
+    fn trim(&mut self) {}
 }
 
 impl Kept for Ingress {}
@@ -339,7 +324,6 @@ impl Kept for Service {}
 impl Kept for EndpointSlice {}
 impl Kept for ConfigMap {
     fn trim(&mut self) {
-        self.managed_fields_mut().clear();
         self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
         self.binary_data = None;
     }
@@ -350,7 +334,6 @@ impl Kept for AddressPool {}
 
 impl Kept for Secret {
     fn trim(&mut self) {
-        self.managed_fields_mut().clear();
         // The last applied configuration repeats the data.
         self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
         if let Some(data) = &mut self.data {

@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::{Access, Reflectors, Wanted};
+use super::{Access, Pace, Reflectors, Wanted};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::problem::Code;
 
@@ -140,8 +140,16 @@ fn start(address: SocketAddr) -> Reflectors {
 }
 
 fn start_with(address: SocketAddr, access: Access) -> Reflectors {
+    start_wanted(address, &Wanted { access, ..Wanted::default() })
+}
+
+fn start_every(address: SocketAddr, period: Duration) -> Reflectors {
+    start_wanted(address, &Wanted { pace: Pace { period }, ..Wanted::default() })
+}
+
+fn start_wanted(address: SocketAddr, wanted: &Wanted) -> Reflectors {
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
-    Reflectors::start(&kube::Client::try_from(config).unwrap(), &Wanted { access, ..Wanted::default() })
+    Reflectors::start(&kube::Client::try_from(config).unwrap(), wanted)
 }
 
 async fn until(reflectors: &Reflectors, what: &str, is: impl Fn(&Cluster) -> bool) -> Cluster {
@@ -260,6 +268,48 @@ async fn a_lost_server_leaves_the_last_state_and_a_new_list_replaces_it() {
         _ = until(&reflectors, "the new list", |cluster| names(cluster) == ["c"]) => {}
         () = resend => {}
     }
+}
+
+#[tokio::test]
+async fn what_a_silent_watch_missed_is_found_by_the_next_list() {
+    let api = Api::new();
+    api.set(
+        INGRESSES,
+        Answer::Objects(vec![object(INGRESSES, "a", &json!({})), object(INGRESSES, "b", &json!({}))]),
+    );
+    let (address, _) = api.serve("127.0.0.1:0").await;
+    let reflectors = start_every(address, Duration::from_millis(200));
+    until(&reflectors, "the lists", |cluster| names(cluster) == ["a", "b"]).await;
+    api.set(INGRESSES, Answer::Objects(vec![object(INGRESSES, "b", &json!({}))]));
+    until(&reflectors, "what is gone", |cluster| names(cluster) == ["b"]).await;
+    assert_eq!(reflectors.freshness().stale_for(), None);
+}
+
+#[tokio::test]
+async fn after_a_break_everything_is_listed_although_the_watch_goes_on() {
+    let api = Api::new();
+    api.set(INGRESSES, Answer::Objects(vec![object(INGRESSES, "lost", &json!({}))]));
+    let (address, server) = api.serve("127.0.0.1:0").await;
+    let reflectors = start_every(address, Duration::from_secs(10));
+    until(&reflectors, "the lists", |cluster| names(cluster) == ["lost"]).await;
+    server.abort();
+    let freshness = reflectors.freshness();
+    let is_stale = async {
+        while freshness.stale_for().is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, is_stale).await.expect("the loss is noticed");
+    // A restored backup: the watches that are opened now stay silent, for their version is not reached yet.
+    api.set(INGRESSES, Answer::Objects(vec![object(INGRESSES, "restored", &json!({}))]));
+    let (_, _) = api.serve(&address.to_string()).await;
+    until(&reflectors, "the restored state", |cluster| names(cluster) == ["restored"]).await;
+    let is_fresh = async {
+        while freshness.stale_for().is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, is_fresh).await.expect("every kind is followed again");
 }
 
 #[tokio::test]
