@@ -3,7 +3,7 @@
 //! A lost API server leaves the stores as they are; after a new list they change at once, when it is complete. A kind whose
 //! definition is not installed counts as empty and is asked for again with the watcher's backoff. Nothing may be published
 //! before [`Reflectors::is_ready`]. What is never read is not kept: managed fields, resource versions, and the parts of
-//! Secrets that can be neither a certificate nor a password's hash.
+//! Secrets that can be neither a certificate, nor a password's hash, nor the login of a server that limits are shared by.
 
 mod follow;
 pub mod freshness;
@@ -346,10 +346,11 @@ impl Kept for Secret {
     }
 }
 
-/// Whether a part of a Secret can be a certificate, a key, a list of users, or the hash of a user's password (a user may have
-/// any name). Of other parts only the name is kept.
+/// Whether a part of a Secret can be a certificate, a key, a list of users, the hash of a user's password (a user may have
+/// any name), or a login. Of other parts only the name is kept.
 fn is_read(key: &str, value: &[u8]) -> bool {
     const NAMED: [&str; 6] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key", "tls.ocsp-staple"];
+    const LOGIN: [&str; 2] = ["password", "username"];
     const LONGEST_HASH: usize = 256;
     let is_des = || {
         let text = value.trim_ascii_end();
@@ -362,7 +363,7 @@ fn is_read(key: &str, value: &[u8]) -> bool {
             && hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
     };
     let is_hash = || value.starts_with(b"$") || value.starts_with(b"{") || is_des() || is_digest();
-    NAMED.contains(&key) || (value.len() <= LONGEST_HASH && is_hash())
+    NAMED.contains(&key) || (value.len() <= LONGEST_HASH && (LOGIN.contains(&key) || is_hash()))
 }
 
 #[cfg(test)]

@@ -38,16 +38,14 @@ const ANNOTATIONS: &[(&str, ReferenceKind)] = &[
     ("auth-secret", ReferenceKind::Secret),
     ("auth-tls-secret", ReferenceKind::Secret),
     ("custom-headers", ReferenceKind::ConfigMap),
-    ("fastcgi-params-configmap", ReferenceKind::ConfigMap),
     ("proxy-ssl-secret", ReferenceKind::Secret),
-    ("secure-verify-ca-secret", ReferenceKind::Secret),
 ];
 
 /// Keys of the ConfigMap whose value names an object, as `name` or `namespace/name`.
 const CONFIG_KEYS: &[(&str, ReferenceKind)] = &[
     ("add-headers", ReferenceKind::ConfigMap),
     ("proxy-set-headers", ReferenceKind::ConfigMap),
-    ("ssl-dh-param", ReferenceKind::Secret),
+    ("rate-limit-redis-secret", ReferenceKind::Secret),
 ];
 
 /// The annotations that name an object, without prefix.
@@ -66,6 +64,8 @@ pub(super) fn references(
         found.insert(Reference { kind, key });
     };
     settings.default_certificate.iter().for_each(|key| add(ReferenceKind::Secret, key.clone()));
+    let streams = settings.tcp_services.iter().chain(&settings.udp_services);
+    streams.for_each(|key| add(ReferenceKind::ConfigMap, key.clone()));
     let classes = cluster
         .ingress_classes
         .values()
@@ -160,11 +160,12 @@ mod tests {
                 ("custom-headers", "other/headers"),
                 ("proxy-ssl-secret", "shop/client"),
             ],
-            &[("add-headers", "system/answers")],
+            &[("add-headers", "system/answers"), ("rate-limit-redis-secret", "system/redis")],
         );
         let expected = [
             "Secret shop/client",
             "Secret shop/users",
+            "Secret system/redis",
             "ConfigMap other/headers",
             "ConfigMap system/answers",
             "ConfigMap system/settings",
