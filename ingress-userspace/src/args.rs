@@ -159,7 +159,7 @@ pub struct RuleArgs {
     #[arg(long, value_name = "NS/NAME")]
     pub udp_services_configmap: Option<String>,
     /// Serve no Services of type ExternalName.
-    #[arg(long)]
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub disable_svc_external_name: bool,
     /// Honour the annotation `ssl-passthrough`.
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]

@@ -276,11 +276,32 @@ fn flags_go_to_the_role_that_knows_them_and_others_are_named_in_the_notes() -> a
         assert!(who.contains(&"--ingress-class=nginx"), "{who:?}");
         assert!(who.contains(&"--watch-ingress-without-class"), "{who:?}");
         assert!(who.contains(&"--default-ssl-certificate=certs/wildcard"), "{who:?}");
+        assert!(who.contains(&"--tcp-services-configmap=edge/edge-portcullis-tcp"), "{who:?}");
+        assert!(who.contains(&"--udp-services-configmap=streams/edge-portcullis-udp"), "{who:?}");
+        assert!(who.contains(&"--enable-ssl-passthrough=true"), "{who:?}");
+        assert!(who.contains(&"--disable-svc-external-name=true"), "{who:?}");
+        assert!(who.contains(&"--http-port=8080"), "{who:?}");
     }
+    assert!(proxy.contains(&"--metrics-per-host=false"), "{proxy:?}");
+    assert!(controller.contains(&"--election-id=ingress-nginx-leader"), "{controller:?}");
     assert!(proxy.contains(&"--shutdown-grace-period=10"), "{proxy:?}");
     assert!(controller.contains(&"--publish-status-address=edge.example.test"), "{controller:?}");
     assert_eq!(one(&rendered, "IngressClass")?["spec"]["controller"], "k8s.io/ingress-nginx");
-    assert_eq!(one(&rendered, "ConfigMap")?["data"]["use-forwarded-headers"], "true");
+    let data = |namespace: &str, name: &str| -> anyhow::Result<&Value> {
+        let is_it = |object: &&Value| {
+            let metadata = &object["metadata"];
+            object["kind"] == "ConfigMap" && metadata["name"] == name && metadata["namespace"] == namespace
+        };
+        Ok(&rendered.iter().find(is_it).with_context(|| format!("no ConfigMap {namespace}/{name}"))?["data"])
+    };
+    let settings = data("edge", "edge-portcullis")?;
+    assert_eq!(settings["use-forwarded-headers"], "true");
+    assert_eq!(settings["allow-snippet-annotations"], "false");
+    assert_eq!(settings["proxy-set-headers"], "edge/edge-portcullis-proxy-set-headers");
+    assert_eq!(data("edge", "edge-portcullis-proxy-set-headers")?["X-Edge"], "$host");
+    assert_eq!(data("edge", "edge-portcullis-add-headers")?["X-Served-By"], "edge");
+    assert_eq!(data("edge", "edge-portcullis-tcp")?["5432"], "db/postgres:5432");
+    assert_eq!(data("streams", "edge-portcullis-udp")?["53"], "kube-system/dns:53");
 
     let mut helm = helm()?;
     helm.args(["install", "edge"]).arg(chart()).args(["--namespace", "edge", "--dry-run=client", "--values"]);
@@ -290,15 +311,16 @@ fn flags_go_to_the_role_that_knows_them_and_others_are_named_in_the_notes() -> a
         "controller.replicaCount",
         "controller.service",
         "controller.admissionWebhooks.patch",
-        "controller.extraArgs.enable-ssl-passthrough",
-        "tcp",
+        "controller.extraArgs.profiling",
     ] {
         assert!(
             notes.contains(&format!("- {ignored}\n")) || notes.trim_end().ends_with(ignored),
             "{ignored}: {notes}"
         );
     }
-    assert!(!notes.contains("controller.config"), "{notes}");
+    for known in ["controller.config", "tcp", "http-port", "election-id", "metrics-per-host"] {
+        assert!(!notes.contains(known), "{known}: {notes}");
+    }
     Ok(())
 }
 

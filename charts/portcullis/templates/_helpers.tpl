@@ -59,13 +59,51 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "portcullis.watchNamespace" -}}
-{{- if .Values.controller.scope.enabled -}}
+{{- $flag := toString (default "" (index .Values.controller.extraArgs "watch-namespace")) -}}
+{{- if $flag -}}
+{{- $flag -}}
+{{- else if .Values.controller.scope.enabled -}}
 {{- default (include "portcullis.namespace" .) .Values.controller.scope.namespace -}}
 {{- end -}}
 {{- end -}}
 
+{{- define "portcullis.namespaceSelector" -}}
+{{- default .Values.controller.scope.namespaceSelector (index .Values.controller.extraArgs "watch-namespace-selector") -}}
+{{- end -}}
+
 {{- define "portcullis.electionID" -}}
-{{- default (printf "%s-leader" (include "portcullis.fullname" .)) .Values.controller.electionID -}}
+{{- $own := default (printf "%s-leader" (include "portcullis.fullname" .)) .Values.controller.electionID -}}
+{{- default $own (index .Values.controller.extraArgs "election-id") -}}
+{{- end -}}
+
+{{/* The Service whose addresses are published; empty: none. */}}
+{{- define "portcullis.publishedService" -}}
+{{- $flag := index .Values.controller.extraArgs "publish-service" -}}
+{{- if $flag -}}
+{{- $flag -}}
+{{- else if .Values.controller.publishService.enabled -}}
+{{- required "controller.publishService.pathOverride: the Service to publish, as namespace/name" .Values.controller.publishService.pathOverride -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The ConfigMaps that flags name, as namespace/name. */}}
+{{- define "portcullis.configMap" -}}
+{{- $own := printf "%s/%s" (include "portcullis.namespace" .) (include "portcullis.fullname" .) -}}
+{{- default $own (index .Values.controller.extraArgs "configmap") -}}
+{{- end -}}
+
+{{- define "portcullis.streamNamespace" -}}
+{{- $own := dig .protocol "configMapNamespace" "" .root.Values.controller -}}
+{{- default (include "portcullis.namespace" .root) $own -}}
+{{- end -}}
+
+{{- define "portcullis.streamConfigMap" -}}
+{{- $flag := index .root.Values.controller.extraArgs (printf "%s-services-configmap" .protocol) -}}
+{{- if $flag -}}
+{{- $flag -}}
+{{- else if index .root.Values .protocol -}}
+{{- printf "%s/%s-%s" (include "portcullis.streamNamespace" .) (include "portcullis.fullname" .root) .protocol -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Where the controller keeps copies for the agents; empty: there is no controller, and agents read the originals. */}}
@@ -99,34 +137,42 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Flags about what is watched: the same for agent and controller, else they would disagree about whose an Ingress is. */}}
 {{- define "portcullis.ruleArgs" -}}
-- --controller-class={{ .Values.controller.ingressClassResource.controllerValue }}
-{{- if .Values.controller.ingressClassByName }}
+{{- $extra := .Values.controller.extraArgs -}}
+- --controller-class={{ default .Values.controller.ingressClassResource.controllerValue (index $extra "controller-class") }}
+{{- if and .Values.controller.ingressClassByName (not (hasKey $extra "ingress-class-by-name")) }}
 - --ingress-class-by-name
 {{- end }}
-- --ingress-class={{ .Values.controller.ingressClass }}
-- --configmap={{ include "portcullis.namespace" . }}/{{ include "portcullis.fullname" . }}
-{{- if .Values.controller.watchIngressWithoutClass }}
+- --ingress-class={{ default .Values.controller.ingressClass (index $extra "ingress-class") }}
+- --configmap={{ include "portcullis.configMap" . }}
+{{- range $protocol := list "tcp" "udp" }}
+{{- with include "portcullis.streamConfigMap" (dict "root" $ "protocol" $protocol) }}
+- --{{ $protocol }}-services-configmap={{ . }}
+{{- end }}
+{{- end }}
+{{- if and .Values.controller.watchIngressWithoutClass (not (hasKey $extra "watch-ingress-without-class")) }}
 - --watch-ingress-without-class
 {{- end }}
 {{- with include "portcullis.watchNamespace" . }}
 - --watch-namespace={{ . }}
 {{- end }}
-{{- with .Values.controller.scope.namespaceSelector }}
+{{- with include "portcullis.namespaceSelector" . }}
 - {{ printf "--watch-namespace-selector=%s" . | quote }}
 {{- end }}
 {{- end -}}
 
 {{- define "portcullis.sourceArgs" -}}
 {{- include "portcullis.ruleArgs" . }}
-- --http-port={{ .Values.controller.containerPort.http }}
-- --https-port={{ .Values.controller.containerPort.https }}
+- --http-port={{ default .Values.controller.containerPort.http (index .Values.controller.extraArgs "http-port") }}
+- --https-port={{ default .Values.controller.containerPort.https (index .Values.controller.extraArgs "https-port") }}
 {{- end -}}
 
-{{/* controller.extraArgs, each to the role that knows it. */}}
+{{/* controller.extraArgs, each to the role that knows it. Those under `chart` take the place of a value. */}}
 {{- define "portcullis.knownArgs" -}}
-source: [default-ssl-certificate, default-backend-service, annotations-prefix, disable-catch-all, sync-period]
-controller: [publish-status-address, update-status]
-proxy: [shutdown-grace-period]
+chart: [configmap, controller-class, election-id, http-port, https-port, ingress-class, publish-service, tcp-services-configmap, udp-services-configmap, watch-namespace, watch-namespace-selector]
+source: [annotations-prefix, default-backend-service, default-ssl-certificate, disable-catch-all, disable-svc-external-name, enable-ssl-passthrough, ingress-class-by-name, sync-period, watch-ingress-without-class]
+controller: [publish-status-address, report-node-internal-ip-address, update-status]
+proxy: [metrics-per-host, report-status-classes, shutdown-grace-period]
+admin: [enable-metrics]
 {{- end -}}
 
 {{- define "portcullis.extraArgs" -}}

@@ -1,5 +1,7 @@
 //! Where Secrets and ConfigMaps are read: in place, as copies, or not at all.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::runtime::watcher;
 
@@ -73,9 +75,12 @@ impl Sources {
             self.secrets.push(start.namespaced(Some(&key.namespace), named(key)));
         }
         self.config_maps = vec![start.namespaced(namespace, watcher::Config::default())];
-        let elsewhere = |key: &&ObjectKey| namespace.is_some_and(|only| only != key.namespace);
-        for key in wanted.config_maps.iter().filter(elsewhere) {
-            self.config_maps.push(start.namespaced(Some(&key.namespace), named(key)));
+        // The settings name others, which mostly lie beside them.
+        let places = wanted.config_maps.iter().map(|key| key.namespace.as_str());
+        let elsewhere: BTreeSet<&str> =
+            places.filter(|place| namespace.is_some_and(|only| only != *place)).collect();
+        for place in elsewhere {
+            self.config_maps.push(start.namespaced(Some(place), watcher::Config::default()));
         }
     }
 }
