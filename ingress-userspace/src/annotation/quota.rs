@@ -11,7 +11,8 @@ use value::limit::Window;
 annotations! { "Request rate by any key";
     /// Requests per time and client, on each node, such as `100/1m`; several separated by commas must all be within their
     /// limit, such as `10/1s, 1000/1h`. Refused requests get 429 with `Retry-After` and count for nothing. ingress-nginx
-    /// has no such setting; `limit-rps` and `limit-rpm` hold beside it.
+    /// has no such setting; `limit-rps` and `limit-rpm` hold beside it. This and what follows stand under `portcullis.dev/`
+    /// alone: manifests carry `nginx.ingress.kubernetes.io/rate-limit`, which ingress-nginx ignores.
     RATE_LIMIT: Vec<Window> = "rate-limit", parse: value::limit::windows,
     values: "requests/time with the units s, m, h and d, such as 100/1m or 10/1s,1000/1h", default: "",
     on_invalid: Refuse, scope: "Ingress", twins: [], in: Annotation, support: Own;

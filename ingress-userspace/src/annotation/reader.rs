@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::config_map::Defaults;
 use super::registry::{Annotation, Row};
-use super::{Effect, Finding, FindingKind, OWN_PREFIX};
+use super::{Effect, Finding, FindingKind, OWN_PREFIX, known};
 
 /// The settings of one Ingress as they are looked up: its annotations, then the ConfigMap, then the declared default.
 #[derive(Debug)]
@@ -215,7 +215,9 @@ fn index<'a>(
     let mut index = BTreeMap::new();
     for only in [prefix, OWN_PREFIX] {
         for (written, text) in annotations {
-            if let Some(key) = written.strip_prefix(only).and_then(|rest| rest.strip_prefix('/')) {
+            if let Some(key) = written.strip_prefix(only).and_then(|rest| rest.strip_prefix('/'))
+                && known::counts(only, key)
+            {
                 index.insert(key, (written.as_str(), text.as_str()));
             }
         }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::quirks::{Quirk, quirks};
 use crate::annotation::registry::{self, Row, Support};
-use crate::annotation::{OWN_PREFIX, cloud};
+use crate::annotation::{OWN_PREFIX, cloud, known};
 use crate::cli::objects::Objects;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::problem::{ObjectRef, Problem, Severity};
@@ -135,7 +135,7 @@ fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, Stri
     if prefix != OWN_PREFIX && prefix != objects.settings.annotations_prefix {
         return None;
     }
-    let row = registry::rows().find(|row| row.is_annotation() && row.keys().any(|known| known == key));
+    let row = registry::annotation_row(key).filter(|_| known::counts(prefix, key));
     let docs = format!("docs/reference/annotations.md#{key}");
     if let Some(row) = row {
         let (verdict, message) = of_row(row);
