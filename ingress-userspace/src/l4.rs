@@ -3,6 +3,7 @@
 
 pub mod pipe;
 pub mod proxy_header;
+pub mod session;
 pub mod tcp;
 pub mod tunnel;
 pub mod udp;

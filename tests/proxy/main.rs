@@ -55,6 +55,7 @@ mod satisfy;
 mod service_upstream;
 mod shared_limits;
 mod stream;
+mod stream_log;
 mod telemetry;
 mod tls;
 mod trace;

@@ -15,18 +15,18 @@ use tokio::time::timeout;
 
 const MUCH: usize = 10 << 20;
 
-async fn free_port() -> u16 {
+pub(crate) async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-fn config_map(name: &str, port: u16, target: &str) -> String {
+pub(crate) fn config_map(name: &str, port: u16, target: &str) -> String {
     format!(
         "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata:\n  \"{port}\": \"{target}\"\n"
     )
 }
 
 /// Serves manifests with the ConfigMaps `default/tcp` and `default/udp`, TLS passthrough and `default/settings`.
-async fn serve(yaml: &str) -> Instance {
+pub(crate) async fn serve(yaml: &str) -> Instance {
     let found = translation_with(yaml, |settings| {
         settings.tcp_services = yaml.contains("name: tcp}").then(|| ObjectKey::new("default", "tcp"));
         settings.udp_services = yaml.contains("name: udp}").then(|| ObjectKey::new("default", "udp"));
@@ -37,7 +37,7 @@ async fn serve(yaml: &str) -> Instance {
 }
 
 /// A TCP service of these endpoints, and where it is.
-async fn tcp(endpoints: &[SocketAddr], flags: &str, more: &str) -> (Instance, SocketAddr) {
+pub(crate) async fn tcp(endpoints: &[SocketAddr], flags: &str, more: &str) -> (Instance, SocketAddr) {
     let port = free_port().await;
     let yaml = service("db", endpoints) + &config_map("tcp", port, &format!("default/db:80{flags}")) + more;
     let proxy = serve(&yaml).await;
@@ -47,7 +47,7 @@ async fn tcp(endpoints: &[SocketAddr], flags: &str, more: &str) -> (Instance, So
 }
 
 /// Sends everything back, and ends when the client ends.
-async fn echo() -> Raw {
+pub(crate) async fn echo() -> Raw {
     raw(|mut stream| async move {
         let (mut read, mut write) = stream.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
@@ -165,7 +165,7 @@ async fn a_port_that_is_taken_leaves_everything_else_alone() {
 }
 
 /// Answers each datagram with `count` copies.
-async fn udp_echo(count: usize) -> SocketAddr {
+pub(crate) async fn udp_echo(count: usize) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
@@ -179,7 +179,7 @@ async fn udp_echo(count: usize) -> SocketAddr {
     address
 }
 
-async fn udp(endpoint: SocketAddr, more: &str) -> (Instance, SocketAddr) {
+pub(crate) async fn udp(endpoint: SocketAddr, more: &str) -> (Instance, SocketAddr) {
     let port = free_port().await;
     let dns = format!(
         "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: dns\n  annotations: {{portcullis.dev/endpoints: \"{endpoint}\"}}\n\
@@ -191,7 +191,7 @@ async fn udp(endpoint: SocketAddr, more: &str) -> (Instance, SocketAddr) {
     (proxy, address)
 }
 
-async fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
+pub(crate) async fn ask(socket: &UdpSocket, question: &[u8]) -> Vec<u8> {
     socket.send(question).await.unwrap();
     let mut buffer = vec![0; 65_535];
     let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.unwrap().unwrap();

@@ -35,7 +35,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("tls", &["model", "snapshot", "telemetry"]),
     ("filter", &["model", "path_regex", "proxy", "telemetry", "snapshot", "upstream"]),
     ("upstream", &["model", "proxy", "telemetry", "tls", "snapshot"]),
-    ("l4", &["model", "snapshot", "upstream", "proxy"]),
+    ("l4", &["model", "snapshot", "upstream", "proxy", "telemetry"]),
     ("listener", &["model", "link", "l4", "snapshot", "tls", "proxy", "telemetry", "compile"]),
     ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),
     ("admin", &["args", "model", "telemetry", "proxy", "snapshot"]),

@@ -12,16 +12,6 @@ annotations! { "Accepted without effect";
 }
 
 config_keys! { "Accepted without effect, cluster-wide";
-    /// Accepted, and nothing is done: TCP and UDP sessions are counted by metrics and not logged.
-    LOG_FORMAT_STREAM: String = "log-format-stream", parse: plain::text, values: "text with variables",
-    default: "[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time",
-    on_invalid: Note, support: Ignored;
-    /// Accepted, and nothing is done: TCP and UDP sessions are counted by metrics and not logged.
-    STREAM_ACCESS_LOG_PATH: String = "stream-access-log-path", parse: plain::text, values: "a path", default: "",
-    on_invalid: Note, support: Ignored;
-    /// Accepted, and nothing is done: TCP and UDP sessions are not logged in any case.
-    DISABLE_STREAM_ACCESS_LOG: bool = "disable-stream-access-log", parse: value::boolean, values: "true or false",
-    default: "false", on_invalid: Note, support: Ignored;
     /// Accepted, and nothing is done: with `use-proxy-protocol` the client's address is what the PROXY header says, and
     /// `X-Forwarded-For` tells the backend.
     FORWARDED_FOR_PROXY_PROTOCOL_HEADER: String = "forwarded-for-proxy-protocol-header", parse: plain::text,

@@ -1,8 +1,9 @@
-//! What is logged of requests, and where lines go.
+//! What is logged of requests and of other sessions, and where lines go.
 
-use super::registry::{annotations, config_keys};
+use super::registry::{Row, annotations, config_keys};
 use super::value::plain;
 use super::{Effect, Reader, value};
+use crate::model::log::stream::{StreamLog, StreamTemplate};
 use crate::model::log::{AccessLog, Escape, LogDestination};
 use crate::model::template::Template;
 
@@ -28,12 +29,28 @@ config_keys! { "Access log, cluster-wide";
     /// Values are not escaped at all, and what has no value is empty. A client can then write line breaks into the log.
     LOG_FORMAT_ESCAPE_NONE: bool = "log-format-escape-none", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Same;
-    /// No request is logged.
+    /// Neither requests nor other sessions are logged.
     DISABLE_ACCESS_LOG: bool = "disable-access-log", parse: value::boolean, values: "true or false", default: "false",
     on_invalid: Warn, support: Same;
     /// No HTTP request is logged.
     DISABLE_HTTP_ACCESS_LOG: bool = "disable-http-access-log", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Same;
+    /// The format of the line that each TCP connection and UDP session leaves when it has ended, with the variables of
+    /// nginx's stream modules: `$remote_addr`, `$remote_port`, `$protocol`, `$status`, `$bytes_sent`, `$bytes_received`,
+    /// `$session_time`, `$time_local`, `$time_iso8601`, `$msec`, `$server_addr`, `$server_port`, `$upstream_addr`,
+    /// `$upstream_bytes_sent`, `$upstream_bytes_received`, `$upstream_connect_time`, `$upstream_first_byte_time`,
+    /// `$upstream_session_time`, `$proxy_upstream_name`, `$proxy_protocol_*`, `$realip_remote_*`, `$hostname`, `$pid`. Any
+    /// other is reported and prints `-`. Unlike in ingress-nginx, TLS that is passed through is logged as well, with
+    /// `$ssl_preread_server_name`, and connections that a list or a limit refused are not: metrics count them.
+    LOG_FORMAT_STREAM: StreamFormat = "log-format-stream", parse: stream_format, values: "text with variables",
+    default: "[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time",
+    on_invalid: Warn, support: Differs;
+    /// Neither TCP connections nor UDP sessions nor TLS that is passed through are logged.
+    DISABLE_STREAM_ACCESS_LOG: bool = "disable-stream-access-log", parse: value::boolean, values: "true or false",
+    default: "false", on_invalid: Warn, support: Same;
+    /// `access-log-path` for TCP connections and UDP sessions alone; it wins over that key.
+    STREAM_ACCESS_LOG_PATH: String = "stream-access-log-path", parse: log_path, values: "the absolute path of a file",
+    default: "", on_invalid: Warn, support: Same;
     /// Where lines go. ingress-nginx's default, which is a link to standard output there, means what the flag
     /// `--access-log` says, which is standard output, too, unless it was changed; `--access-log off` wins. A file that
     /// cannot be opened leaves the log where it was.
@@ -82,6 +99,15 @@ pub struct Format {
     pub unknown: Vec<String>,
 }
 
+/// A format of sessions, and the variables in it that nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamFormat {
+    /// With `-` where an unknown variable stood.
+    pub template: StreamTemplate,
+    /// Their names.
+    pub unknown: Vec<String>,
+}
+
 /// Whether the requests of an Ingress are logged.
 pub(super) fn parse(reader: &mut Reader<'_>) -> bool {
     reader.get(&ENABLE_REWRITE_LOG);
@@ -91,11 +117,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> bool {
 /// The access log of the whole proxy.
 pub(super) fn parse_global(reader: &mut Reader<'_>) -> AccessLog {
     let format = reader.value(&LOG_FORMAT_UPSTREAM);
-    if let Some(found) = reader.find(&LOG_FORMAT_UPSTREAM.row).filter(|_| !format.unknown.is_empty()) {
-        let names: Vec<String> = format.unknown.iter().map(|name| format!("${name}")).collect();
-        let message = format!("nobody knows {}; - is printed there; correct or remove it", names.join(", "));
-        reader.report(&found, Effect::Warn, message);
-    }
+    report_unknown(reader, &LOG_FORMAT_UPSTREAM.row, &format.unknown);
     let is_off = reader.value(&DISABLE_ACCESS_LOG) | reader.value(&DISABLE_HTTP_ACCESS_LOG);
     let is_json = reader.value(&LOG_FORMAT_ESCAPE_JSON);
     let escape = match reader.value(&LOG_FORMAT_ESCAPE_NONE) {
@@ -110,6 +132,26 @@ pub(super) fn parse_global(reader: &mut Reader<'_>) -> AccessLog {
         skipped: reader.value(&SKIP_ACCESS_LOG_URLS),
         has_unmatched: reader.value(&ENABLE_ACCESS_LOG_FOR_DEFAULT_BACKEND),
         destination: destination(reader),
+        streams: streams(reader),
+    }
+}
+
+/// The log of what is not HTTP. Its lines are escaped as by default, and never go to a syslog server: so it is in
+/// ingress-nginx.
+fn streams(reader: &mut Reader<'_>) -> StreamLog {
+    let format = reader.value(&LOG_FORMAT_STREAM);
+    report_unknown(reader, &LOG_FORMAT_STREAM.row, &format.unknown);
+    let is_off = reader.value(&DISABLE_ACCESS_LOG) | reader.value(&DISABLE_STREAM_ACCESS_LOG);
+    let general = reader.get(&ACCESS_LOG_PATH).value();
+    let path = reader.get(&STREAM_ACCESS_LOG_PATH).value().or(general);
+    StreamLog { is_on: !is_off, format: format.template, destination: at(path.as_deref()) }
+}
+
+fn report_unknown(reader: &mut Reader<'_>, row: &'static Row, unknown: &[String]) {
+    if let Some(found) = reader.find(row).filter(|_| !unknown.is_empty()) {
+        let names: Vec<String> = unknown.iter().map(|name| format!("${name}")).collect();
+        let message = format!("nobody knows {}; - is printed there; correct or remove it", names.join(", "));
+        reader.report(&found, Effect::Warn, message);
     }
 }
 
@@ -126,7 +168,12 @@ fn destination(reader: &mut Reader<'_>) -> LogDestination {
             reader.report(&found, Effect::Warn, message);
         }
     }
-    match path.as_deref() {
+    at(path.as_deref())
+}
+
+/// The files that ingress-nginx links to its standard output and error are those.
+fn at(path: Option<&str>) -> LogDestination {
+    match path {
         None | Some("/var/log/nginx/access.log") => LogDestination::AsStarted,
         Some("/dev/stdout") => LogDestination::Stdout,
         Some("/dev/stderr" | "/var/log/nginx/error.log") => LogDestination::Stderr,
@@ -137,6 +184,11 @@ fn destination(reader: &mut Reader<'_>) -> LogDestination {
 fn format(text: &str) -> Result<Format, String> {
     let (template, unknown) = Template::parse_leniently(text, "-");
     Ok(Format { template, unknown })
+}
+
+fn stream_format(text: &str) -> Result<StreamFormat, String> {
+    let (template, unknown) = StreamTemplate::parse(text);
+    Ok(StreamFormat { template, unknown })
 }
 
 fn log_path(text: &str) -> Result<String, String> {

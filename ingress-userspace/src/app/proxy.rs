@@ -31,7 +31,7 @@ use crate::proxy::worker::{Phase, Shared};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
 use crate::snapshot::nonces::Nonces;
-use crate::telemetry::access_log::writer::{Destination, Writer};
+use crate::telemetry::access_log::writer::{Destination, Log, Writer};
 use crate::telemetry::metrics::{self, Samples};
 use crate::telemetry::shard::Detail;
 use crate::tls::resolver::Certificates;
@@ -130,6 +130,7 @@ pub async fn run(
         state: state.clone(),
         writer: writer.clone(),
         log: LogDestination::AsStarted,
+        stream_log: LogDestination::AsStarted,
         drain: None,
         monitor,
         health,
@@ -189,8 +190,10 @@ struct Publisher {
     refused: watch::Sender<usize>,
     state: State,
     writer: Writer,
-    /// Where the log goes now.
+    /// Where the log of requests goes now.
     log: LogDestination,
+    /// Where that of other sessions goes now.
+    stream_log: LogDestination,
     /// What the configuration says of the time that open connections get at the end.
     drain: Option<Duration>,
     monitor: Monitor,
@@ -216,9 +219,15 @@ impl Publisher {
         self.limit_sync.configure(model.global.shared_limits.as_ref());
         self.cell.publish(snapshot);
         self.drain = model.global.drain;
-        if self.log != model.global.access_log.destination {
-            self.log = model.global.access_log.destination.clone();
-            self.writer.redirect(&self.log);
+        let log = &model.global.access_log;
+        for (log, known, wanted) in [
+            (Log::Requests, &mut self.log, &log.destination),
+            (Log::Streams, &mut self.stream_log, &log.streams.destination),
+        ] {
+            if known != wanted {
+                known.clone_from(wanted);
+                self.writer.redirect(log, wanted);
+            }
         }
         self.monitor.update(&checked);
         self.health.send_replace(self.compiler.health());

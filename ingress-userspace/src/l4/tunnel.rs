@@ -25,6 +25,23 @@ pub struct Moved {
     pub up: Cell<u64>,
     /// To the client.
     pub down: Cell<u64>,
+    /// When the first byte went to the client.
+    pub first: Cell<Option<Instant>>,
+}
+
+impl Moved {
+    /// Bytes went to the endpoint.
+    pub fn add_up(&self, bytes: usize) {
+        self.up.set(self.up.get() + bytes as u64);
+    }
+
+    /// Bytes went to the client.
+    pub fn add_down(&self, bytes: usize) {
+        if self.first.get().is_none() {
+            self.first.set(Some(Instant::now()));
+        }
+        self.down.set(self.down.get() + bytes as u64);
+    }
 }
 
 /// Runs a tunnel to its end.
@@ -35,13 +52,15 @@ pub async fn tunnel(
     moved: &Moved,
 ) -> io::Result<()> {
     let last = Cell::new(Instant::now());
-    let count = |counter: &Cell<u64>, bytes: usize| {
-        counter.set(counter.get() + bytes as u64);
-        last.set(Instant::now());
-    };
     let both = async {
-        let up = one_way(client, endpoint, |bytes| count(&moved.up, bytes));
-        let down = one_way(endpoint, client, |bytes| count(&moved.down, bytes));
+        let up = one_way(client, endpoint, |bytes| {
+            moved.add_up(bytes);
+            last.set(Instant::now());
+        });
+        let down = one_way(endpoint, client, |bytes| {
+            moved.add_down(bytes);
+            last.set(Instant::now());
+        });
         tokio::try_join!(up, down)
     };
     tokio::select! {

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
+use super::session::{Carrier, Ends, Session as LogSession, UNREACHABLE};
 use crate::proxy::worker::{Phase, Worker};
 use crate::snapshot::edge::Enforce;
 
@@ -68,6 +69,8 @@ struct State {
     last: Cell<Instant>,
     /// Answers that are still expected.
     expected: Cell<u64>,
+    /// What the log will say.
+    log: LogSession,
 }
 
 impl Drop for Session {
@@ -131,7 +134,7 @@ async fn forward(server: &Rc<Server>, key: Key, datagram: &[u8]) -> io::Result<(
     let (upstream, state) = match known {
         Some(known) => known,
         None => match admit(server, key)? {
-            Some(endpoint) => open(server, key, endpoint).await?,
+            Some((endpoint, log)) => open(server, key, endpoint, log).await?,
             None => return Ok(()),
         },
     };
@@ -139,6 +142,9 @@ async fn forward(server: &Rc<Server>, key: Key, datagram: &[u8]) -> io::Result<(
     state.last.set(Instant::now());
     state.expected.set(state.expected.get() + u64::from(responses));
     let sent = upstream.send(datagram).await;
+    if let Ok(bytes) = &sent {
+        state.log.moved.add_up(*bytes);
+    }
     if responses == 0 {
         server.sessions.borrow_mut().remove(&key);
     }
@@ -146,7 +152,7 @@ async fn forward(server: &Rc<Server>, key: Key, datagram: &[u8]) -> io::Result<(
 }
 
 /// The endpoint for a new session; `None`: its client is refused.
-fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<SocketAddr>> {
+fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<(SocketAddr, LogSession)>> {
     let worker = &server.worker;
     let snapshot = worker.snapshot.pin();
     let local = SocketAddr::new(ours, server.bound.port());
@@ -154,24 +160,47 @@ fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<SocketAddr>>
         worker.counters.refused(reason.name());
         return Ok(None);
     }
+    let log = LogSession::begin(worker, Carrier::Udp, Ends { client, connected_to: local }, None);
     let target = snapshot.listener(&server.listener).and_then(|table| table.stream.as_ref());
-    let endpoints = target.map(|target| target.backend.endpoints_in_turn()).unwrap_or_default();
-    let missing = || io::Error::new(io::ErrorKind::NotFound, "no endpoint");
-    endpoints.first().copied().map(Some).ok_or_else(missing)
+    let Some(target) = target else { return Err(missing(&log)) };
+    let log = log.to(&target.backend.name);
+    match target.backend.endpoints_in_turn().first() {
+        Some(endpoint) => Ok(Some((*endpoint, log))),
+        None => Err(missing(&log)),
+    }
 }
 
-async fn open(server: &Rc<Server>, key: Key, endpoint: SocketAddr) -> io::Result<(Rc<UdpSocket>, Rc<State>)> {
-    let any: IpAddr =
-        if endpoint.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let upstream = Rc::new(UdpSocket::bind((any, 0)).await?);
-    upstream.connect(endpoint).await?;
-    let state = Rc::new(State { last: Cell::new(Instant::now()), expected: Cell::new(0) });
+fn missing(log: &LogSession) -> io::Error {
+    log.failed(UNREACHABLE);
+    io::Error::new(io::ErrorKind::NotFound, "no endpoint")
+}
+
+async fn open(
+    server: &Rc<Server>,
+    key: Key,
+    endpoint: SocketAddr,
+    log: LogSession,
+) -> io::Result<(Rc<UdpSocket>, Rc<State>)> {
+    log.tries(endpoint);
+    let upstream = match dial(endpoint).await {
+        Ok(upstream) => Rc::new(upstream),
+        Err(error) => {
+            log.unreachable();
+            log.failed(UNREACHABLE);
+            return Err(error);
+        }
+    };
+    log.connected();
+    let state = Rc::new(State { last: Cell::new(Instant::now()), expected: Cell::new(0), log });
     make_room(server);
     server.worker.counters.upstream_new.add(1);
     let answers = {
         let (server, upstream, state) = (Rc::clone(server), Rc::clone(&upstream), Rc::clone(&state));
         async move {
             if let Err(error) = answer(&server, &upstream, &state, key).await {
+                if state.log.moved.first.get().is_none() {
+                    state.log.failed(UNREACHABLE);
+                }
                 debug!(client = %key.0, %endpoint, %error, "session of datagrams failed");
             }
             server.sessions.borrow_mut().remove(&key);
@@ -181,6 +210,15 @@ async fn open(server: &Rc<Server>, key: Key, endpoint: SocketAddr) -> io::Result
     let session = Session { socket: Rc::clone(&upstream), state: Rc::clone(&state), task };
     server.sessions.borrow_mut().insert(key, session);
     Ok((upstream, state))
+}
+
+/// A socket whose other end is an endpoint.
+async fn dial(endpoint: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr =
+        if endpoint.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(endpoint).await?;
+    Ok(socket)
 }
 
 /// Passes answers on, until all came or both sides are silent.
@@ -208,6 +246,7 @@ async fn answer(server: &Server, upstream: &UdpSocket, state: &State, key: Key) 
         };
         state.last.set(Instant::now());
         send(&server.socket, &datagram, key).await?;
+        state.log.moved.add_down(datagram.len());
         state.expected.set(state.expected.get().saturating_sub(1));
         if state.expected.get() == 0 {
             return Ok(());
@@ -245,7 +284,10 @@ async fn receive(server: &Server) -> io::Result<(Vec<u8>, SocketAddr, IpAddr)> {
             for part in message.cmsgs()? {
                 match part {
                     ControlMessageOwned::Ipv4PacketInfo(info) => {
-                        ours = Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into();
+                        let address = |part: libc::in_addr| Ipv4Addr::from(u32::from_be(part.s_addr));
+                        // A datagram that came before the socket asked for its address has only that of its head.
+                        let known = Some(address(info.ipi_spec_dst)).filter(|it| !it.is_unspecified());
+                        ours = known.unwrap_or_else(|| address(info.ipi_addr)).into();
                     }
                     ControlMessageOwned::Ipv6PacketInfo(info) => {
                         ours = Ipv6Addr::from(info.ipi6_addr.s6_addr).into();

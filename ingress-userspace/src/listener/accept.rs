@@ -17,7 +17,8 @@ use tracing::{debug, warn};
 use super::client_hello::{self, Hello};
 use super::peek::{Look, peek};
 use super::proxy_protocol;
-use crate::l4::tcp::{self, Ends, Introduce};
+use crate::l4::session::{Carrier, Ends, NO_HEADER, Session};
+use crate::l4::tcp::{self, Introduce};
 use crate::proxy::connection;
 use crate::proxy::context::{ConnectionInfo, Scheme};
 use crate::proxy::stream::{ClientStream, Protocol, Transport};
@@ -141,18 +142,21 @@ async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: Tcp
         Ok(told) => told,
         Err(error) => {
             worker.counters.refused("proxy_header");
+            if reads == Reads::Nothing {
+                Session::begin(worker, Carrier::Tcp, direct, None).failed(NO_HEADER);
+            }
             debug!(%peer, %error, "connection closed for want of a PROXY header");
             return;
         }
     };
-    let ends = told.unwrap_or(direct);
     let snapshot = worker.snapshot.pin();
     if reads == Reads::Nothing {
         let target = snapshot.listener(&listener).and_then(|table| table.stream.clone());
         drop(snapshot);
         if let Some(target) = target {
             let introduce = if target.sends_proxy_protocol { Introduce::ByHeader } else { Introduce::No };
-            tcp::carry(worker, &target.backend, stream, ends, introduce).await;
+            let session = Session::begin(worker, Carrier::Tcp, direct, told).to(&target.backend.name);
+            tcp::carry(&session, &target.backend, stream, introduce).await;
         }
         return;
     }
@@ -162,7 +166,9 @@ async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: Tcp
         match timeout(HANDSHAKE, server_name(&stream)).await {
             Ok(Ok(Some(name))) => {
                 if let Some(backend) = names.backend(&name) {
-                    tcp::carry(worker, backend, stream, ends, Introduce::No).await;
+                    let session = Session::begin(worker, Carrier::Tls, direct, told);
+                    let session = session.to(&backend.name).for_name(name);
+                    tcp::carry(&session, backend, stream, Introduce::No).await;
                     return;
                 }
             }

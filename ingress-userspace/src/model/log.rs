@@ -1,7 +1,10 @@
 //! What is logged of requests: the format, where lines go, and which requests are left out.
 
+pub mod stream;
+
 use serde::{Deserialize, Serialize};
 
+use self::stream::StreamLog;
 use super::template::Template;
 
 /// The format `upstreaminfo` of ingress-nginx.
@@ -10,7 +13,7 @@ pub const UPSTREAMINFO: &str = "$remote_addr - $remote_user [$time_local] \"$req
                                 [$proxy_upstream_name] [$proxy_alternative_upstream_name] $upstream_addr \
                                 $upstream_response_length $upstream_response_time $upstream_status $req_id";
 
-/// The access log of HTTP requests.
+/// The access log: of HTTP requests, and of what is not HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessLog {
     /// Requests are logged at all.
@@ -26,6 +29,8 @@ pub struct AccessLog {
     pub has_unmatched: bool,
     /// Where lines go.
     pub destination: LogDestination,
+    /// What is logged of connections and datagrams that are not read.
+    pub streams: StreamLog,
 }
 
 impl Default for AccessLog {
@@ -37,6 +42,7 @@ impl Default for AccessLog {
             skipped: Vec::new(),
             has_unmatched: false,
             destination: LogDestination::AsStarted,
+            streams: StreamLog::default(),
         }
     }
 }

@@ -272,7 +272,7 @@ impl Template {
 }
 
 /// The name after `$`, and what follows it. Without its closing brace a name is the whole rest, and unknown.
-fn variable_name(after: &str) -> (Cow<'_, str>, &str) {
+pub(super) fn variable_name(after: &str) -> (Cow<'_, str>, &str) {
     if let Some(braced) = after.strip_prefix('{') {
         return match braced.split_once('}') {
             Some((name, tail)) => (name.into(), tail),

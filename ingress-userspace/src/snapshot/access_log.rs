@@ -5,6 +5,7 @@ use std::sync::Arc;
 use regex::{Regex, RegexBuilder};
 
 use crate::model::log::AccessLog;
+use crate::model::log::stream::StreamTemplate;
 use crate::telemetry::access_log::format::Format;
 
 /// What is logged of requests.
@@ -16,6 +17,8 @@ pub struct AccessLogging {
     pub format: Arc<Format>,
     /// Requests that no host takes are logged, too.
     pub has_unmatched: bool,
+    /// A line of a session that is not HTTP; `None`: they are not logged.
+    pub streams: Option<StreamTemplate>,
     skipped: Vec<String>,
     skipped_patterns: Vec<Regex>,
 }
@@ -43,6 +46,7 @@ impl AccessLogging {
             is_on: model.is_on,
             format: Arc::new(Format::new(model)),
             has_unmatched: model.has_unmatched,
+            streams: model.streams.is_on.then(|| model.streams.format.clone()),
             skipped_patterns: patterns.collect(),
             skipped: texts.into_iter().cloned().collect(),
         }

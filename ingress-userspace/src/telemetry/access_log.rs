@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::labels::RouteLabels;
 use super::shard::{LocalFormat, Observation, Reporter};
 use format::{Format, Kept, basic_user};
+use writer::Log;
 
 /// What nginx logs when the client went away before there was an answer.
 const CLIENT_GONE: u16 = 499;
@@ -219,7 +220,7 @@ impl Drop for Record {
         };
         self.reporter.observe(&self.labels, self.method.as_str(), status, &seen);
         if !self.is_unlogged {
-            self.reporter.log(|line| self.write(line, duration));
+            self.reporter.log(Log::Requests, |line| self.write(line, duration));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::access_log::format::Format;
-use super::access_log::writer::Writer;
+use super::access_log::writer::{Log, Writer};
 use super::labels::RouteLabels;
 use super::metrics::{self, DURATION_BUCKETS, Histogram, SIZE_BUCKETS, Samples};
 
@@ -65,6 +65,8 @@ pub struct Reporter {
     series: RefCell<HashMap<Key, Series>>,
     overflow: Arc<RouteLabels>,
     lines: RefCell<Vec<u8>>,
+    /// Of sessions that are not HTTP.
+    stream_lines: RefCell<Vec<u8>>,
     format: RefCell<LocalFormat>,
     writer: Writer,
     detail: Detail,
@@ -78,6 +80,7 @@ impl Reporter {
             series: RefCell::default(),
             overflow: Arc::new(RouteLabels::default()),
             lines: RefCell::default(),
+            stream_lines: RefCell::default(),
             format: RefCell::default(),
             writer,
         }
@@ -127,22 +130,31 @@ impl Reporter {
     }
 
     /// Appends a log line.
-    pub fn log(&self, write: impl FnOnce(&mut Vec<u8>)) {
+    pub fn log(&self, log: Log, write: impl FnOnce(&mut Vec<u8>)) {
         if self.writer.is_off() {
             return;
         }
-        let mut lines = self.lines.borrow_mut();
+        let mut lines = self.lines_of(log).borrow_mut();
         write(&mut lines);
         if lines.len() >= FULL_BUFFER {
-            self.writer.submit(std::mem::take(&mut *lines));
+            self.writer.submit(log, std::mem::take(&mut *lines));
         }
     }
 
     /// Hands the buffered lines to the writer. Called several times a second.
     pub fn flush(&self) {
-        let mut lines = self.lines.borrow_mut();
-        if !lines.is_empty() {
-            self.writer.submit(std::mem::take(&mut *lines));
+        for log in [Log::Requests, Log::Streams] {
+            let mut lines = self.lines_of(log).borrow_mut();
+            if !lines.is_empty() {
+                self.writer.submit(log, std::mem::take(&mut *lines));
+            }
+        }
+    }
+
+    fn lines_of(&self, log: Log) -> &RefCell<Vec<u8>> {
+        match log {
+            Log::Requests => &self.lines,
+            Log::Streams => &self.stream_lines,
         }
     }
 

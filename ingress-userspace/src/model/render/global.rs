@@ -7,6 +7,7 @@ use crate::model::block::Blocked;
 use crate::model::connections::Connections;
 use crate::model::global::Global;
 use crate::model::log::AccessLog;
+use crate::model::log::stream::StreamLog;
 use crate::model::stream::Streams;
 use crate::model::tls::Tls;
 
@@ -60,9 +61,13 @@ pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
         writeln!(out, "  head in {head_time:?}, line {} bytes, all {} bytes", head.line, head.all)?;
     }
     if *access_log != AccessLog::default() {
-        let AccessLog { is_on, format, escape, skipped, has_unmatched, destination } = access_log;
+        let AccessLog { is_on, format, escape, skipped, has_unmatched, destination, streams } = access_log;
         writeln!(out, "global access log: on {is_on}, unmatched {has_unmatched}, to {destination:?}")?;
         writeln!(out, "  escape {escape:?}, skips {skipped:?}, format {format}")?;
+        if *streams != StreamLog::default() {
+            let StreamLog { is_on, format, destination } = streams;
+            writeln!(out, "  of streams: on {is_on}, to {destination:?}, format {format}")?;
+        }
     }
     if let Some(drain) = drain {
         writeln!(out, "global drain: {drain:?}")?;

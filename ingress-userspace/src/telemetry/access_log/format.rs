@@ -178,7 +178,7 @@ fn is_own(variable: &Variable) -> bool {
 }
 
 /// Appends a value, made safe; `None` is what nginx prints for a variable that has none.
-pub(super) fn put(line: &mut Vec<u8>, value: Option<&[u8]>, escape: Escape) {
+pub fn put(line: &mut Vec<u8>, value: Option<&[u8]>, escape: Escape) {
     match (value, escape) {
         (None, Escape::Hex) => line.push(b'-'),
         (None, Escape::Json | Escape::None) => {}

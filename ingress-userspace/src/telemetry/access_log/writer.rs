@@ -64,9 +64,18 @@ impl Destination {
     }
 }
 
+/// Whose lines they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Of requests.
+    Requests,
+    /// Of sessions that are not HTTP.
+    Streams,
+}
+
 enum Message {
-    Lines(Vec<u8>),
-    To(Destination),
+    Lines(Log, Vec<u8>),
+    To(Log, Destination),
 }
 
 /// The workers' side of the log.
@@ -84,9 +93,11 @@ impl Writer {
         if destination == Destination::Off {
             return Ok(Self { messages: None, started: destination, dropped });
         }
-        let out = destination.open()?;
+        let (requests, streams) = (Out::new(destination.open()?), Out::new(destination.open()?));
         let (messages, inbox) = sync_channel(WAITING);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || write_all(out, &inbox))?;
+        std::thread::Builder::new()
+            .name("access-log".into())
+            .spawn(move || write_all(requests, streams, &inbox))?;
         Ok(Self { messages: Some(messages), started: destination, dropped })
     }
 
@@ -96,20 +107,20 @@ impl Writer {
     }
 
     /// Goes on where the configuration says; `--access-log off` stays off.
-    pub fn redirect(&self, destination: &LogDestination) {
+    pub fn redirect(&self, log: Log, destination: &LogDestination) {
         let Some(messages) = &self.messages else { return };
         // A full queue is waited for: lines before the change belong to the old place. Without a thread nobody writes.
-        let _ = messages.send(Message::To(self.started.configured(destination)));
+        let _ = messages.send(Message::To(log, self.started.configured(destination)));
     }
 
     /// Hands over whole lines; never waits.
-    pub fn submit(&self, buffer: Vec<u8>) {
+    pub fn submit(&self, log: Log, buffer: Vec<u8>) {
         let Some(messages) = &self.messages else { return };
-        let lost = match messages.try_send(Message::Lines(buffer)) {
+        let lost = match messages.try_send(Message::Lines(log, buffer)) {
             Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) => lost,
             Ok(()) => return,
         };
-        if let Message::Lines(buffer) = lost {
+        if let Message::Lines(_, buffer) = lost {
             let count = buffer.iter().filter(|byte| **byte == b'\n').count() as u64;
             self.dropped.fetch_add(count, Ordering::Relaxed);
         }
@@ -121,33 +132,52 @@ impl Writer {
     }
 }
 
-fn write_all(mut out: Box<dyn Write + Send>, inbox: &Receiver<Message>) {
-    let mut is_failing = false;
-    for message in inbox {
-        let buffer = match message {
-            Message::Lines(buffer) => buffer,
-            Message::To(destination) => {
-                match destination.open() {
-                    Ok(opened) => {
-                        info!(?destination, "access log goes on elsewhere");
-                        out = opened;
-                    }
-                    Err(error) => {
-                        warn!(?destination, %error, "access log cannot be opened, it stays where it was");
-                    }
-                }
-                continue;
+/// Where one log goes.
+struct Out {
+    to: Box<dyn Write + Send>,
+    is_failing: bool,
+}
+
+impl Out {
+    fn new(to: Box<dyn Write + Send>) -> Self {
+        Self { to, is_failing: false }
+    }
+
+    fn redirect(&mut self, log: Log, destination: &Destination) {
+        match destination.open() {
+            Ok(opened) => {
+                info!(?log, ?destination, "access log goes on elsewhere");
+                self.to = opened;
             }
-        };
-        let written = out.write_all(&buffer).and_then(|()| out.flush());
-        match written {
-            Ok(()) => is_failing = false,
+            Err(error) => {
+                warn!(?log, ?destination, %error, "access log cannot be opened, it stays where it was");
+            }
+        }
+    }
+
+    fn write(&mut self, log: Log, buffer: &[u8]) {
+        match self.to.write_all(buffer).and_then(|()| self.to.flush()) {
+            Ok(()) => self.is_failing = false,
             // Once per outage, not per line.
-            Err(error) if !is_failing => {
-                is_failing = true;
-                warn!(%error, "access log cannot be written, lines are lost");
+            Err(error) if !self.is_failing => {
+                self.is_failing = true;
+                warn!(?log, %error, "access log cannot be written, lines are lost");
             }
             Err(_) => {}
+        }
+    }
+}
+
+fn write_all(mut requests: Out, mut streams: Out, inbox: &Receiver<Message>) {
+    for message in inbox {
+        let (Message::Lines(log, _) | Message::To(log, _)) = message;
+        let out = match log {
+            Log::Requests => &mut requests,
+            Log::Streams => &mut streams,
+        };
+        match message {
+            Message::Lines(_, buffer) => out.write(log, &buffer),
+            Message::To(_, destination) => out.redirect(log, &destination),
         }
     }
 }
