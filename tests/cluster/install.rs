@@ -117,24 +117,41 @@ pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn first_ingress(context: &Context) -> anyhow::Result<()> {
-    let (key, certificate) = (context.rig.file("shop.key"), context.rig.file("shop.crt"));
+/// A Secret with a certificate of this name, signed by itself; the file of the certificate.
+pub(crate) fn tls_secret(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    host: &str,
+) -> anyhow::Result<String> {
+    let (key, certificate) =
+        (context.rig.file(&format!("{name}.key")), context.rig.file(&format!("{name}.crt")));
     let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:prime256v1",
-        "-nodes",
-        "-days",
-        "30",
-    ]);
-    openssl.args(["-subj", "/CN=shop", "-addext", &format!("subjectAltName=DNS:{HOST}")]);
+    openssl.args("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30".split(' '));
+    openssl.args(["-subj", &format!("/CN={host}"), "-addext", &format!("subjectAltName=DNS:{host}")]);
     run(openssl.args(["-keyout", &key, "-out", &certificate]))?;
-    let secret = ["create", "secret", "tls", "shop-tls", "--cert", &certificate, "--key", &key];
-    context.rig.kubectl(&secret)?;
+    let pair = ["--cert", &certificate, "--key", &key];
+    context.rig.kubectl(&[&["-n", namespace, "create", "secret", "tls", name][..], &pair].concat())?;
+    Ok(certificate)
+}
+
+/// The body and the version of the answer over TLS from this address, which must prove that it is the host.
+pub(crate) fn get_tls(
+    address: &str,
+    certificate: &str,
+    host: &str,
+    path: &str,
+) -> anyhow::Result<(serde_json::Value, String)> {
+    let mut curl = Command::new("curl");
+    curl.args("--silent --show-error --fail --max-time 5 --http2 --write-out \n%{http_version}".split(' '));
+    curl.args(["--cacert", certificate, "--resolve", &format!("{host}:443:{address}")]);
+    let output = run(curl.arg(format!("https://{host}{path}")))?;
+    let (body, version) = output.rsplit_once('\n').context("two lines")?;
+    Ok((serde_json::from_str(body)?, version.to_owned()))
+}
+
+pub(crate) fn first_ingress(context: &Context) -> anyhow::Result<()> {
+    tls_secret(context, "default", "shop-tls", HOST)?;
     context.rig.apply(&objects("/"))?;
     context.rig.kubectl(&["rollout", "status", "deployment/shop", "--timeout=20s"])?;
     for address in VIPS.iter().chain(&VIPS_V6).chain(&NODES) {
@@ -152,23 +169,9 @@ pub(crate) fn first_ingress(context: &Context) -> anyhow::Result<()> {
 }
 
 pub(crate) fn tls(context: &Context) -> anyhow::Result<()> {
-    let certificate = context.rig.file("shop.crt");
+    let certificate = context.rig.file("shop-tls.crt");
     for address in VIPS {
-        let mut curl = Command::new("curl");
-        curl.args([
-            "--silent",
-            "--show-error",
-            "--fail",
-            "--max-time",
-            "5",
-            "--cacert",
-            &certificate,
-            "--http2",
-        ]);
-        curl.args(["--resolve", &format!("{HOST}:443:{address}"), "--write-out", "\n%{http_version}"]);
-        let output = run(curl.arg(format!("https://{HOST}/cart")))?;
-        let (body, version) = output.rsplit_once('\n').context("two lines")?;
-        let body: serde_json::Value = serde_json::from_str(body)?;
+        let (body, version) = get_tls(address, &certificate, HOST, "/cart")?;
         ensure!(version == "2", "HTTP/{version}");
         ensure!(body["headers"]["X-Forwarded-Proto"][0] == "https", "{body}");
     }

@@ -12,6 +12,7 @@ mod edit;
 mod faults;
 mod install;
 mod rights;
+mod suite;
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -39,6 +40,9 @@ pub(crate) fn http(address: &str) -> SocketAddr {
 
 type Scenario = fn(&Context) -> anyhow::Result<()>;
 
+/// How many of the first scenarios all others need.
+const FOUNDATIONS: usize = 2;
+
 const SCENARIOS: &[(&str, Scenario)] = &[
     ("helm installs the chart and every pod becomes ready", install::chart),
     ("an Ingress answers on every VIP and node address", install::first_ingress),
@@ -54,6 +58,12 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("hosts and paths match as the Ingress API says", conformance::rules),
     ("a default backend takes what no rule takes", conformance::default_backend),
     ("a challenge of cert-manager is answered before its host has a certificate", conformance::challenge),
+    ("conformance: the backends and Ingresses of the suite get an address", suite::deploy),
+    ("conformance: path rules", suite::path_rules),
+    ("conformance: host rules", suite::host_rules),
+    ("conformance: default backend", suite::default_backend),
+    ("conformance: load balancing", suite::load_balancing),
+    ("conformance: ingress class", suite::ingress_class),
     ("an edited Ingress takes effect on both nodes", edit::path),
     ("a scaled Deployment gets traffic on all pods", edit::scale),
     ("an Ingress of another class gets no traffic and no status", edit::wrong_class),
@@ -70,15 +80,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run.
+    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run, with
+    // `--only` those that match and the first ones, which all others build on.
     let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    let is_only = std::env::args().any(|argument| argument == "--only");
     let Some(last) = SCENARIOS.iter().rposition(|(name, _)| name.contains(&filter)) else {
         println!("no scenario of the tier cluster matches {filter:?}");
         return Ok(());
     };
     let Some(rig) = Rig::here() else { return Rig::enter() };
     let context = Context { rig };
-    let chosen = SCENARIOS.iter().take(last + 1);
+    let chosen = SCENARIOS.iter().enumerate().take(last + 1);
+    let chosen = chosen.filter(|(at, (name, _))| !is_only || *at < FOUNDATIONS || name.contains(&filter));
+    let chosen: Vec<&(&str, Scenario)> = chosen.map(|(_, scenario)| scenario).collect();
     println!("\nrunning {} scenarios", chosen.len());
     let begun = Instant::now();
     for (name, scenario) in chosen {

@@ -248,6 +248,14 @@ pub struct Answer {
     pub body: serde_json::Value,
 }
 
+impl Answer {
+    /// A header of the answer.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        lines.into_iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+}
+
 /// One request over a connection of its own.
 pub fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<Answer> {
     get_from(None, address, host, path)
@@ -260,6 +268,16 @@ pub fn get_from(
     host: &str,
     path: &str,
 ) -> anyhow::Result<Answer> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    send_from(source, address, head.as_bytes())
+}
+
+/// Sends a whole request over a connection of its own, which the request must end.
+pub fn send(address: SocketAddr, request: &[u8]) -> anyhow::Result<Answer> {
+    send_from(None, address, request)
+}
+
+fn send_from(source: Option<IpAddr>, address: SocketAddr, request: &[u8]) -> anyhow::Result<Answer> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
@@ -268,7 +286,7 @@ pub fn get_from(
     socket.connect_timeout(&address.into(), timeout).with_context(|| format!("connect to {address}"))?;
     let mut stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(timeout))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(request)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).with_context(|| format!("read from {address}"))?;
     let text = String::from_utf8_lossy(&bytes);
