@@ -8,3 +8,4 @@ pub mod resolver;
 pub mod self_signed;
 pub mod server;
 pub mod subject;
+pub mod version_one;

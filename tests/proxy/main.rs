@@ -60,4 +60,5 @@ mod telemetry;
 mod tls;
 mod trace;
 mod upstream;
+mod version_one;
 mod websocket;

@@ -9,8 +9,9 @@ annotations! { "Client certificates";
     /// Clients are asked for a certificate of the authorities in key `ca.crt` of this Secret; key `ca.crl` may hold lists of
     /// revoked ones. Holds for the whole host; the oldest Ingress of a host that sets it wins. Another namespace's Secret needs
     /// the ConfigMap key `allow-cross-namespace-resources`. If the Secret cannot be used, the whole host answers 403.
-    /// As in ingress-nginx cleartext requests are not asked: leave `ssl-redirect` on. Unlike there certificates must be of
-    /// X.509 version 3, and a bare name means the Ingress's own namespace.
+    /// As in ingress-nginx cleartext requests are not asked: leave `ssl-redirect` on. Unlike there a
+    /// certificate of X.509 version 1 must be signed by one of these authorities itself and is refused beside a `ca.crl`, and
+    /// a bare name means the Ingress's own namespace.
     AUTH_TLS_SECRET: SecretName = "auth-tls-secret", parse: value::secret_name, values: "namespace/name of a Secret",
     default: "", on_invalid: Deny, scope: "host", twins: [], in: Annotation, support: Differs;
     /// Whether a client must have a certificate: `on` needs a valid one, `optional` takes none or a valid one,

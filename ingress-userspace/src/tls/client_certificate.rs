@@ -16,6 +16,7 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
+use super::version_one;
 use crate::model::policy::client_certificate::{ClientAuthorities, Requirement, Trust};
 
 /// Judges certificates.
@@ -24,6 +25,8 @@ pub struct Judge {
     /// What it was made of.
     pub trust: Trust,
     anchors: Vec<TrustAnchor<'static>>,
+    /// The same, whole.
+    authorities: Vec<Vec<u8>>,
     revocations: Vec<CertRevocationList<'static>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -76,6 +79,7 @@ impl Judge {
         Ok(Self {
             trust: trust.clone(),
             anchors: authorities.certificates.iter().map(anchor).collect::<Result<_, _>>()?,
+            authorities: authorities.certificates.clone(),
             revocations: authorities.revocations.iter().map(list).collect::<Result<_, _>>()?,
             algorithms: aws_lc_rs::default_provider().signature_verification_algorithms,
         })
@@ -96,6 +100,12 @@ impl Judge {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), webpki::Error> {
+        if let Some(leaf) = version_one::read(leaf) {
+            return match self.revocations.is_empty() {
+                true => version_one::check(&leaf, &self.authorities, &self.algorithms, now),
+                false => Err(webpki::Error::UnknownRevocationStatus),
+            };
+        }
         let leaf = EndEntityCert::try_from(leaf)?;
         let is_short = |path: &VerifiedPath<'_>| {
             let between = path.intermediate_certificates().count();
@@ -182,7 +192,10 @@ impl ClientCertVerifier for Asking {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls12_signature(message, &old, signed, &self.algorithms),
+            None => verify_tls12_signature(message, certificate, signed, &self.algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -191,7 +204,10 @@ impl ClientCertVerifier for Asking {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls13_signature(message, &old, signed, &self.algorithms),
+            None => verify_tls13_signature(message, certificate, signed, &self.algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

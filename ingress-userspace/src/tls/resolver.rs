@@ -11,6 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::version_one;
 use crate::model::certificate::{Certificate, CertificateId};
 
 /// All certificates of a model, parsed.
@@ -65,7 +66,11 @@ fn certified_key(certificate: &Certificate) -> Result<Arc<CertifiedKey>, rustls:
     let signer = aws_lc_rs::sign::any_supported_type(&key)?;
     let chain = certificate.chain.iter().map(|der| CertificateDer::from(der.clone())).collect();
     let certified = CertifiedKey { ocsp: certificate.ocsp.clone(), ..CertifiedKey::new(chain, signer) };
-    certified.keys_match()?;
+    match certificate.chain.first().and_then(|leaf| version_one::read(leaf)) {
+        Some(old) if certified.key.public_key() == Some(version_one::public_key(&old)) => {}
+        Some(_) => return Err(rustls::InconsistentKeys::KeyMismatch.into()),
+        None => certified.keys_match()?,
+    }
     Ok(Arc::new(certified))
 }
 
