@@ -74,32 +74,34 @@ const READ: [(&str, &str); 9] = [
     ("portcullis.dev/v1alpha1", "AddressPool"),
 ];
 
-/// API groups whose kinds stand beside ours in ordinary manifests; they are passed over with a note.
-const OTHER_GROUPS: [&str; 12] = [
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "apps",
-    "autoscaling",
-    "batch",
-    "cert-manager.io",
-    "kustomize.config.k8s.io",
-    "monitoring.coreos.com",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "scheduling.k8s.io",
-    "storage.k8s.io",
-];
+/// API groups in which a kind that nobody knows is a misspelt one. All others belong to somebody else.
+const OUR_GROUPS: [&str; 5] = ["", "networking.k8s.io", "discovery.k8s.io", "extensions", "portcullis.dev"];
 
-/// Core and networking kinds that stand beside ours in ordinary manifests.
-const OTHER_KINDS: [&str; 8] = [
+/// Kinds of these groups that stand beside ours in ordinary manifests.
+const OTHER_KINDS: [&str; 23] = [
+    "Binding",
+    "DaemonSet",
+    "Deployment",
     "Endpoints",
+    "Event",
+    "IPAddress",
     "LimitRange",
     "NetworkPolicy",
     "Node",
+    "PersistentVolume",
     "PersistentVolumeClaim",
     "Pod",
+    "PodSecurityPolicy",
+    "PodTemplate",
+    "ReplicaSet",
+    "ReplicationController",
     "ResourceQuota",
     "ServiceAccount",
+    "ServiceCIDR",
+    "Status",
+    "Table",
+    "ComponentStatus",
+    "Eviction",
 ];
 
 /// Reads the text of a file. `path` names it in Problems; a name that ends in `.json` is read as JSON.
@@ -309,13 +311,21 @@ fn unknown_kind(path: &str, line: usize, value: &Value, reference: &ObjectRef) -
         let message = format!("{missing} is missing ({place}); the object is ignored; add it");
         return problem(missing, String::new(), Severity::Error, message);
     }
-    if let Some((expected, _)) = READ.iter().find(|(_, known)| *known == kind) {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    let is_ours = OUR_GROUPS.contains(&group);
+    let read = READ.iter().find(|(_, known)| *known == kind).map(|(expected, _)| *expected);
+    if let Some(expected) = read.filter(|_| is_ours || suggest(group, OUR_GROUPS).is_some()) {
+        let shape = match kind.as_str() {
+            "Ingress" if api_version.ends_with("beta1") => {
+                ", where each path has a pathType, and a backend has service.name and service.port"
+            }
+            _ => "",
+        };
         let message =
-            format!("this API version is not read ({place}); the object is ignored; write {expected}");
+            format!("this API version is not read ({place}); the object is ignored; write {expected}{shape}");
         return problem("apiVersion", api_version, Severity::Error, message);
     }
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    if OTHER_GROUPS.contains(&group) || OTHER_KINDS.contains(&kind.as_str()) {
+    if !is_ours || OTHER_KINDS.contains(&kind.as_str()) {
         let message = format!("not a kind that an ingress reads ({place}); the object is ignored");
         return problem("kind", kind, Severity::Note, message);
     }
@@ -387,6 +397,19 @@ mod tests {
         assert!(found[0].3.contains("write networking.k8s.io/v1"), "{found:?}");
         let found = problems("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n");
         assert_eq!(found[0].1, Severity::Note);
+        for (version, kind) in [
+            ("v1", "ReplicationController"),
+            ("cert-manager.io/v1", "ClusterIssuer"),
+            ("argoproj.io/v1alpha1", "Rollout"),
+            ("networking.istio.io/v1", "Gateway"),
+            ("gateway.networking.k8s.io/v1", "HTTPRoute"),
+            ("serving.knative.dev/v1", "Service"),
+        ] {
+            let found = problems(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\n"));
+            assert_eq!(found[0].1, Severity::Note, "{version} {kind}: {found:?}");
+        }
+        let found = problems("apiVersion: networking.k8s.oi/v1\nkind: Ingress\nmetadata: {name: a}\n");
+        assert!(found[0].3.contains("write networking.k8s.io/v1"), "{found:?}");
         assert_eq!(problems("- a\n- b\n")[0].0, Code::KindUnknown);
         assert_eq!(problems("# only a comment\n---\n"), []);
     }
