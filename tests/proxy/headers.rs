@@ -269,3 +269,22 @@ async fn browsers_are_told_to_stay_with_https_where_a_host_has_it() {
     let answer = client::fetch(proxy.http, "tls.example", "/").await.unwrap();
     assert_eq!((answer.status, answer.header("strict-transport-security")), (200, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_may_say_when_and_from_where() {
+    let origin = Origin::start("web").await;
+    let parts = [
+        settings(&[("proxy-set-headers", "default/request"), ("add-headers", "default/response")]),
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: request}\ndata:\n  X-Request-Start: t=${msec}\n".to_owned(),
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: response}\ndata:\n  X-From: $upstream_addr $upstream_status\n"
+            .to_owned(),
+        service("web", &[origin.address]),
+        ingress("web", "web.example", "/", "web", &[]),
+    ];
+    let proxy = serve(&parts.concat()).await.unwrap();
+    let answer = client::send(proxy.http, client::get("web.example", "/")).await.unwrap();
+    assert_eq!(answer.headers["x-from"], format!("{} 200", origin.address));
+    let start = origin.last().header("x-request-start").unwrap();
+    let (seconds, millis) = start.strip_prefix("t=").and_then(|time| time.split_once('.')).unwrap();
+    assert!(seconds.parse::<u64>().unwrap() > 1_500_000_000 && millis.len() == 3, "{start}");
+}

@@ -64,6 +64,8 @@ static SERIAL: AtomicU64 = AtomicU64::new(1);
 pub struct ConnectionInfo {
     /// Who is at its other end.
     pub peer: Rc<Peer>,
+    /// The peer's address is what a PROXY protocol header says.
+    pub is_spoken_for: bool,
     /// Name of the listener.
     pub listener: Rc<str>,
     /// What the TLS handshake said; `None` in cleartext.
@@ -99,6 +101,7 @@ impl ConnectionInfo {
         };
         Self {
             peer: Rc::new(peer),
+            is_spoken_for: false,
             listener,
             reading: Arc::default(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -115,6 +118,7 @@ impl ConnectionInfo {
     pub fn speaks_for(&mut self, client: SocketAddr, connected_to: SocketAddr, scheme: Scheme) {
         let client = client.ip().to_canonical();
         let text = HeaderValue::try_from(client.to_string());
+        self.is_spoken_for = true;
         self.peer = Rc::new(Peer {
             client,
             client_value: text.unwrap_or(HeaderValue::from_static("")),

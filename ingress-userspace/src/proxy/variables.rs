@@ -148,6 +148,18 @@ impl<'a> View<'a> {
             Variable::RemotePort => write!(out, "{}", ctx.connection.remote_port),
             Variable::ServerAddr => write!(out, "{}", ctx.connection.local),
             Variable::Pid => write!(out, "{}", std::process::id()),
+            Variable::ProxyProtocolAddr if ctx.connection.is_spoken_for => {
+                write!(out, "{}", ctx.connection.peer.client)
+            }
+            Variable::Msec => write!(out, "{}", access_log::msec()),
+            Variable::RequestTime
+            | Variable::RequestLength
+            | Variable::UpstreamAddr
+            | Variable::UpstreamStatus
+            | Variable::UpstreamConnectTime
+            | Variable::UpstreamHeaderTime
+            | Variable::UpstreamResponseTime => out.write_str(&ctx.record.so_far(variable)),
+            Variable::Pipe => out.write_str("."),
             Variable::TimeLocal => write!(out, "{}", access_log::now(access_log::TIME_LOCAL)),
             Variable::TimeIso8601 => write!(out, "{}", access_log::now(access_log::TIME_ISO8601)),
             Variable::ProxyAddXForwardedFor => {

@@ -35,6 +35,12 @@ pub fn now(format: &'static str) -> impl std::fmt::Display {
     jiff::Timestamp::now().strftime(format)
 }
 
+/// Seconds since the epoch, three decimals.
+pub fn msec() -> impl std::fmt::Display {
+    let millis = jiff::Timestamp::now().as_millisecond();
+    format!("{}.{:03}", millis / 1000, millis.rem_euclid(1000))
+}
+
 /// One try at an endpoint.
 #[derive(Debug)]
 pub struct Attempt {

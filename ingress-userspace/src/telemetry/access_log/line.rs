@@ -7,7 +7,7 @@ use http::Version;
 use http::uri::PathAndQuery;
 
 use super::format::{Piece, put};
-use super::{Attempt, CLIENT_GONE, Record, TIME_ISO8601, TIME_LOCAL, now};
+use super::{Attempt, CLIENT_GONE, Record, TIME_ISO8601, TIME_LOCAL, msec, now};
 use crate::model::template::Variable;
 
 impl Record {
@@ -28,6 +28,19 @@ impl Record {
         line.push(b'\n');
     }
 
+    /// A value that grows with the request, as far as it has come; empty while there is none.
+    pub fn so_far(&self, variable: &Variable) -> String {
+        let mut text = Vec::new();
+        // Writing into a Vec cannot fail.
+        let _ = match variable {
+            Variable::RequestTime => seconds(&mut text, Some(self.started.elapsed())),
+            Variable::RequestLength => write!(text, "{}", self.head_bytes + self.body_bytes),
+            _ if self.attempts.is_empty() => Ok(()),
+            upstream => self.write_attempts(&mut text, upstream),
+        };
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
     /// Numbers, addresses and times need no escaping; writing into a Vec cannot fail.
     fn write_own(&self, line: &mut Vec<u8>, variable: &Variable, duration: Duration) {
         let escape = self.format.escape;
@@ -39,10 +52,7 @@ impl Record {
             Variable::RemoteUser => return put(line, self.user.as_deref().map(str::as_bytes), escape),
             Variable::TimeLocal => write!(line, "{}", now(TIME_LOCAL)),
             Variable::TimeIso8601 => write!(line, "{}", now(TIME_ISO8601)),
-            Variable::Msec => {
-                let millis = jiff::Timestamp::now().as_millisecond();
-                write!(line, "{}.{:03}", millis / 1000, millis.rem_euclid(1000))
-            }
+            Variable::Msec => write!(line, "{}", msec()),
             Variable::Request => return self.write_request(line),
             Variable::RequestMethod => return text(line, self.method.as_str()),
             Variable::RequestUri => return put(line, self.target().map(str::as_bytes), escape),
