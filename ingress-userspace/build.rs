@@ -2,11 +2,16 @@
 //!
 //! Without an object the binary builds all the same, says so, and runs in `userspace` mode.
 //! `PORTCULLIS_BPF_OBJECT=FILE` names another object.
+//!
+//! Also names the layout of the model, `MODEL_LAYOUT`: a stored model is read by a build with the same sources of it only.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 fn main() -> io::Result<()> {
+    name_model_layout()?;
     println!("cargo::rustc-check-cfg=cfg(has_bpf_object)");
     println!("cargo::rerun-if-env-changed=PORTCULLIS_BPF_OBJECT");
     println!("cargo::rerun-if-env-changed=CARGO_TARGET_DIR");
@@ -35,6 +40,33 @@ fn main() -> io::Result<()> {
             object.display()
         ),
         Err(e) => return Err(io::Error::new(e.kind(), format!("cannot read {}: {e}", object.display()))),
+    }
+    Ok(())
+}
+
+fn name_model_layout() -> io::Result<()> {
+    let mut files = BTreeSet::from([PathBuf::from("src/model.rs")]);
+    find(Path::new("src/model"), &mut files)?;
+    let mut hasher = DefaultHasher::new();
+    variable("CARGO_PKG_VERSION")?.hash(&mut hasher);
+    for file in files {
+        file.hash(&mut hasher);
+        fs::read(&file)?.hash(&mut hasher);
+    }
+    println!("cargo::rerun-if-changed=src/model.rs");
+    println!("cargo::rerun-if-changed=src/model");
+    println!("cargo::rustc-env=MODEL_LAYOUT={:016x}", hasher.finish());
+    Ok(())
+}
+
+fn find(folder: &Path, files: &mut BTreeSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, files)?;
+        } else {
+            files.insert(path);
+        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
 //! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/explain`,
-//! `/listeners` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/listeners`, `/freshness` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 use std::collections::BTreeMap;
@@ -79,10 +79,28 @@ pub struct State {
     pub model: Shown,
     /// Where the proxy listens, by listener name.
     pub listening: Listening,
+    /// Whether the model is current.
+    pub freshness: Arc<watch::Sender<Option<Stale>>>,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
     /// Answers questions about requests; `None` where no model is served.
     pub explain: Option<Explain>,
+}
+
+/// A configuration that may not be current, for the API server cannot be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stale {
+    /// Second at which it was last known to be current.
+    pub since: i64,
+    /// It is what an earlier process kept.
+    pub is_kept: bool,
+}
+
+impl Stale {
+    /// For how long.
+    pub fn seconds(self) -> i64 {
+        jiff::Timestamp::now().as_second().saturating_sub(self.since).max(0)
+    }
 }
 
 /// Explains a request (the query of `/explain`) against a model: the text, or what is wrong with the question.
@@ -366,6 +384,15 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
                 let _ = writeln!(text, "{listener} {address}");
             }
             (StatusCode::OK, text)
+        }
+        ("/freshness", Access::Socket) => {
+            let stale = *state.freshness.borrow();
+            let seconds = stale.map_or(0, Stale::seconds);
+            let is_kept = stale.is_some_and(|stale| stale.is_kept);
+            let text = serde_json::json!({
+                "is_current": stale.is_none(), "stale_seconds": seconds, "is_last_model": is_kept,
+            });
+            (StatusCode::OK, format!("{text}\n"))
         }
         ("/version", Access::Socket) => (StatusCode::OK, format!("{}\n", env!("CARGO_PKG_VERSION"))),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),

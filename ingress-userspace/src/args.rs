@@ -286,6 +286,10 @@ pub struct PublishArgs {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each field is a group of documented flags")]
 pub struct RunArgs {
+    /// File on a tmpfs in which the last configuration, keys included, is kept for a start without the API server; default:
+    /// none.
+    #[arg(long, value_name = "FILE", conflicts_with = "manifests")]
+    pub last_model: Option<PathBuf>,
     #[command(flatten)]
     pub source: SourceArgs,
     #[command(flatten)]
@@ -309,6 +313,9 @@ pub struct AgentArgs {
     /// Unix socket on which proxies connect.
     #[arg(long, value_name = "PATH", default_value = "/run/portcullis/agent.sock")]
     pub link_socket: PathBuf,
+    /// File on a tmpfs in which the last configuration, keys included, is kept for a start without the API server.
+    #[arg(long, value_name = "FILE", default_value = "/run/portcullis/state/last-model")]
+    pub last_model: PathBuf,
     /// Read Secrets and ConfigMaps only as the controller copied them into this namespace.
     #[arg(long, value_name = "NAMESPACE", conflicts_with_all = ["manifests", "secret_namespace"])]
     pub sync_namespace: Option<String>,

@@ -130,6 +130,28 @@ fn the_proxy_has_no_right_no_token_and_the_agent_three_capabilities() -> anyhow:
 }
 
 #[test]
+fn the_last_configuration_with_its_keys_is_kept_in_memory_and_by_the_agent_alone() -> anyhow::Result<()> {
+    for file in values()? {
+        let rendered = objects(&template(&file, "1.35.0", &[])?, &[])?;
+        let set = one(&rendered, "DaemonSet")?;
+        let mounts = |name: &str| -> anyhow::Result<Vec<Value>> {
+            Ok(container(set, name)?["volumeMounts"].as_array().cloned().unwrap_or_default())
+        };
+        let path = "/run/portcullis/state";
+        let mount = mounts("agent")?.into_iter().find(|mount| mount["mountPath"] == path);
+        let volume = &mount.context("the agent has no such mount")?["name"];
+        assert!(mounts("proxy")?.iter().all(|mount| mount["name"] != *volume));
+        let volumes = set["spec"]["template"]["spec"]["volumes"].as_array().into_iter().flatten();
+        let volume = volumes.clone().find(|known| known["name"] == *volume).context("no such volume")?;
+        assert_eq!(volume["emptyDir"]["medium"], "Memory");
+        let flag = format!("--last-model={path}/last-model");
+        let arguments = container(set, "agent")?["args"].as_array().into_iter().flatten();
+        assert!(arguments.clone().any(|argument| *argument == *flag), "{arguments:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_rolling_update_can_surge_because_no_port_is_declared() -> anyhow::Result<()> {
     let rendered = rendered("values-default.yaml")?;
     let set = one(&rendered, "DaemonSet")?;

@@ -2,7 +2,10 @@
 //!
 //! It decides once, at the first world, how the node serves: by the kernel half or, where that cannot run, in
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
+//! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
+mod hear;
+pub mod last_model;
 pub mod settings;
 mod start;
 pub mod state;
@@ -18,16 +21,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::app::world::{World, WorldReceiver};
+use crate::admin::Stale;
+use crate::app::world::WorldReceiver;
 use crate::bpf::interfaces;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
-use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToAgent, ToProxy};
-use crate::link::{AgentEnd, FromProxy, ProxyId};
+use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
+use crate::link::{AgentEnd, ProxyId};
 use crate::model::Model;
+use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
 use state::{AgentState, entries};
 
@@ -35,6 +40,10 @@ use state::{AgentState, entries};
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Heartbeats between two looks at the node's addresses.
 const LOOK_AT_ADDRESSES: u32 = 10;
+/// Heartbeats between two notes that the last model is current.
+const CONFIRM: u32 = 30;
+/// How long a start waits for the API server before it begins with the last model.
+const FIRST_WORLD: Duration = Duration::from_secs(1);
 
 /// Runs the role until `shutdown`. What is in the kernel stays: lists and limits are enforced until the next agent.
 pub async fn run(
@@ -46,28 +55,34 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let first = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        first = world.wait_for(Option::is_some) => match first.as_deref() {
-            Ok(Some(first)) => Arc::clone(first),
-            // The source of worlds has ended, as at shutdown.
-            _ => return Ok(()),
-        },
+        first = first(&mut world, settings.last_model.as_ref()) => first,
     };
-    settings.follow(&first.model.global);
-    let kernel = start::start(&settings, &first.model).await;
+    // The source of worlds has ended, as at shutdown.
+    let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
+    settings.follow(&model.global);
+    let kernel = start::start(&settings, &model).await;
+    let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
         settings,
         kernel,
-        model: Arc::clone(&first.model),
+        model: Arc::clone(&model),
         proxies: BTreeMap::new(),
         addresses: BTreeSet::new(),
         version: 0,
+        keeper,
+        stale: None,
         state,
         failing_maps: None,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
     };
     agent.look_at_addresses().await;
-    agent.take_world(&first, &link).await;
+    if current_at == 0 {
+        agent.take_world(version, &model, &link).await;
+    } else {
+        agent.stale = Some(Stale { since: current_at, is_kept: true });
+        agent.take_model(version, &model, &link).await;
+    }
     info!(mode = agent.mode(), interfaces = ?agent.state.borrow().interfaces, "data plane is up");
     #[cfg(feature = "debug-log")]
     let _log = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(crate::bpf::debug_log::forward()));
@@ -84,7 +99,7 @@ pub async fn run(
                 }
                 let newest = world.borrow_and_update().clone();
                 if let Some(newest) = newest {
-                    agent.take_world(&newest, &link).await;
+                    agent.take_world(newest.version, &newest.model, &link).await;
                 }
             }
             event = link.next() => match event {
@@ -93,7 +108,7 @@ pub async fn run(
             },
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
-                agent.beat(ticks.is_multiple_of(LOOK_AT_ADDRESSES)).await;
+                agent.beat(ticks).await;
             }
         }
     }
@@ -101,8 +116,25 @@ pub async fn run(
     Ok(())
 }
 
-/// Refused parts of one report that are logged.
-const MOST_REFUSED: usize = 100;
+/// What to begin with: the first world or, when there is none in time, what an earlier process kept.
+async fn first(world: &mut WorldReceiver, last_model: Option<&LastModel>) -> Option<Kept> {
+    let mut of_world = async || {
+        let first = world.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some(Kept { version: first.version, model: Arc::clone(&first.model), current_at: 0 })
+    };
+    let Some(last_model) = last_model else { return of_world().await };
+    if let Ok(first) = tokio::time::timeout(FIRST_WORLD, of_world()).await {
+        return first;
+    }
+    let Some(kept) = last_model.read().await else { return of_world().await };
+    let age = last_model::now().saturating_sub(kept.current_at);
+    warn!(
+        version = kept.version,
+        age_seconds = age,
+        "the API server was not reached yet, serving the last model"
+    );
+    Some(kept)
+}
 
 /// What the agent knows of a connected proxy.
 #[derive(Debug, Default)]
@@ -119,6 +151,10 @@ struct Agent {
     /// The node's own addresses.
     addresses: BTreeSet<IpAddr>,
     version: ModelVersion,
+    /// Writes the last model.
+    keeper: Option<Keeper>,
+    /// The model may not be current.
+    stale: Option<Stale>,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
     /// Said already.
@@ -132,9 +168,21 @@ impl Agent {
         start::mode_name(self.kernel.as_ref())
     }
 
-    /// A new build of the world: to the kernel and to the proxies.
-    async fn take_world(&mut self, world: &World, link: &AgentEnd) {
-        self.model = Arc::clone(&world.model);
+    /// A new build of the world, also to be kept.
+    async fn take_world(&mut self, version: ModelVersion, model: &Arc<Model>, link: &AgentEnd) {
+        if self.stale.is_some_and(|stale| stale.is_kept) {
+            info!(version, "the API server was reached, its state replaces the last model");
+            self.stale = None;
+        }
+        if let Some(keeper) = &self.keeper {
+            keeper.keep(version, model);
+        }
+        self.take_model(version, model, link).await;
+    }
+
+    /// A model: to the kernel and to the proxies.
+    async fn take_model(&mut self, version: ModelVersion, model: &Arc<Model>, link: &AgentEnd) {
+        self.model = Arc::clone(model);
         let bound = self.settings.bind_plan();
         self.settings.follow(&self.model.global);
         if self.kernel.is_none() && self.settings.bind_plan() != bound {
@@ -142,71 +190,9 @@ impl Agent {
         }
         self.apply();
         self.apply_routes().await;
-        link.broadcast(&ToProxy::Model { version: world.version, model: Arc::clone(&self.model) });
-        self.version = world.version;
+        link.broadcast(&ToProxy::Model { version, model: Arc::clone(&self.model) });
+        self.version = version;
         self.publish_state();
-    }
-
-    async fn hear(&mut self, event: FromProxy, link: &AgentEnd) {
-        match event {
-            FromProxy::Joined(id) => {
-                self.proxies.insert(id, Proxy::default());
-                link.send(id, ToProxy::Listen(self.listen_plan()));
-                link.send(id, ToProxy::Model { version: self.version, model: Arc::clone(&self.model) });
-            }
-            FromProxy::Said(id, ToAgent::Hello(hello)) => {
-                info!(proxy = %id, pid = hello.pid, workers = hello.workers, build = hello.build, "proxy joined");
-                if hello.build != env!("CARGO_PKG_VERSION") {
-                    warn!(proxy = %id, proxy_build = hello.build, agent_build = env!("CARGO_PKG_VERSION"),
-                        "agent and proxy are of different releases");
-                }
-                self.proxies.entry(id).or_default().pid = hello.pid;
-            }
-            FromProxy::Said(id, ToAgent::Sockets(sockets)) => {
-                let pid = self.proxies.get(&id).map_or(0, |proxy| proxy.pid);
-                if let Some(kernel) = &mut self.kernel {
-                    let count = sockets.len();
-                    let (maps, slots) = kernel.maps_and_slots();
-                    match slots.take(maps, id, pid, sockets) {
-                        Ok(()) => debug!(proxy = %id, count, "sockets taken over"),
-                        Err(error) => error!(proxy = %id, error = %chain(&error), "sockets refused"),
-                    }
-                }
-                self.serve_by_newest();
-            }
-            FromProxy::Said(id, ToAgent::Report(report)) => {
-                for part in report.refused.iter().take(MOST_REFUSED) {
-                    warn!(proxy = %id, version = report.version, part, "proxy could not compile a part, it answers 503");
-                }
-                if let Some(kernel) = &mut self.kernel {
-                    kernel.slots.mark_ready(id);
-                }
-                self.serve_by_newest();
-            }
-            FromProxy::Said(id, ToAgent::Draining) => {
-                info!(proxy = %id, "proxy drains");
-                if let Some(kernel) = &mut self.kernel {
-                    kernel.slots.mark_draining(id);
-                }
-                self.serve_by_newest();
-            }
-            FromProxy::Said(id, ToAgent::Closing) => {
-                if let Some(kernel) = &mut self.kernel {
-                    kernel.slots.mark_closed(id);
-                }
-                // To another proxy or, if there is none, to nobody: VIPs are paused, and clients try again.
-                self.serve_by_newest();
-                link.send(id, ToProxy::Close);
-            }
-            FromProxy::Left(id) => {
-                info!(proxy = %id, "proxy left");
-                self.proxies.remove(&id);
-                if let Some(kernel) = &mut self.kernel {
-                    kernel.slots.forget(id);
-                }
-                self.serve_by_newest();
-            }
-        }
     }
 
     /// Where a proxy that joins now binds.
@@ -264,7 +250,8 @@ impl Agent {
         };
     }
 
-    async fn beat(&mut self, with_addresses: bool) {
+    async fn beat(&mut self, ticks: u32) {
+        self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
         if let Some(kernel) = &mut self.kernel {
             if let Err(error) = kernel.heartbeat() {
                 error!(error = %chain(&error), "heartbeat failed");
@@ -274,12 +261,32 @@ impl Agent {
                 self.serve_by_newest();
             }
         }
-        if with_addresses {
+        if ticks.is_multiple_of(LOOK_AT_ADDRESSES) {
             if self.look_at_addresses().await {
                 self.serve_by_newest();
             }
             // Someone may have flushed them.
             self.apply_routes().await;
+        }
+    }
+
+    /// Notes whether the world is followed and, now and then, that what is kept of it is current.
+    fn look_at_freshness(&mut self, confirms: bool) {
+        if self.stale.is_some_and(|stale| stale.is_kept) {
+            return;
+        }
+        let lost = self.settings.freshness.stale_for();
+        let lost = lost.map(|age| last_model::now().saturating_sub_unsigned(age.as_secs()));
+        let stale = lost.map(|since| self.stale.unwrap_or(Stale { since, is_kept: false }));
+        if self.stale != stale {
+            self.stale = stale;
+            self.publish_state();
+        }
+        if confirms
+            && stale.is_none()
+            && let Some(keeper) = &self.keeper
+        {
+            keeper.confirm();
         }
     }
 
@@ -315,6 +322,7 @@ impl Agent {
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
+            stale: self.stale,
             entries,
         };
         self.state.send_if_modified(|state| {
@@ -327,6 +335,9 @@ impl Agent {
     /// The end of this process, not of the kernel half. Only what points at sockets that are closed is taken back, so
     /// that another ingress on the node's own addresses is heard again.
     async fn leave(&mut self) {
+        if let Some(keeper) = self.keeper.take() {
+            keeper.end().await;
+        }
         let Some(kernel) = &mut self.kernel else {
             self.take_routes_back().await;
             return;

@@ -4,6 +4,7 @@
 //! while its world is still there.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -16,6 +17,7 @@ use crate::admin::{self, Endpoints, State};
 use crate::admission::certificate::Files;
 use crate::admission::server::Server;
 use crate::app::agent;
+use crate::app::agent::last_model::LastModel;
 use crate::app::agent::settings::AgentSettings;
 use crate::app::agent::state::{AgentState, register_metrics};
 use crate::app::controller::{self, ControllerSettings, webhook_settings};
@@ -28,6 +30,7 @@ use crate::args::{
 };
 use crate::explain::question;
 use crate::k8s::client::connect;
+use crate::k8s::reflect::freshness::Freshness;
 use crate::k8s::reflect::sources::Access;
 use crate::k8s::reflect::{Pace, Reflectors, Wanted};
 use crate::link::{AgentEnd, channel, socket};
@@ -49,10 +52,14 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     tasks.spawn(carrier.run());
     if args.source.manifests.is_none() {
         let settings = ControllerSettings::new(&args.publish, &node_name(&args.dataplane));
-        start_controller(&args.source, settings, &world, (&tasks, &rest)).await?;
+        start_controller(&args.source, settings, &world.newest, (&tasks, &rest)).await?;
     }
-    let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
-    let mut agent = tasks.spawn(run_agent(dataplane, world, agent_end, state.clone(), rest.clone()));
+    let dataplane = AgentSettings {
+        last_model: args.last_model.clone().and_then(|path| world.last_model(path)),
+        freshness: world.freshness,
+        ..AgentSettings::new(&args.dataplane, &args.ports)
+    };
+    let mut agent = tasks.spawn(run_agent(dataplane, world.newest, agent_end, state.clone(), rest.clone()));
     let stop = end.clone();
     let proxy = proxy::run(settings, proxy_end, state, stop);
     tokio::pin!(proxy);
@@ -79,8 +86,12 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let world = follow_world(&args.source, (&args.ports, &args.admin), None, access, (&tasks, &rest)).await?;
     let (agent_end, server) = socket::bind(&args.link_socket)?;
     tasks.spawn(server.run(rest.clone()));
-    let dataplane = AgentSettings::new(&args.dataplane, &args.ports);
-    let ended = run_agent(dataplane, world, agent_end, state, end).await;
+    let dataplane = AgentSettings {
+        last_model: world.last_model(args.last_model.clone()),
+        freshness: world.freshness,
+        ..AgentSettings::new(&args.dataplane, &args.ports)
+    };
+    let ended = run_agent(dataplane, world.newest, agent_end, state, end).await;
     finish(tasks, &rest).await;
     ended
 }
@@ -110,8 +121,9 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
     state.readiness.fails("world", "not every kind was listed yet");
     let access = args.sync_namespace.clone().map_or(Access::Originals, Access::Copying);
     let publish = Some(&args.publish);
-    let mut world =
-        follow_world(&args.source, (&args.ports, &args.admin), publish, access, (&tasks, &rest)).await?;
+    let mut world = follow_world(&args.source, (&args.ports, &args.admin), publish, access, (&tasks, &rest))
+        .await?
+        .newest;
     let settings = ControllerSettings {
         copies: args.sync_namespace.clone(),
         webhook: webhook_settings(&args.webhook, &args.publish),
@@ -207,13 +219,28 @@ fn serve_admin(
     Ok(state)
 }
 
+/// A followed source.
+struct Followed {
+    newest: WorldReceiver,
+    freshness: Freshness,
+    /// What tells its models from those of another cluster or of other flags; `None` for a folder, which is always there.
+    origin: Option<String>,
+}
+
+impl Followed {
+    /// Where its last model is kept.
+    fn last_model(&self, path: PathBuf) -> Option<LastModel> {
+        Some(LastModel::new(path, self.origin.as_ref()?))
+    }
+}
+
 async fn follow_world(
     source: &SourceArgs,
     (ports, admin): (&PortArgs, &AdminArgs),
     publish: Option<&PublishArgs>,
     access: Access,
     (tasks, shutdown): (&TaskTracker, &CancellationToken),
-) -> anyhow::Result<WorldReceiver> {
+) -> anyhow::Result<Followed> {
     let published_service = publish.map(controller::published_service).transpose()?.flatten();
     let settings = Settings {
         secret_namespaces: source.secret_namespace.clone(),
@@ -222,10 +249,15 @@ async fn follow_world(
         access,
         ..world::settings(&source.rules, ports)?
     };
+    let origin = source.manifests.is_none().then(|| {
+        let variables = ["KUBECONFIG", "KUBERNETES_SERVICE_HOST"].map(std::env::var_os);
+        format!("{settings:?} {:?} {variables:?}", source.kubeconfig)
+    });
     let source = world::source(source, &settings).await?;
-    let (world, task) = world::spawn(source, settings, shutdown.clone());
+    let freshness = source.freshness();
+    let (newest, task) = world::spawn(source, settings, shutdown.clone());
     tasks.spawn(task);
-    Ok(world)
+    Ok(Followed { newest, freshness, origin })
 }
 
 async fn start_controller(
@@ -252,6 +284,7 @@ async fn run_agent(
     let show = async {
         loop {
             let now = state.borrow_and_update().clone();
+            shown.freshness.send_replace(now.stale);
             if now.is_ready() {
                 shown.readiness.holds("agent");
             } else if now.failing.is_empty() {

@@ -36,6 +36,9 @@ pub struct StatusArgs {
     /// Mount point of the BPF file system.
     #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
     pub bpffs: PathBuf,
+    /// Admin socket of the agent, which knows whether the configuration is current.
+    #[arg(long, value_name = "PATH", default_value = "/run/portcullis/agent-admin.sock")]
+    pub admin_socket: PathBuf,
 }
 
 /// `portcullis probe`.

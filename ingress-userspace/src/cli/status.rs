@@ -1,10 +1,19 @@
-//! `portcullis status`: mode per interface, links, versions, heartbeat and counters. Reads the pins; needs no agent.
+//! `portcullis status`: mode per interface, links, versions, heartbeat and counters. Reads the pins; needs no agent, but
+//! only an agent that runs knows whether its configuration is current.
 
 use std::io;
+use std::path::Path;
+use std::time::Duration;
 
-use super::text_table;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use super::{probe, text_table};
 use crate::args::tools::{OutputFormat, StatusArgs};
 use crate::bpf::report::{self, Report, ReportError};
+
+/// An agent that does not answer within this time is not asked.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why the command failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,24 +32,59 @@ pub enum StatusError {
 /// Runs the command.
 pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<(), StatusError> {
     let report = report::read(&args.bpffs).await?;
+    let freshness = freshness(&args.admin_socket).await;
     match (args.output, report) {
         (OutputFormat::Json, report) => {
             let none = serde_json::json!({"mode": "userspace", "interfaces": [], "counters": []});
-            let value = report.map_or(Ok(none), serde_json::to_value)?;
+            let mut value = report.map_or(Ok(none), serde_json::to_value)?;
+            if let Some(map) = value.as_object_mut() {
+                map.insert("configuration".to_owned(), freshness.unwrap_or_default());
+            }
             writeln!(out, "{value:#}")?;
         }
-        (OutputFormat::Table, None) => writeln!(
-            out,
-            "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
-            args.bpffs.join("portcullis").display()
-        )?,
-        (OutputFormat::Table, Some(report)) => print_table(&report, out)?,
+        (OutputFormat::Table, None) => {
+            writeln!(
+                out,
+                "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
+                args.bpffs.join("portcullis").display()
+            )?;
+            print_freshness(freshness.as_ref(), out)?;
+        }
+        (OutputFormat::Table, Some(report)) => print_table(&report, freshness.as_ref(), out)?,
     }
     Ok(())
 }
 
-fn print_table(report: &Report, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+/// What the agent says of its configuration; `None` when there is none to ask.
+async fn freshness(socket: &Path) -> Option<Value> {
+    let answer = async { probe::ask(UnixStream::connect(socket).await?, "/freshness").await };
+    let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+fn print_freshness(freshness: Option<&Value>, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    let Some(freshness) = freshness else { return Ok(()) };
+    let says = |name: &str| freshness.get(name).and_then(Value::as_bool).unwrap_or_default();
+    let seconds = freshness.get("stale_seconds").and_then(Value::as_i64).unwrap_or_default();
+    match (says("is_current"), says("is_last_model")) {
+        (true, _) => writeln!(out, "configuration: current"),
+        (false, false) => {
+            writeln!(out, "configuration: as of {seconds} s ago; the API server cannot be followed")
+        }
+        (false, true) => writeln!(
+            out,
+            "configuration: as of {seconds} s ago, kept by an earlier agent; the API server was not reached yet"
+        ),
+    }
+}
+
+fn print_table(
+    report: &Report,
+    freshness: Option<&Value>,
+    out: &mut (dyn io::Write + Send),
+) -> io::Result<()> {
     writeln!(out, "mode: {}", report.mode)?;
+    print_freshness(freshness, out)?;
     if let Some(agent) = &report.agent {
         let state = match agent.heartbeat_age_seconds {
             None => "ended; the kernel goes on enforcing without it".to_owned(),
@@ -86,13 +130,37 @@ fn print_table(report: &Report, out: &mut (dyn io::Write + Send)) -> io::Result<
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test]
     async fn a_node_without_a_kernel_half_says_so() {
-        let args = StatusArgs { output: OutputFormat::Table, bpffs: "/does/not/exist".into() };
+        let args = StatusArgs {
+            output: OutputFormat::Table,
+            bpffs: "/does/not/exist".into(),
+            admin_socket: "/does/not/exist".into(),
+        };
         let mut out = Vec::new();
         run(&args, &mut out).await.unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with("mode: userspace"), "the mode comes first");
+    }
+
+    #[test]
+    fn the_age_of_the_configuration_is_said() {
+        for (is_current, is_kept, expected) in [
+            (true, false, "configuration: current\n"),
+            (false, false, "configuration: as of 90 s ago; the API server cannot be followed\n"),
+            (
+                false,
+                true,
+                "configuration: as of 90 s ago, kept by an earlier agent; the API server was not reached yet\n",
+            ),
+        ] {
+            let says = json!({"is_current": is_current, "stale_seconds": 90, "is_last_model": is_kept});
+            let mut out = Vec::new();
+            print_freshness(Some(&says), &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 }

@@ -153,6 +153,12 @@ metrics! {
     DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
         ["interface", "mode"]
         "How the kernel half is attached to an interface; 1 for the mode in use.";
+    STALE_SECONDS: Gauge "portcullis_stale_seconds"
+        []
+        "For how long the served configuration has not been known to be current; 0 while the API server is followed.";
+    LAST_MODEL_SERVED: Gauge "portcullis_last_model_served"
+        []
+        "Whether the configuration is what an earlier process kept, for the API server was not reached yet: 1 or 0.";
     MAP_ENTRIES: Gauge "portcullis_map_entries"
         ["map"]
         "Entries of a kernel map.";

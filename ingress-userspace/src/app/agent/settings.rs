@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::last_model::LastModel;
 use crate::args::{DataplaneArgs, ModeArg, PortArgs};
+use crate::k8s::reflect::freshness::Freshness;
 use crate::model::global::Global;
 
 /// What the role needs of the flags.
@@ -24,6 +26,10 @@ pub struct AgentSettings {
     pub bpffs: PathBuf,
     /// Whether a port is 0, which only `userspace` mode can serve.
     pub has_any_port: bool,
+    /// Where the last model is kept; `None`: nowhere.
+    pub last_model: Option<LastModel>,
+    /// Whether the source of the world is followed.
+    pub freshness: Freshness,
 }
 
 impl AgentSettings {
@@ -37,6 +43,8 @@ impl AgentSettings {
             is_ipv4_only: false,
             bpffs: dataplane.bpffs.clone(),
             has_any_port: ports.http_port == 0 || ports.https_port == 0,
+            last_model: None,
+            freshness: Freshness::default(),
         }
     }
 

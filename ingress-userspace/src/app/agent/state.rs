@@ -6,13 +6,16 @@ use std::path::Path;
 use tokio::sync::watch;
 use tracing::debug;
 
+use crate::admin::Stale;
 use crate::bpf::counters;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
-use crate::telemetry::metrics::{DATAPLANE_MODE, MAP_ENTRIES, PACKETS, Registry, Samples};
+use crate::telemetry::metrics::{
+    DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, STALE_SECONDS, Samples,
+};
 
 /// The newest state of the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub struct AgentState {
     pub has_proxy: bool,
     /// What does not work although it should, for `/readyz`; empty when all does.
     pub failing: Vec<String>,
+    /// The model may not be current; it is served all the same.
+    pub stale: Option<Stale>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
 }
@@ -54,6 +59,9 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
     let pins = Pins::new(bpffs);
     registry.register_collector(move |samples: &mut Samples| {
         let now = state.borrow().clone();
+        samples.add(&STALE_SECONDS, &[], now.stale.map_or(0.0, |stale| stale.seconds() as f64));
+        let is_kept = now.stale.is_some_and(|stale| stale.is_kept);
+        samples.add(&LAST_MODEL_SERVED, &[], if is_kept { 1.0 } else { 0.0 });
         if now.interfaces.is_empty() && !now.mode.is_empty() {
             samples.add(&DATAPLANE_MODE, &["", now.mode], 1.0);
         }

@@ -1,9 +1,11 @@
 //! In `userspace` mode, which needs no rights; the datapath tier runs the kernel modes.
 
 use super::*;
+use crate::app::world::World;
 use crate::args::ModeArg;
 use crate::controller::sync::Work;
-use crate::link::messages::{Hello, ProxyReport};
+use crate::k8s::reflect::freshness::Freshness;
+use crate::link::messages::{Hello, ProxyReport, ToAgent};
 use crate::link::{ProxyEnd, channel};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 
@@ -16,6 +18,8 @@ fn settings(bind: &[&str]) -> AgentSettings {
         is_ipv4_only: false,
         bpffs: "/does/not/exist".into(),
         has_any_port: true,
+        last_model: None,
+        freshness: Freshness::default(),
     }
 }
 
@@ -84,4 +88,41 @@ fn bind_address_narrows_what_is_served_of_the_node() {
         let served: Vec<_> = settings(bind).served(&node).iter().map(ToString::to_string).collect();
         assert_eq!(served, expected, "{bind:?}");
     }
+}
+
+#[tokio::test]
+async fn without_the_api_server_the_last_model_is_served_until_the_world_is_there() {
+    let folder = std::path::Path::new("/dev/shm").join(format!("portcullis-agent-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let last = LastModel::new(folder.join("last-model"), &"cluster");
+    let of_before = Arc::clone(&world(9, 8080).unwrap().model);
+    let keeper = last.clone().start();
+    keeper.keep(9, &of_before);
+    keeper.end().await;
+
+    let (publish, worlds) = watch::channel(None);
+    let (state_sender, mut state) = watch::channel(AgentState::default());
+    let (agent, mut proxy, carrier) = channel::pair(Hello { pid: 1, workers: 1, build: "test".into() });
+    let carrier = tokio::spawn(carrier.run());
+    let stop = CancellationToken::new();
+    let settings = AgentSettings { last_model: Some(last.clone()), ..settings(&["127.0.0.1"]) };
+    let role = tokio::spawn(run(settings, worlds, agent, state_sender, stop.clone()));
+
+    assert!(matches!(next(&mut proxy).await, ToProxy::Listen(_)));
+    let ToProxy::Model { version: 9, model } = next(&mut proxy).await else {
+        panic!("expected the last model")
+    };
+    assert_eq!(model, of_before);
+    let now = state.wait_for(|state| state.version == 9).await.unwrap().clone();
+    assert!(now.is_ready() && now.stale.is_some_and(|stale| stale.is_kept), "{now:?}");
+
+    publish.send_replace(world(1, 80));
+    assert!(matches!(next(&mut proxy).await, ToProxy::Model { version: 1, .. }));
+    state.wait_for(|state| state.version == 1 && state.stale.is_none()).await.unwrap();
+    drop(proxy);
+    stop.cancel();
+    role.await.unwrap().unwrap();
+    carrier.await.unwrap();
+    assert_eq!(last.read().await.expect("kept").version, 1, "what the API server said is kept from now on");
+    std::fs::remove_dir_all(folder).unwrap();
 }
