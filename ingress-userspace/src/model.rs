@@ -51,7 +51,7 @@ pub struct Model {
     /// How backends are checked that are.
     pub checks: BTreeMap<BackendId, HealthCheck>,
     /// Certificates that hosts and listeners refer to.
-    pub certificates: BTreeMap<CertificateId, Certificate>,
+    pub certificates: BTreeMap<CertificateId, Arc<Certificate>>,
     /// Trusted authorities that policies refer to, by the SHA-256 of their certificates.
     pub authorities: BTreeMap<String, Authorities>,
     /// Authorities that may certify clients, by the SHA-256 of what they are.

@@ -1,8 +1,8 @@
 //! Stage 3: the Cluster view → the model and the Problems. It never fails: a mistake degrades its own object.
 //!
-//! The passes, in order: which Ingresses are ours (oldest first), the cluster-wide settings of the ConfigMap, per Ingress its
-//! annotations, its rules as drafts of hosts, one owner per host and path, certificates, then the finished hosts with
-//! the backends that they refer to, and apart from all that the packet policies.
+//! Which Ingresses are ours (oldest first), the cluster-wide settings and the packet policies are read at once. Then, for each
+//! part of the world that shares a name: the annotations per Ingress, the rules as drafts of hosts, one owner per host and
+//! path, certificates, and the finished hosts with the backends that they refer to. Endpoints come last.
 
 mod auth;
 mod canary;
@@ -20,6 +20,7 @@ mod health;
 mod hosts;
 mod ingress;
 mod names;
+mod parts;
 mod passthrough;
 mod paths;
 mod policies;
@@ -34,12 +35,11 @@ mod subrequests;
 mod tls;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
-use crate::annotation::config_map::Defaults;
 use crate::k8s::class::{ClassRules, Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
 use crate::k8s::reflect::sources::Access;
@@ -47,13 +47,14 @@ use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
-use crate::model::global::Subrequests;
+use crate::model::global::{Global, Subrequests};
 use crate::model::health::HealthCheck;
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
-use crate::model::policy::client_certificate::{ClientAuth, ClientAuthorities};
+use crate::model::policy::client_certificate::ClientAuthorities;
 use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
-use policies::KnownSettings;
+use classes::Classes;
+use parts::{Part, Whole};
 use references::Reference;
 pub use reuse::Reuse;
 use slices::Wanted;
@@ -159,20 +160,42 @@ struct Build<'a> {
     /// Those whose endpoints are found last.
     wanted: BTreeMap<BackendId, Wanted>,
     checks: BTreeMap<BackendId, HealthCheck>,
-    certificates: BTreeMap<CertificateId, Certificate>,
+    certificates: BTreeMap<CertificateId, Arc<Certificate>>,
     users: BTreeMap<UserListId, UserList>,
     authorities: BTreeMap<String, Authorities>,
     client_authorities: BTreeMap<String, ClientAuthorities>,
     known: &'a mut tls::Known,
-    known_settings: &'a mut HashMap<ObjectKey, KnownSettings>,
-    known_defaults: &'a mut Option<Arc<Defaults>>,
     /// Seconds since the epoch.
     now: i64,
     /// Which addresses URLs in settings may not name.
     subrequests: Subrequests,
+    /// OCSP responses of Secrets are kept.
+    is_stapled: bool,
     problems: Vec<Problem>,
     /// Those of them for which admission denies the object.
     refused: Vec<Problem>,
+}
+
+impl<'a> Build<'a> {
+    fn new(known: &'a mut tls::Known, cluster: &'a Cluster, settings: &'a Settings, now: i64) -> Self {
+        Self {
+            cluster,
+            settings,
+            backends: BTreeMap::new(),
+            wanted: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            users: BTreeMap::new(),
+            authorities: BTreeMap::new(),
+            client_authorities: BTreeMap::new(),
+            known,
+            now,
+            subrequests: Subrequests::default(),
+            is_stapled: false,
+            problems: Vec::new(),
+            refused: Vec::new(),
+        }
+    }
 }
 
 impl Build<'_> {
@@ -213,97 +236,52 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     if let Some(translation) = reuse.with_endpoints(cluster, settings, now) {
         return translation;
     }
-    reuse.certificates.retain(|key, _| cluster.secrets.contains_key(key));
-    reuse.settings.retain(|key, _| cluster.ingresses.contains_key(key));
-    let mut build = Build {
-        cluster,
-        settings,
-        backends: BTreeMap::new(),
-        wanted: BTreeMap::new(),
-        checks: BTreeMap::new(),
-        certificates: BTreeMap::new(),
-        users: BTreeMap::new(),
-        authorities: BTreeMap::new(),
-        client_authorities: BTreeMap::new(),
-        known: &mut reuse.certificates,
-        known_settings: &mut reuse.settings,
-        known_defaults: &mut reuse.defaults,
-        now,
-        subrequests: Subrequests::default(),
-        problems: cluster.problems.clone(),
-        refused: Vec::new(),
-    };
-    let ours = ours(&mut build);
-    let (hosts, global) = ingress::hosts(&mut build, &ours);
+    reuse.forget(cluster, settings, now);
+    let mut build = Build::new(&mut reuse.certificates, cluster, settings, now);
+    build.problems.clone_from(&cluster.problems);
+    let ours = ours(&mut build, cluster);
+    let classes = Classes::read(&mut build);
+    build.subrequests = subrequests::rules(cluster, classes.cluster.allows_local_urls);
+    build.is_stapled = classes.cluster.is_stapled;
     unsupported_elsewhere(&mut build);
+    let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build, &global.blocked);
-    let ingresses = ours.iter().map(|ingress| our_ingress(ingress)).collect();
-    let streams = streams::listeners(&mut build);
-    let references = Arc::new(references::references(cluster, settings, &ours));
     let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
-        listener(
-            "https",
-            settings.https_port,
-            ListenerProtocol::Https { default_certificate: default_certificate.clone() },
-        ),
+        listener("https", settings.https_port, ListenerProtocol::Https { default_certificate }),
     ];
-    let Build {
-        backends,
-        wanted,
-        checks,
-        mut certificates,
-        mut authorities,
-        mut users,
-        mut client_authorities,
+    listeners.extend(streams::listeners(&mut build));
+    let members = parts::divide(&build, &ours);
+    let Build { backends, wanted, certificates, subrequests, is_stapled, problems, refused, .. } = build;
+    let model = Model { listeners, backends, certificates, edge, global, ..Model::default() };
+    let mut whole = Whole { model, wanted, problems, refused };
+    let mut kept = Vec::with_capacity(members.len());
+    for members in &members {
+        let part = reuse.part(members).unwrap_or_else(|| {
+            let (known, before) = reuse.known();
+            let build = Build::new(known, cluster, settings, now);
+            let build = Build { subrequests: subrequests.clone(), is_stapled, ..build };
+            Arc::new(Part::translate(build, &classes, members, before))
+        });
+        whole.add(&part);
+        kept.push(part);
+    }
+    let Whole { mut model, wanted, problems, refused } = whole;
+    model.hosts.sort_by(|one, other| one.pattern.cmp(&other.pattern));
+    let translation = Translation {
+        model: Arc::new(model),
         problems,
+        ingresses: ours.iter().map(|ingress| our_ingress(ingress)).collect(),
+        references: Arc::new(references::references(cluster, settings, &ours)),
         refused,
-        ..
-    } = build;
-    listeners.extend(streams);
-    // Keys that nothing uses do not travel.
-    let routes = || hosts.iter().flat_map(|host| &host.routes).map(|route| &route.policies.upstream.tls);
-    let shown = routes().filter_map(|tls| tls.certificate.as_ref()).map(|certificate| &certificate.id);
-    let served = hosts.iter().filter_map(|host| host.certificate.as_ref());
-    let used: BTreeSet<_> = served.chain(&default_certificate).chain(shown).collect();
-    certificates.retain(|id, _| used.contains(id));
-    tls::staple(reuse.defaults.as_deref(), &mut certificates);
-    let used: BTreeSet<_> =
-        routes().filter_map(|tls| tls.verify.as_ref()).map(|verify| &verify.authorities).collect();
-    authorities.retain(|digest, _| used.contains(digest));
-    let routes = hosts.iter().flat_map(|host| &host.routes);
-    let asked: BTreeSet<_> =
-        routes.filter_map(|route| Some(&route.policies.password_auth.as_ref()?.users)).collect();
-    users.retain(|id, _| asked.contains(id));
-    let trusted: BTreeSet<_> = hosts
-        .iter()
-        .filter_map(|host| match host.client_auth.as_ref()? {
-            ClientAuth::Certificate(wanted) => Some(&wanted.trust.authorities),
-            ClientAuth::Broken { .. } => None,
-        })
-        .collect();
-    client_authorities.retain(|digest, _| trusted.contains(digest));
-    let model = Arc::new(Model {
-        listeners,
-        hosts: reuse.shared(hosts),
-        backends,
-        checks,
-        certificates,
-        authorities,
-        users,
-        client_authorities,
-        edge,
-        global,
-    });
-    let translation = Translation { model, problems, ingresses, references, refused };
-    reuse.complete(translation, wanted, (cluster, settings, now))
+    };
+    reuse.complete(translation, (wanted, kept), (cluster, settings, now))
 }
 
 /// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps
 /// (a folder): by name, after those that have one.
-fn ours<'a>(build: &mut Build<'a>) -> Vec<&'a Arc<Ingress>> {
-    let cluster = build.cluster;
+fn ours<'c>(build: &mut Build<'_>, cluster: &'c Cluster) -> Vec<&'c Arc<Ingress>> {
     let mut ours = Vec::new();
     for (key, ingress) in &cluster.ingresses {
         if !is_watched(cluster, build.settings, &key.namespace) {

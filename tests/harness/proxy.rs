@@ -331,6 +331,6 @@ pub fn certificate(model: &mut Model, secret: &str, name: &str) -> CertificateId
         fingerprint: "test".into(),
         ocsp: None,
     };
-    model.certificates.insert(id.clone(), certificate);
+    model.certificates.insert(id.clone(), Arc::new(certificate));
     id
 }

@@ -75,7 +75,7 @@ async fn a_broken_certificate_is_reported_and_the_default_serves() {
     let mut model = three_hosts(&origin).await;
     let mut proxy = Instance::start(model.clone()).await.unwrap();
     let ids: Vec<_> = model.certificates.keys().cloned().collect();
-    model.certificates.get_mut(&ids[0]).unwrap().key = KeyDer(b"not a key".to_vec());
+    Arc::make_mut(model.certificates.get_mut(&ids[0]).unwrap()).key = KeyDer(b"not a key".to_vec());
     let report = proxy.publish(model.clone()).await.unwrap();
     assert_eq!(report.refused.len(), 1);
     assert!(report.refused[0].contains("Secret default/a"), "{report:?}");
@@ -89,7 +89,7 @@ async fn the_end_of_a_certificate_is_a_metric() {
     let origin = Origin::start("web").await;
     let mut model = three_hosts(&origin).await;
     for certificate in model.certificates.values_mut() {
-        certificate.not_after = 1_800_000_000;
+        Arc::make_mut(certificate).not_after = 1_800_000_000;
     }
     let proxy = Instance::start(model).await.unwrap();
     let series = "nginx_ingress_controller_ssl_expire_time_seconds{namespace=\"default\",secret_name=\"wild\",\

@@ -104,7 +104,7 @@ fn row(model: &Model, host: String, id: Option<&CertificateId>) -> Row {
         host,
         secret,
         names: certificate.map(|certificate| certificate.names.clone()).unwrap_or_default(),
-        expires: certificate.map(expires).unwrap_or_default(),
+        expires: certificate.map(|found| expires(found)).unwrap_or_default(),
         fingerprint: certificate.map(|certificate| certificate.fingerprint.clone()).unwrap_or_default(),
     }
 }

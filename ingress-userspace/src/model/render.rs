@@ -400,7 +400,8 @@ mod tests {
             ocsp: None,
         };
         let id = CertificateId { namespace: "n".into(), name: "s".into() };
-        let model = Model { certificates: [(id, certificate)].into(), ..Model::default() };
+        let model =
+            Model { certificates: [(id, std::sync::Arc::new(certificate))].into(), ..Model::default() };
         let text = render(&model);
         assert_eq!(
             text,

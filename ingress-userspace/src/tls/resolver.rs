@@ -18,7 +18,7 @@ use crate::model::certificate::{Certificate, CertificateId};
 #[derive(Debug)]
 pub struct Certificates {
     fallback: Arc<CertifiedKey>,
-    known: HashMap<CertificateId, (Certificate, Arc<CertifiedKey>)>,
+    known: HashMap<CertificateId, (Arc<Certificate>, Arc<CertifiedKey>)>,
 }
 
 impl Certificates {
@@ -28,12 +28,16 @@ impl Certificates {
     }
 
     /// Parses what is new. A certificate that cannot be used is named in `refused`; its hosts get the default.
-    pub fn update(&mut self, certificates: &BTreeMap<CertificateId, Certificate>, refused: &mut Vec<String>) {
+    pub fn update(
+        &mut self,
+        certificates: &BTreeMap<CertificateId, Arc<Certificate>>,
+        refused: &mut Vec<String>,
+    ) {
         let mut before = std::mem::take(&mut self.known);
         for (id, certificate) in certificates {
             let entry = match before.remove(id) {
                 Some((same, key)) if same == *certificate => Ok((same, key)),
-                _ => certified_key(certificate).map(|key| (certificate.clone(), key)),
+                _ => certified_key(certificate).map(|key| (Arc::clone(certificate), key)),
             };
             match entry {
                 Ok(entry) => {

@@ -34,12 +34,7 @@ pub(super) struct ClassDefaults {
 impl Classes {
     /// Reads the parameters of our classes.
     pub(super) fn read(build: &mut Build<'_>) -> Self {
-        let mut cluster = Arc::new(policies::defaults(build));
-        // Equal defaults keep their address, so that what was read under them is compared in no time.
-        if let Some(before) = build.known_defaults.as_ref().filter(|before| **before == cluster) {
-            cluster = Arc::clone(before);
-        }
-        *build.known_defaults = Some(Arc::clone(&cluster));
+        let cluster = Arc::new(policies::defaults(build));
         let mut by_class = BTreeMap::new();
         let world = build.cluster;
         for (key, class) in &world.ingress_classes {

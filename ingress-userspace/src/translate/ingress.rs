@@ -16,19 +16,21 @@ use super::hosts::{Draft, DraftPath, Shared, finish};
 use super::paths::{PathKind, identity};
 use super::policies::Owner;
 use super::tls::Entries;
-use super::{Build, canary, health, names, policies, subrequests};
+use super::{Build, canary, health, names, policies};
 use crate::k8s::cluster::ObjectKey;
 use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
-use crate::model::global::Global;
 use crate::model::host::{Host, HostPattern};
 use crate::model::route::{RouteAction, WeightedBackend};
 use crate::problem::{Code, Severity};
 
-/// All hosts of all our Ingresses, and what holds for the whole proxy.
-pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>, Global) {
-    let classes = Classes::read(build);
-    build.subrequests = subrequests::rules(build.cluster, classes.cluster.allows_local_urls);
+/// All hosts of these Ingresses. `has_catch_all`: requests that no host takes are among them.
+pub(super) fn hosts(
+    build: &mut Build<'_>,
+    classes: &Classes,
+    ours: &[&Arc<Ingress>],
+    has_catch_all: bool,
+) -> Vec<Host> {
     let owners: Vec<Owner<'_>> =
         ours.iter().filter_map(|ingress| policies::owner(build, ingress, classes.of(ingress))).collect();
     let controller_default = controller_default(build);
@@ -43,7 +45,7 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
         read_ingress(build, &mut drafts, &owners, index, owner, shared.controller_default.as_ref());
     }
     canary::fold(build, &mut drafts, &owners);
-    if shared.controller_default.is_some() {
+    if shared.controller_default.is_some() && has_catch_all {
         drafts.entry(HostPattern::Any).or_default();
     }
     let with_tls = drafts.iter().filter(|(_, draft)| draft.tls.is_some());
@@ -61,8 +63,7 @@ pub(super) fn hosts(build: &mut Build<'_>, ours: &[&Arc<Ingress>]) -> (Vec<Host>
         drafts.into_iter().map(|(pattern, draft)| finish(build, &shared, pattern, draft)).collect();
     names::add(build, &shared, &asked, &mut hosts);
     build.checks = health::checks(build, &owners, &hosts);
-    let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
-    (hosts, global)
+    hosts
 }
 
 /// Where requests go that nothing else takes, by `--default-backend-service`.

@@ -16,7 +16,7 @@ use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::headers::{CUSTOM_HEADERS, set};
 use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, read};
-use crate::k8s::cluster::{ObjectKey, key, reference};
+use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
 use crate::model::policy::answer::{Answer, Content, LocationForm};
 use crate::model::policy::client_certificate::ClientAuth;
@@ -97,14 +97,14 @@ pub(super) fn report_config(build: &mut Build<'_>, object: &ObjectRef, finding: 
 /// Reads the annotations of an Ingress. `None`: it takes no part in routing.
 pub(super) fn owner<'a>(
     build: &mut Build<'_>,
-    ingress: &'a Arc<Ingress>,
+    ingress: &'a Ingress,
     class: ClassDefaults,
 ) -> Option<Owner<'a>> {
-    let object = reference(&**ingress);
+    let object = reference(ingress);
     let none = BTreeMap::new();
     let annotations = ingress.metadata.annotations.as_ref().unwrap_or(&none);
     let ClassDefaults { defaults, deny } = class;
-    let (mut settings, findings) = known_settings(build, ingress, annotations, &defaults);
+    let (mut settings, findings) = read(&build.settings.annotations_prefix, annotations, &defaults);
     settings.deny = settings.deny.or(deny);
     for finding in findings {
         let bare = finding.key.rsplit('/').next().unwrap_or_default();
@@ -174,39 +174,6 @@ impl Owner<'_> {
         let written = if is_own { own } else { format!("{}/{key}", self.prefix) };
         format!("metadata.annotations[{written}]")
     }
-}
-
-/// What was read of an Ingress, for as long as neither it nor the defaults under it change.
-#[derive(Debug)]
-pub(super) struct KnownSettings {
-    ingress: Arc<Ingress>,
-    defaults: Arc<Defaults>,
-    settings: Settings,
-    findings: Vec<Finding>,
-}
-
-fn known_settings(
-    build: &mut Build<'_>,
-    ingress: &Arc<Ingress>,
-    annotations: &BTreeMap<String, String>,
-    defaults: &Arc<Defaults>,
-) -> (Settings, Vec<Finding>) {
-    let key = key(&**ingress);
-    if let Some(known) = build.known_settings.get(&key)
-        && Arc::ptr_eq(&known.ingress, ingress)
-        && known.defaults == *defaults
-    {
-        return (known.settings.clone(), known.findings.clone());
-    }
-    let (settings, findings) = read(&build.settings.annotations_prefix, annotations, defaults);
-    let known = KnownSettings {
-        ingress: Arc::clone(ingress),
-        defaults: Arc::clone(defaults),
-        settings: settings.clone(),
-        findings: findings.clone(),
-    };
-    build.known_settings.insert(key, known);
-    (settings, findings)
 }
 
 fn hint(finding: &Finding, key: &str, known: impl Iterator<Item = &'static str>) -> Option<&'static str> {

@@ -2,30 +2,28 @@
 //!
 //! Most changes are of endpoints, and come by the thousand: when nothing else changed, routes are not looked at at all.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use super::policies::KnownSettings;
+use super::parts::{Members, Part, Parts};
 use super::slices::{self, Resolved, Wanted};
-use super::{Settings, Translation, subrequests, tls};
-use crate::annotation::config_map::Defaults;
+use super::subrequests::is_api_server;
+use super::{Settings, Translation, tls};
 use crate::k8s::cluster::{Cluster, ObjectKey, Objects};
 use crate::model::backend::BackendId;
 use crate::model::host::{Host, HostPattern};
 use crate::problem::Problem;
 
-/// For how long a translation may be repeated for its endpoints alone, in seconds: certificates grow old.
-const LONGEST: i64 = 3600;
+/// For how long what was translated may be taken over, in seconds: certificates grow old.
+const LONGEST: u64 = 3600;
 
 /// What is carried from one translation to the next, so that unchanged objects are not read again.
 #[derive(Debug, Default)]
 pub struct Reuse {
     pub(super) certificates: tls::Known,
-    pub(super) settings: HashMap<ObjectKey, KnownSettings>,
-    pub(super) defaults: Option<Arc<Defaults>>,
-    hosts: HashMap<HostPattern, Arc<Host>>,
+    parts: Parts,
     last: Option<Last>,
 }
 
@@ -44,22 +42,33 @@ struct Last {
 }
 
 impl Reuse {
-    /// A host that equals the one before keeps its address: whoever compares models after this sees at once what changed.
-    pub(super) fn shared(&mut self, hosts: Vec<Host>) -> Vec<Arc<Host>> {
-        let same = |host: Host| match self.hosts.get(&host.pattern) {
-            Some(known) if **known == host => Arc::clone(known),
-            _ => Arc::new(host),
-        };
-        let hosts: Vec<Arc<Host>> = hosts.into_iter().map(same).collect();
-        self.hosts = hosts.iter().map(|host| (host.pattern.clone(), Arc::clone(host))).collect();
-        hosts
+    /// Forgets what does not hold in this world any more.
+    pub(super) fn forget(&mut self, cluster: &Cluster, settings: &Settings, now: i64) {
+        self.certificates.retain(|key, _| cluster.secrets.contains_key(key));
+        let is_kept = self.last.as_ref().is_some_and(|last| {
+            last.is_like(cluster, settings, now) && !last.changed_services(cluster).iter().any(is_api_server)
+        });
+        if !is_kept {
+            self.parts = Parts::default();
+        }
+    }
+
+    /// What is known of Secrets, and the hosts of the translation before, in order.
+    pub(super) fn known(&mut self) -> (&mut tls::Known, &[Arc<Host>]) {
+        let hosts = self.last.as_ref().map(|last| last.translation.model.hosts.as_slice());
+        (&mut self.certificates, hosts.unwrap_or_default())
+    }
+
+    /// The part of these Ingresses, if it is known.
+    pub(super) fn part(&self, members: &Members<'_>) -> Option<Arc<Part>> {
+        self.parts.get(members).map(Arc::clone)
     }
 
     /// Completes a translation by the endpoints of what it refers to, and keeps it.
     pub(super) fn complete(
         &mut self,
         mut translation: Translation,
-        wanted: BTreeMap<BackendId, Wanted>,
+        (wanted, parts): (BTreeMap<BackendId, Wanted>, Vec<Arc<Part>>),
         (cluster, settings, now): (&Cluster, &Settings, i64),
     ) -> Translation {
         translation.problems.sort();
@@ -76,6 +85,7 @@ impl Reuse {
         let resolved = slices::resolve(cluster, settings, last.wanted.iter());
         let translation = last.take(resolved);
         self.last = Some(last);
+        self.parts = parts.into_iter().collect();
         translation
     }
 
@@ -87,14 +97,11 @@ impl Reuse {
         now: i64,
     ) -> Option<Translation> {
         let last = self.last.as_mut()?;
-        if last.settings != *settings
-            || now.abs_diff(last.now) > LONGEST.unsigned_abs()
-            || !last.is_like(cluster)
-        {
+        if !last.is_like(cluster, settings, now) || !is_same(&last.cluster.ingresses, &cluster.ingresses) {
             return None;
         }
-        let changed = changed_services(&last.cluster.endpoint_slices, &cluster.endpoint_slices);
-        if changed.iter().any(subrequests::is_api_server) {
+        let changed = last.changed_services(cluster);
+        if changed.iter().any(is_api_server) {
             return None;
         }
         last.cluster.endpoint_slices.clone_from(&cluster.endpoint_slices);
@@ -105,12 +112,12 @@ impl Reuse {
 }
 
 impl Last {
-    /// Whether everything but EndpointSlices is the same.
-    fn is_like(&self, cluster: &Cluster) -> bool {
+    /// Whether everything but Ingresses and EndpointSlices is the same.
+    fn is_like(&self, cluster: &Cluster, settings: &Settings, now: i64) -> bool {
         // Taken apart without `..`: a new kind does not compile until it stands here.
         let Cluster {
             origin,
-            ingresses,
+            ingresses: _,
             ingress_classes,
             services,
             endpoint_slices: _,
@@ -122,8 +129,9 @@ impl Last {
             problems,
         } = cluster;
         let before = &self.cluster;
-        *origin == before.origin
-            && is_same(ingresses, &before.ingresses)
+        self.settings == *settings
+            && now.abs_diff(self.now) <= LONGEST
+            && *origin == before.origin
             && is_same(ingress_classes, &before.ingress_classes)
             && is_same(services, &before.services)
             && is_same(secrets, &before.secrets)
@@ -132,6 +140,17 @@ impl Last {
             && is_same(edge_policies, &before.edge_policies)
             && is_same(address_pools, &before.address_pools)
             && *problems == before.problems
+    }
+
+    /// The Services of which a slice came, went or changed.
+    fn changed_services(&self, cluster: &Cluster) -> BTreeSet<ObjectKey> {
+        let (before, after) = (&self.cluster.endpoint_slices, &cluster.endpoint_slices);
+        let differs = |(key, slice): &(&ObjectKey, &Arc<EndpointSlice>), other: &Objects<EndpointSlice>| {
+            other.get(*key).is_none_or(|other| !Arc::ptr_eq(slice, other))
+        };
+        let gone = before.iter().filter(|entry| differs(entry, after));
+        let new = after.iter().filter(|entry| differs(entry, before));
+        gone.chain(new).filter_map(|(_, slice)| slices::service_of(slice)).collect()
     }
 
     /// The translation with these endpoints in place of those of before.
@@ -163,12 +182,8 @@ fn is_same<K>(one: &Objects<K>, other: &Objects<K>) -> bool {
         && one.iter().zip(other).all(|((one, a), (other, b))| Arc::ptr_eq(a, b) && one == other)
 }
 
-/// The Services of which a slice came, went or changed.
-fn changed_services(before: &Objects<EndpointSlice>, after: &Objects<EndpointSlice>) -> BTreeSet<ObjectKey> {
-    let differs = |(key, slice): &(&ObjectKey, &Arc<EndpointSlice>), other: &Objects<EndpointSlice>| {
-        other.get(*key).is_none_or(|other| !Arc::ptr_eq(slice, other))
-    };
-    let gone = before.iter().filter(|entry| differs(entry, after));
-    let new = after.iter().filter(|entry| differs(entry, before));
-    gone.chain(new).filter_map(|(_, slice)| slices::service_of(slice)).collect()
+/// The host of this pattern among ordered ones.
+pub(super) fn find<'h>(hosts: &'h [Arc<Host>], pattern: &HostPattern) -> Option<&'h Arc<Host>> {
+    let at = hosts.binary_search_by(|host| host.pattern.cmp(pattern)).ok()?;
+    hosts.get(at)
 }

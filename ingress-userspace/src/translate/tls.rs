@@ -5,7 +5,7 @@
 //! the host still counts as having TLS (it is redirected to). Unlike there, a Secret that was good and is broken now keeps
 //! what it held. An expired certificate is served. A host that stands only in `spec.tls` adds no route.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
@@ -19,7 +19,6 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Build;
 use super::digest::sha256;
-use crate::annotation::config_map::Defaults;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
@@ -34,7 +33,7 @@ pub(super) struct KnownSecret {
     /// The object that was read last.
     read: Option<Arc<Secret>>,
     /// The newest certificate that could be used.
-    good: Option<Certificate>,
+    good: Option<Arc<Certificate>>,
     /// Why the object read last cannot be used.
     broken: Option<String>,
 }
@@ -190,24 +189,23 @@ fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
     if !known.read.as_ref().is_some_and(|read| Arc::ptr_eq(read, secret)) {
         known.read = Some(Arc::clone(secret));
         match parse(secret) {
-            Ok(certificate) => (known.good, known.broken) = (Some(certificate), None),
+            Ok(certificate) => (known.good, known.broken) = (Some(Arc::new(certificate)), None),
             Err(reason) => known.broken = Some(format!("Secret {key} {reason}")),
         }
     }
     let id = CertificateId { namespace: key.namespace.clone(), name: key.name.clone() };
     match (&known.good, &known.broken) {
         (Some(certificate), stale) => {
-            build.certificates.entry(id.clone()).or_insert_with(|| certificate.clone());
+            // The OCSP response that a Secret carries is kept only where `enable-ocsp` asks for it.
+            let served = if certificate.ocsp.is_some() && !build.is_stapled {
+                Arc::new(Certificate { ocsp: None, ..(**certificate).clone() })
+            } else {
+                Arc::clone(certificate)
+            };
+            build.certificates.entry(id.clone()).or_insert(served);
             Ok(Loaded { id, stale: stale.clone() })
         }
         (None, reason) => Err(reason.clone().unwrap_or_default()),
-    }
-}
-
-/// Keeps the OCSP responses that Secrets carry only where `enable-ocsp` asks for them.
-pub(super) fn staple(defaults: Option<&Defaults>, certificates: &mut BTreeMap<CertificateId, Certificate>) {
-    if !defaults.is_some_and(|defaults| defaults.is_stapled) {
-        certificates.values_mut().for_each(|certificate| certificate.ocsp = None);
     }
 }
 
@@ -264,8 +262,11 @@ fn names(leaf: &X509Certificate<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::ConfigMap;
 
     use super::*;
+    use crate::k8s::cluster::Cluster;
+    use crate::translate::{Reuse, Settings, translate_with};
 
     fn secret(parts: &[(&str, &str)]) -> Secret {
         let data =
@@ -290,8 +291,6 @@ mod tests {
 
     #[test]
     fn a_secret_that_breaks_keeps_what_it_held_until_it_is_deleted() {
-        use crate::k8s::cluster::Cluster;
-        use crate::translate::{Reuse, Settings, translate_with};
         let (certificate, key) = pair(&["a.example.com"]);
         let good = secret(&[("tls.crt", &certificate), ("tls.key", &key)]);
         let id = ObjectKey::new("system", "default");
@@ -315,16 +314,26 @@ mod tests {
     fn a_staple_is_sent_only_when_asked_for() {
         let (certificate, key) = pair(&["a.example.com"]);
         let parts = [("tls.crt", certificate.as_str()), ("tls.key", &key), ("tls.ocsp-staple", "response")];
-        let parsed = parse(&secret(&parts)).unwrap();
-        assert_eq!(parsed.ocsp.as_deref(), Some(&b"response"[..]));
-        let id = CertificateId { namespace: "a".to_owned(), name: "b".to_owned() };
-        let kept = |is_stapled| {
-            let mut certificates = BTreeMap::from([(id.clone(), parsed.clone())]);
-            staple(Some(&Defaults { is_stapled, ..Defaults::default() }), &mut certificates);
-            certificates.values().all(|certificate| certificate.ocsp.is_some())
+        let (id, config) = (ObjectKey::new("system", "default"), ObjectKey::new("system", "config"));
+        let settings = Settings {
+            default_certificate: Some(id.clone()),
+            config_map: Some(config.clone()),
+            ..Settings::default()
         };
-        assert!(kept(true));
-        assert!(!kept(false));
+        let mut reuse = Reuse::default();
+        let mut staple = |asked: &str| {
+            let data = Some([("enable-ocsp".to_owned(), asked.to_owned())].into());
+            let config_map = ConfigMap { data, ..ConfigMap::default() };
+            let cluster = Cluster {
+                secrets: [(id.clone(), Arc::new(secret(&parts)))].into(),
+                config_maps: [(config.clone(), Arc::new(config_map))].into(),
+                ..Cluster::default()
+            };
+            let found = translate_with(&mut reuse, &cluster, &settings, 0);
+            found.model.certificates.values().next().unwrap().ocsp.clone()
+        };
+        assert_eq!(staple("true").as_deref(), Some(&b"response"[..]));
+        assert_eq!(staple("false"), None);
     }
 
     #[test]
