@@ -1,5 +1,7 @@
 //! Certificates by server name, and their replacement while connections are open.
 
+use std::sync::Arc;
+
 use ingress_tests::client::{self, Http1};
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, backend, certificate, model, policies, route, to};
