@@ -26,17 +26,21 @@ pub(super) struct PortRef<'a> {
     pub(super) field: &'a str,
 }
 
-/// The protocol of a Service port.
+/// The protocol of a Service port, and whether what it carries is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Carrier {
+    /// TCP, for requests.
     Tcp,
+    /// TCP, for connections of a TCP service.
+    Stream,
+    /// UDP.
     Udp,
 }
 
 impl Carrier {
     pub(super) fn name(self) -> &'static str {
         match self {
-            Self::Tcp => "TCP",
+            Self::Tcp | Self::Stream => "TCP",
             Self::Udp => "UDP",
         }
     }
@@ -44,6 +48,23 @@ impl Carrier {
     /// Whether a field `protocol` says so; absent means TCP.
     pub(super) fn is(self, protocol: Option<&str>) -> bool {
         protocol.unwrap_or("TCP") == self.name()
+    }
+
+    /// The field that is wrong: a part of the reference to a Service, or the entry of a ConfigMap, which has no parts.
+    fn field(self, port: &PortRef<'_>, part: &str) -> String {
+        match self {
+            Self::Tcp => format!("{}.{part}", port.field),
+            Self::Stream | Self::Udp => port.field.to_owned(),
+        }
+    }
+
+    /// What clients see while there is no endpoint.
+    pub(super) fn loss(self) -> &'static str {
+        match self {
+            Self::Tcp => "requests get 503",
+            Self::Stream => "connections are closed",
+            Self::Udp => "datagrams get no answer",
+        }
     }
 }
 
@@ -81,6 +102,11 @@ pub(super) fn service_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> Back
     id
 }
 
+/// The same for a TCP port whose bytes are not read.
+pub(super) fn stream_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
+    backend_of(build, port, Carrier::Stream)
+}
+
 /// The same for a UDP port.
 pub(super) fn udp_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
     backend_of(build, port, Carrier::Udp)
@@ -105,7 +131,7 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
         let asked = port.port.filter(|_| ports(external).is_empty()).and_then(|text| text.parse().ok());
         if let Some(number) = declared.or(asked) {
             if !build.backends.contains_key(&id) {
-                let external_name = external_name::name(build, external, number);
+                let external_name = external_name::name(build, external, number, carrier);
                 let backend = Backend { state: BackendState::Resolved, external_name, endpoints: Vec::new() };
                 build.backends.insert(id.clone(), backend);
             }
@@ -118,9 +144,10 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
             let hint = suggest(port.service, near.map(|other| other.name.as_str()))
                 .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             let message = format!(
-                "there is no Service {key}; requests get 503 until it exists; create it or correct the name{hint}"
+                "there is no Service {key}; {} until it exists; create it or correct the name{hint}",
+                carrier.loss()
             );
-            let field = format!("{}.name", port.field);
+            let field = carrier.field(port, "name");
             build.problem(
                 port.owner,
                 (Code::BackendMissing, Severity::Error),
@@ -131,11 +158,12 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
         (Some(service), None) => {
             let names: Vec<String> = ports(service).iter().map(show_port).collect();
             let message = format!(
-                "Service {key} has no such {} port, it has {}; requests get 503; correct the port",
+                "Service {key} has no such {} port, it has {}; {}; correct the port",
                 carrier.name(),
-                if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+                if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+                carrier.loss()
             );
-            let field = format!("{}.port", port.field);
+            let field = carrier.field(port, "port");
             let value = port.port.unwrap_or_default();
             build.problem(port.owner, (Code::BackendMissing, Severity::Error), (field, value), message);
         }

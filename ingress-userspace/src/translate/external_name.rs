@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 
 use super::Build;
+use super::endpoints::Carrier;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::ExternalName;
 use crate::problem::{Code, Severity};
@@ -15,8 +16,13 @@ pub(super) fn is_external(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
-/// The name behind a Service, with the port of its endpoints; `None` with a Problem: requests get 503.
-pub(super) fn name(build: &mut Build<'_>, service: &Service, port: u16) -> Option<ExternalName> {
+/// The name behind a Service, with the port of its endpoints; `None` with a Problem.
+pub(super) fn name(
+    build: &mut Build<'_>,
+    service: &Service,
+    port: u16,
+    carrier: Carrier,
+) -> Option<ExternalName> {
     let object = reference(service);
     let written = service.spec.as_ref().and_then(|spec| spec.external_name.as_deref()).unwrap_or_default();
     let host = written.trim_end_matches('.').to_ascii_lowercase();
@@ -41,7 +47,7 @@ pub(super) fn name(build: &mut Build<'_>, service: &Service, port: u16) -> Optio
         None
     };
     if let Some(reason) = trouble {
-        let message = format!("{reason}; requests get 503");
+        let message = format!("{reason}; {}", carrier.loss());
         let at = ("spec.externalName", written);
         build.problem(&object, (Code::FieldInvalid, Severity::Error), at, message);
         return None;

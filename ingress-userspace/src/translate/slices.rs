@@ -86,6 +86,7 @@ impl Search<'_> {
         let object = reference(service);
         let is_folder = self.cluster.origin == Origin::Folder;
         let (slices, carrier) = (self.slices, self.wanted.carrier);
+        let loss = carrier.loss();
         let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(ENDPOINTS_ANNOTATION));
         if let (Some(text), true) = (annotation, slices.is_empty()) {
             return self.named_endpoints(&object, text, is_folder);
@@ -115,17 +116,14 @@ impl Search<'_> {
         if !has_port && (is_folder || !slices.is_empty()) {
             let message = match (slices.is_empty(), wanted) {
                 (true, _) => format!(
-                    "Service has no EndpointSlice, so requests get 503; add one with the label {SERVICE_NAME_LABEL}, or in a \
+                    "Service has no EndpointSlice, so {loss}; add one with the label {SERVICE_NAME_LABEL}, or in a \
                  folder of manifests the annotation {ENDPOINTS_ANNOTATION}"
                 ),
                 (false, "") => {
-                    format!(
-                        "no EndpointSlice of the Service has a {} port; requests get 503; add one",
-                        carrier.name()
-                    )
+                    format!("no EndpointSlice of the Service has a {} port; {loss}; add one", carrier.name())
                 }
                 (false, name) => format!(
-                    "no EndpointSlice of the Service has a {} port named {name}; requests get 503; give both the same name",
+                    "no EndpointSlice of the Service has a {} port named {name}; {loss}; give both the same name",
                     carrier.name()
                 ),
             };
@@ -136,8 +134,7 @@ impl Search<'_> {
                 message,
             );
         } else if found.is_empty() {
-            let message =
-                format!("no endpoint serves it now (used by {}); requests get 503", self.wanted.owner);
+            let message = format!("no endpoint serves it now (used by {}); {loss}", self.wanted.owner);
             self.problem(
                 &object,
                 (Code::BackendMissing, Severity::Note),
@@ -212,7 +209,8 @@ impl Search<'_> {
         }
         }
         if found.is_empty() {
-            let message = "names no endpoint, so requests get 503; write at least one as 127.0.0.1:8081";
+            let loss = self.wanted.carrier.loss();
+            let message = format!("names no endpoint, so {loss}; write at least one as 127.0.0.1:8081");
             self.problem(object, (Code::BackendMissing, Severity::Warning), (field, text), message);
         }
         found.into_iter().map(|(address, condition)| Endpoint { address, condition }).collect()

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::endpoints::{PortRef, backend, udp_backend};
+use super::endpoints::{PortRef, stream_backend, udp_backend};
 use super::{Build, flag};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
@@ -109,7 +109,7 @@ fn listener(
     };
     let route = |backend| StreamRoute { backend, accepts_proxy_protocol, sends_proxy_protocol };
     let (name, protocol) = match kind {
-        Kind::Tcp => ("tcp", ListenerProtocol::Tcp(route(backend(build, &reference)))),
+        Kind::Tcp => ("tcp", ListenerProtocol::Tcp(route(stream_backend(build, &reference)))),
         Kind::Udp => {
             if accepts_proxy_protocol || sends_proxy_protocol {
                 return Err(
