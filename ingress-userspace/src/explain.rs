@@ -219,7 +219,7 @@ fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     // No body is read.
     let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
     let (outlet, _) = Outlet::new();
-    let shared = Shared { snapshot: cell, temp, outlet };
+    let shared = Shared { snapshot: cell, temp, outlet, per_client: Arc::default() };
     Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
 }
 

@@ -241,7 +241,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     build.problems.clone_from(&cluster.problems);
     let ours = ours(&mut build, cluster);
     let classes = Classes::read(&mut build);
-    build.subrequests = subrequests::rules(cluster, classes.cluster.allows_local_urls);
+    build.subrequests = subrequests::rules(cluster, &classes.cluster);
     build.is_stapled = classes.cluster.is_stapled;
     unsupported_elsewhere(&mut build);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };

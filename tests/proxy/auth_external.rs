@@ -355,3 +355,23 @@ async fn preflights_pass_and_refusals_carry_cors_headers() {
     assert_eq!(refused.status, 401);
     assert_eq!(refused.header("access-control-allow-origin"), Some("https://spa.example.com"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_the_node_are_not_asked_where_they_are_forbidden() {
+    let (origin, service_of_the_node) = (Origin::start("web").await, oauth2_proxy().await);
+    // What names the machine to others, if it has a way to them.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let outside = socket.connect("198.18.0.1:9").and_then(|()| socket.local_addr()).ok();
+    let mut hosts = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+    hosts.extend(outside.map(|address| address.ip().to_string()));
+    for host in hosts {
+        let url = format!("http://{host}:{}/status/204", service_of_the_node.address.port());
+        let yaml =
+            [service("web", &[origin.address]), ingress("app", HOST, "/", "web", &[("auth-url", &*url)])];
+        let mut model = ingress_tests::manifests::model(&yaml.concat()).unwrap();
+        model.global.subrequests.forbids_local = true;
+        let proxy = Instance::start(model).await.unwrap();
+        assert_eq!(ask(&proxy, "/", &[]).await.status, 500, "{host}");
+    }
+    assert_eq!((origin.seen().len(), service_of_the_node.seen().len()), (0, 0));
+}

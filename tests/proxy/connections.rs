@@ -90,3 +90,74 @@ async fn connections_beyond_the_limit_are_closed() {
     assert!(is_refused);
     assert_eq!(first.send(client::get("a.example", "/")).await.unwrap().status, 200);
 }
+
+/// `SETTINGS_MAX_CONCURRENT_STREAMS` of a new connection.
+async fn streams(proxy: &Instance) -> Option<u32> {
+    let mut stream = TcpStream::connect(proxy.http).await.unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "the first frame is SETTINGS");
+    let mut settings = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    stream.read_exact(&mut settings).await.unwrap();
+    let mut entries = settings.chunks_exact(6);
+    entries.find(|entry| entry[..2] == [0, 3]).map(|entry| u32::from_be_bytes(entry[2..].try_into().unwrap()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preset_changes_defaults_and_not_what_is_configured() {
+    let origin = Origin::start("web").await;
+    for (keys, expected) in [
+        (&[][..], 128),
+        (&[("preset", "nginx")], 128),
+        (&[("preset", "edge")], 100),
+        (&[("preset", "edge"), ("http2-max-concurrent-streams", "7")], 7),
+    ] {
+        let proxy = with(&origin, keys).await;
+        assert_eq!(streams(&proxy).await, Some(expected), "{keys:?}");
+    }
+}
+
+/// Opens connections and asks on each; how many were served.
+async fn served(proxy: &Instance, count: usize) -> (usize, Vec<Http1>) {
+    let mut open = Vec::new();
+    for _ in 0..count {
+        // One that is refused is reset, when it is opened or when it is used.
+        let Ok(mut client) = Http1::open(proxy.http).await else { continue };
+        if client.send(client::get("a.example", "/")).await.is_ok() {
+            open.push(client);
+        }
+    }
+    (open.len(), open)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_no_more_connections_than_configured() {
+    let origin = Origin::start("web").await;
+    let proxy = with(&origin, &[("max-connections-per-client", "2")]).await;
+    let (count, open) = served(&proxy, 4).await;
+    assert_eq!(count, 2);
+    let refused = "portcullis_accept_refused_total{reason=\"too_many_connections_of_client\"}";
+    assert!(proxy.metric(refused).await >= 2.0);
+    drop(open);
+    // A place is free again as soon as the connection has ended.
+    let mut again = 0;
+    for _ in 0..200 {
+        again = served(&proxy, 1).await.0;
+        if again == 1 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(again, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_of_a_trusted_proxy_are_not_counted() {
+    let origin = Origin::start("web").await;
+    let keys = [("max-connections-per-client", "1"), ("use-forwarded-headers", "true")];
+    let trusted = [keys.as_slice(), &[("proxy-real-ip-cidr", "127.0.0.0/8")]].concat();
+    assert_eq!(served(&with(&origin, &trusted).await, 3).await.0, 3);
+    let others = [keys.as_slice(), &[("proxy-real-ip-cidr", "198.18.0.0/15")]].concat();
+    assert_eq!(served(&with(&origin, &others).await, 3).await.0, 1);
+}

@@ -66,7 +66,9 @@ config_keys! { "Access log, cluster-wide";
     /// Requests that no host of an Ingress takes are logged, too.
     ENABLE_ACCESS_LOG_FOR_DEFAULT_BACKEND: bool = "enable-access-log-for-default-backend", parse: value::boolean,
     values: "true or false", default: "false", on_invalid: Warn, support: Same;
-    /// Accepted, and nothing is done: requests to authentication services are counted by the metrics and not logged.
+    /// Accepted, and nothing is done: requests to authentication services are not logged. What came of one shows in the
+    /// line of the request that it was about, and verdicts that could not be had are counted by
+    /// `portcullis_proxy_errors_total`.
     ENABLE_AUTH_ACCESS_LOG: bool = "enable-auth-access-log", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Note, support: Ignored;
     /// Requests that are not logged: path and query as sent, compared without regard to case; `~` begins a regular

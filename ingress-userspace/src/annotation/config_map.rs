@@ -29,7 +29,8 @@ config_keys! { "Cluster-wide behaviour";
     /// denies the paths.
     ALLOW_CROSS_NAMESPACE_RESOURCES: bool = "allow-cross-namespace-resources", parse: value::boolean,
     values: "true or false", default: "false", on_invalid: Warn, support: Same;
-    /// Accepted; paths are checked and served in any case.
+    /// Accepted, and nothing is done: a path is compared as text or as a linear-time expression and never becomes
+    /// configuration, so that no sign in it can do harm.
     STRICT_VALIDATE_PATH_TYPE: bool = "strict-validate-path-type", parse: value::boolean, values: "true or false",
     default: "true", on_invalid: Warn, support: Ignored;
 }
@@ -47,6 +48,8 @@ pub struct Defaults {
     pub is_refused_ignored: bool,
     /// `allow-local-urls`.
     pub allows_local_urls: bool,
+    /// `disable-ipv6-dns`.
+    pub looks_up_ipv4_only: bool,
     /// `allow-cross-namespace-resources`.
     pub is_cross_namespace_allowed: bool,
     /// ConfigMaps with headers, and which headers annotations may set.
@@ -76,6 +79,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
         is_stapled: reader.value(&tls::ENABLE_OCSP),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
         allows_local_urls: subrequest::parse(&mut reader),
+        looks_up_ipv4_only: reader.value(&process::DISABLE_IPV6_DNS),
         is_cross_namespace_allowed: reader.value(&ALLOW_CROSS_NAMESPACE_RESOURCES),
         headers,
         global: Global { fields, ..global(&mut reader) },

@@ -16,7 +16,7 @@ config_keys! { "Connections of clients";
     KEEP_ALIVE_REQUESTS: u32 = "keep-alive-requests", parse: value::positive, values: "a number of at least 1",
     default: "1000", on_invalid: Warn, support: Differs;
     /// Seconds from the first byte of a request's head to its last, and from the beginning of a connection to its first
-    /// byte; then it is closed. With `preset: edge` the default is 10.
+    /// byte; then it is closed.
     CLIENT_HEADER_TIMEOUT: Duration = "client-header-timeout", parse: value::seconds, values: "a bare number of seconds",
     default: "60", on_invalid: Warn, support: Same;
     /// How large heads may be: the size is that of one line, number times size that of all. A target that is longer gets
@@ -27,13 +27,18 @@ config_keys! { "Connections of clients";
     /// what comes, so that a smaller value changes nothing.
     CLIENT_HEADER_BUFFER_SIZE: Option<u64> = "client-header-buffer-size", parse: value::size,
     values: "a size as nginx writes it", default: "1k", on_invalid: Warn, support: Same;
-    /// Requests in flight on an HTTP/2 connection. With `preset: edge` the default is 100.
+    /// Requests in flight on an HTTP/2 connection.
     HTTP2_MAX_CONCURRENT_STREAMS: u32 = "http2-max-concurrent-streams", parse: value::positive,
     values: "a number of at least 1", default: "128", on_invalid: Warn, support: Same;
     /// Open connections of one worker; more are closed at once. `0`: no limit (ingress-nginx: as many as files may be
     /// open). Unlike there, connections to backends are not counted.
     MAX_WORKER_CONNECTIONS: u32 = "max-worker-connections", parse: value::integer, values: "a bare number",
     default: "16384", on_invalid: Warn, support: Differs;
+    /// Open connections of one client address (all of an IPv6 /64 are one) at a node, those of TCP services included; more are
+    /// closed at once. `0`: no limit. Where `use-proxy-protocol`, `use-forwarded-headers` or `enable-real-ip` says that proxies
+    /// are before this one, connections from `proxy-real-ip-cidr` are not counted.
+    MAX_CONNECTIONS_PER_CLIENT: u32 = "max-connections-per-client", parse: value::integer, values: "a bare number",
+    default: "0", on_invalid: Warn, support: Own;
     /// Accepted, and nothing is done: nginx has dropped it, and `large-client-header-buffers` holds for HTTP/2 as well.
     HTTP2_MAX_FIELD_SIZE: String = "http2-max-field-size", parse: plain::text, values: "a size", default: "",
     on_invalid: Note, support: Ignored;
@@ -52,6 +57,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Connections {
     // A line that fits into the first buffer needs no large one.
     let line = size.max(first.unwrap_or_default().min(1 << 20));
     let most = reader.value(&MAX_WORKER_CONNECTIONS);
+    let most_per_client = reader.value(&MAX_CONNECTIONS_PER_CLIENT);
     Connections {
         idle: reader.value(&KEEP_ALIVE),
         requests: u64::from(reader.value(&KEEP_ALIVE_REQUESTS)),
@@ -59,5 +65,6 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Connections {
         head: HeadLimits { line, all: count.saturating_mul(size).max(line) },
         streams: reader.value(&HTTP2_MAX_CONCURRENT_STREAMS),
         most: (most > 0).then_some(u64::from(most)),
+        most_per_client: (most_per_client > 0).then_some(most_per_client),
     }
 }

@@ -6,8 +6,8 @@ use super::Reader;
 use super::registry::config_keys;
 
 config_keys! { "Presets";
-    /// Which defaults hold where nothing is configured: `nginx` are those of ingress-nginx; with `edge`, for proxies that
-    /// face the Internet, `client-header-timeout` is 10 and `http2-max-concurrent-streams` 100.
+    /// Which defaults hold where nothing is configured: `nginx` are those of ingress-nginx, `edge` is for proxies that face the
+    /// Internet. Where the two differ stands in the table at the end of this page.
     PRESET: Preset = "preset", parse: preset, values: "nginx or edge", default: "nginx", on_invalid: Warn, support: Own;
 }
 
@@ -21,8 +21,12 @@ pub enum Preset {
     Edge,
 }
 
-/// What `edge` says where ingress-nginx says something else. Its other limits are strict enough.
-const EDGE: &[(&str, &str)] = &[("client-header-timeout", "10"), ("http2-max-concurrent-streams", "100")];
+/// What `edge` says where ingress-nginx says something else, or nothing. Its other limits are strict enough.
+pub const EDGE: &[(&str, &str)] = &[
+    ("client-header-timeout", "10"),
+    ("http2-max-concurrent-streams", "100"),
+    ("max-connections-per-client", "1000"),
+];
 
 /// The ConfigMap with the defaults of its preset filled in. An empty value is none, as everywhere.
 pub(super) fn filled_in(data: &BTreeMap<String, String>) -> BTreeMap<String, String> {

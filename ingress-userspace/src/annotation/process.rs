@@ -23,16 +23,16 @@ config_keys! { "The process";
     /// IPv6 addresses of the node are not served. VIPs are: their family is what the AddressPool says.
     DISABLE_IPV6: bool = "disable-ipv6", parse: value::boolean, values: "true or false", default: "false",
     on_invalid: Warn, support: Same;
-    /// Accepted, and nothing is done: names are looked up in both families, and the first address that answers is used.
+    /// Names of ExternalName Services, of `auth-url` and of `mirror-target` are looked up for IPv4 addresses alone.
     DISABLE_IPV6_DNS: bool = "disable-ipv6-dns", parse: value::boolean, values: "true or false", default: "false",
-    on_invalid: Note, support: Ignored;
+    on_invalid: Warn, support: Same;
     /// Accepted, and nothing is done: every worker has a listening socket of its own.
     REUSE_PORT: bool = "reuse-port", parse: value::boolean, values: "true or false", default: "true",
     on_invalid: Note, support: Ignored;
     /// Accepted, and nothing is done: a worker accepts as long as there is something to accept.
     ENABLE_MULTI_ACCEPT: bool = "enable-multi-accept", parse: value::boolean, values: "true or false", default: "true",
     on_invalid: Note, support: Ignored;
-    /// Accepted, and nothing is done: workers write no files.
+    /// Accepted, and nothing is done: log lines and temporary files are written by threads beside the workers.
     ENABLE_AIO_WRITE: bool = "enable-aio-write", parse: value::boolean, values: "true or false", default: "true",
     on_invalid: Note, support: Ignored;
     /// Accepted, and nothing is done: the scheduler places the workers.

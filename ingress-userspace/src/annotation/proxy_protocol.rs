@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::forwarded::PROXY_REAL_IP_CIDR;
+use super::forwarded::{PROXY_REAL_IP_CIDR, trusted};
 use super::registry::config_keys;
 use super::value::{self, time};
 use super::{Effect, Reader};
@@ -21,7 +21,7 @@ config_keys! { "PROXY protocol";
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> ProxyProtocol {
     let is_required = reader.value(&USE_PROXY_PROTOCOL);
-    let trusted = reader.value(&PROXY_REAL_IP_CIDR).networks;
+    let trusted = trusted(reader);
     if is_required
         && reader.find(&PROXY_REAL_IP_CIDR.row).is_none()
         && let Some(found) = reader.find(&USE_PROXY_PROTOCOL.row)

@@ -112,7 +112,8 @@ pub async fn run(
     let compiler = Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces);
     let limit_sync = LimitSync::start(compiler.buckets());
     let temp = Arc::new(TempStore::new(settings.temp_dir.clone(), settings.temp_limit));
-    let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet: limit_sync.outlet.clone() };
+    let (outlet, per_client) = (limit_sync.outlet.clone(), Arc::default());
+    let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet, per_client };
     let mut workers =
         Workers::start(settings.workers, &shared, (&writer, settings.detail), &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);

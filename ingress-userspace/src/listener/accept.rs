@@ -1,11 +1,13 @@
 //! The accept loop of one socket, and a connection's way to its engine.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ingress_common::flow::addr_of;
+use ingress_common::source::limited_source;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -24,6 +26,8 @@ use crate::proxy::context::{ConnectionInfo, Scheme};
 use crate::proxy::stream::{ClientStream, Protocol, Transport};
 use crate::proxy::worker::{Phase, Worker};
 use crate::snapshot::edge::Enforce;
+use crate::snapshot::globals::Globals;
+use crate::snapshot::in_flight::Held;
 use crate::tls::client_certificate::Judge;
 use crate::tls::identity::TlsInfo;
 use crate::tls::server::HostTls;
@@ -36,6 +40,8 @@ const HTTPS: u16 = 443;
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Why a connection is closed beyond the limit of open ones, in metrics.
 const TOO_MANY: &str = "too_many_connections";
+/// The same beyond the limit of one client.
+const TOO_MANY_OF_CLIENT: &str = "too_many_connections_of_client";
 /// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -95,27 +101,41 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
         is_failing = false;
         worker.counters.accepted.add(1);
         let Ok(local) = stream.local_addr() else { continue };
-        let refused = worker.snapshot.with(|snapshot| {
+        debug!(%listener, %peer, "connection accepted");
+        let admitted = worker.snapshot.with(|snapshot| {
             let is_full =
                 snapshot.globals.connections.most.is_some_and(|most| worker.counters.open.value() >= most);
             if is_full {
-                return Some(TOO_MANY);
+                return Err(TOO_MANY);
             }
-            snapshot.edge.refuses(peer, local, listening.enforce).map(|reason| reason.name())
+            if let Some(reason) = snapshot.edge.refuses(peer, local, listening.enforce) {
+                return Err(reason.name());
+            }
+            place_of(&worker, &snapshot.globals, peer.ip().to_canonical())
         });
-        if let Some(reason) = refused {
-            worker.counters.refused(reason);
-            // Reset, not closed: nothing of a refused client stays behind.
-            let _ = stream.set_zero_linger();
-            continue;
-        }
+        let place = match admitted {
+            Ok(place) => place,
+            Err(reason) => {
+                worker.counters.refused(reason);
+                // Reset, not closed: nothing of a refused client stays behind.
+                let _ = stream.set_zero_linger();
+                continue;
+            }
+        };
         let (worker, listener) = (Rc::clone(&worker), Rc::clone(&listener));
         tokio::task::spawn_local(async move {
             let _open = Open::count(&worker);
-            serve(&worker, listener, listening.reads, stream, Ends { client: peer, connected_to: local })
-                .await;
+            let ends = Ends { client: peer, connected_to: local };
+            serve(&worker, listener, listening.reads, stream, ends, place).await;
         });
     }
+}
+
+/// The place of a connection among those of its client, where they are counted; the error says why it has none.
+fn place_of(worker: &Worker, globals: &Globals, client: IpAddr) -> Result<Option<Held>, &'static str> {
+    let Some(most) = globals.most_connections_of(client) else { return Ok(None) };
+    let place = worker.per_client.enter("", limited_source(&addr_of(client)), most);
+    place.map(Some).ok_or(TOO_MANY_OF_CLIENT)
 }
 
 /// Counts an open connection for as long as it lives.
@@ -134,7 +154,14 @@ impl Drop for Open {
     }
 }
 
-async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: TcpStream, direct: Ends) {
+async fn serve(
+    worker: &Rc<Worker>,
+    listener: Rc<str>,
+    reads: Reads,
+    stream: TcpStream,
+    direct: Ends,
+    place: Option<Held>,
+) {
     // Only latency would suffer.
     let _ = stream.set_nodelay(true);
     let peer = direct.client;
@@ -183,6 +210,7 @@ async fn serve(worker: &Rc<Worker>, listener: Rc<str>, reads: Reads, stream: Tcp
     let is_tls = reads == Reads::Tls;
     let scheme = if is_tls { Scheme::Https } else { Scheme::Http };
     let mut connection = ConnectionInfo::new(peer, direct.connected_to, Rc::clone(&listener), scheme);
+    connection.place = place;
     if let Some(Ends { client, connected_to }) = told {
         // A load balancer that ends TLS itself.
         let scheme = if connected_to.port() == HTTPS { Scheme::Https } else { scheme };

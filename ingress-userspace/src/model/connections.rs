@@ -19,6 +19,8 @@ pub struct Connections {
     pub streams: u32,
     /// Open connections of one worker; more are closed at once.
     pub most: Option<u64>,
+    /// Open connections of one client, over all workers; more are closed at once.
+    pub most_per_client: Option<u32>,
 }
 
 /// How large the head of a request may be.
@@ -39,6 +41,7 @@ impl Default for Connections {
             head: HeadLimits::default(),
             streams: 128,
             most: Some(16_384),
+            most_per_client: None,
         }
     }
 }

@@ -150,10 +150,12 @@ fn everyone() -> Vec<IpNet> {
 /// Where requests of the proxy's own (for a verdict, or with a copy) may go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subrequests {
-    /// Not to loopback, link-local and API server addresses.
+    /// Not to loopback, link-local and API server addresses, nor to those of the node, which the proxy knows.
     pub forbids_local: bool,
     /// Addresses of the API server.
     pub api_servers: Vec<IpAddr>,
+    /// Names are looked up for IPv4 addresses alone.
+    pub is_ipv4_only: bool,
 }
 
 impl Subrequests {
@@ -180,7 +182,7 @@ mod tests {
     #[test]
     fn local_addresses_are_forbidden_only_where_that_was_asked_for() {
         let api_servers = vec!["198.18.0.1".parse().unwrap()];
-        let mut subrequests = Subrequests { forbids_local: true, api_servers };
+        let mut subrequests = Subrequests { forbids_local: true, api_servers, is_ipv4_only: false };
         for local in [
             "127.0.0.1",
             "127.9.9.9",

@@ -84,6 +84,8 @@ pub struct ConnectionInfo {
     pub active: Cell<u32>,
     /// When the last one began or ended.
     pub last: Cell<Instant>,
+    /// Its place among the connections of its client, where those are counted.
+    pub place: Option<Held>,
 }
 
 impl ConnectionInfo {
@@ -111,6 +113,7 @@ impl ConnectionInfo {
             requests: Cell::new(0),
             active: Cell::new(0),
             last: Cell::new(Instant::now()),
+            place: None,
         }
     }
 

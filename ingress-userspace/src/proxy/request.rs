@@ -338,8 +338,8 @@ async fn send(
         let Some(client_side) = ctx.upgrade.take() else { return Err(ProxyError::UnexpectedUpgrade) };
         ctx.record.answered(parts.status, &parts.headers);
         let record = ctx.record.split_for_tunnel();
-        let in_flight = std::mem::take(&mut ctx.in_flight);
-        upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record, in_flight);
+        let held = (Rc::clone(&ctx.connection), std::mem::take(&mut ctx.in_flight));
+        upgrade::spawn(&ctx.worker, client_side, endpoint_side, route.timeouts.read, record, held);
         drop(lease);
         return Ok(Response {
             head: forward::from_upstream(ctx, parts.status, parts.headers),

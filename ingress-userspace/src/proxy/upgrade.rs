@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::Instant;
 
+use super::context::ConnectionInfo;
 use super::worker::{Phase, Worker};
 use crate::snapshot::in_flight::Held;
 use crate::telemetry::access_log::Record;
@@ -17,14 +18,14 @@ use crate::telemetry::access_log::Record;
 /// Large enough for most messages, small enough for many idle tunnels.
 const BUFFER: usize = 8 * 1024;
 
-/// Runs a tunnel to its end, as a task of its own; its log line is written then.
+/// Runs a tunnel to its end, as a task of its own; its log line is written then, and what it holds is given back.
 pub fn spawn(
     worker: &Rc<Worker>,
     client: OnUpgrade,
     endpoint: OnUpgrade,
     idle: Duration,
     record: Box<Record>,
-    in_flight: Vec<Held>,
+    held: (Rc<ConnectionInfo>, Vec<Held>),
 ) {
     let worker = Rc::clone(worker);
     worker.counters.open.add(1);
@@ -36,7 +37,7 @@ pub fn spawn(
             _ = phase.wait_for(|phase| *phase == Phase::Closing) => {}
         }
         worker.counters.open.sub(1);
-        drop((record, in_flight));
+        drop((record, held));
     });
 }
 

@@ -15,6 +15,7 @@ use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
+use crate::snapshot::in_flight::InFlight;
 use crate::telemetry::metrics::{self, Samples};
 use crate::telemetry::shard::Reporter;
 use crate::upstream::pool::Pools;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub temp: Arc<TempStore>,
     /// Where limits are shared with other nodes.
     pub outlet: Outlet,
+    /// Open connections per client.
+    pub per_client: Arc<InFlight>,
 }
 
 /// One worker.
@@ -53,6 +56,8 @@ pub struct Worker {
     pub snapshot: Arc<cell::Cell<Snapshot>>,
     /// Where bodies wait that do not fit into memory.
     pub temp: Arc<TempStore>,
+    /// Open connections per client, of all workers.
+    pub per_client: Arc<InFlight>,
     /// What other nodes are told about limits.
     pub shares: Shares,
     /// Idle connections to endpoints.
@@ -85,6 +90,7 @@ impl Worker {
             index,
             snapshot: shared.snapshot,
             temp: shared.temp,
+            per_client: shared.per_client,
             shares: Shares::new(shared.outlet),
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),

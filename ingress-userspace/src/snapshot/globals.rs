@@ -1,5 +1,6 @@
 //! What holds for the whole proxy, as requests look it up.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
@@ -190,6 +191,16 @@ impl Globals {
             connections: connections.clone(),
             access_log: AccessLogging::new(access_log),
         }
+    }
+}
+
+impl Globals {
+    /// How many connections an address may have open; `None`: any number, as a proxy before us must.
+    pub fn most_connections_of(&self, address: IpAddr) -> Option<u32> {
+        let most = self.connections.most_per_client?;
+        let is_proxy = (self.forwarded.names_client && self.forwarded.trusted.contains(address))
+            || (self.proxy_protocol.is_required && self.proxy_protocol.trusted.contains(address));
+        (!is_proxy).then_some(most)
     }
 }
 

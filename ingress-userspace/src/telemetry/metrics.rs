@@ -113,7 +113,7 @@ metrics! {
         "Requests that ended in an error of the proxy, by whose fault it was and reason.";
     ACCEPT_REFUSED: Counter "portcullis_accept_refused_total"
         ["reason"]
-        "Connections closed at accept by an EdgePolicy or for want of a PROXY header, by reason.";
+        "Connections closed at accept by an EdgePolicy, by a limit of open ones or for want of a PROXY header, by reason.";
     ACCEPT_ERRORS: Counter "portcullis_accept_errors_total"
         []
         "Failed accepts; the loop pauses when file descriptors run out.";

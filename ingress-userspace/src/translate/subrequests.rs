@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::Build;
 use super::endpoints::{PortRef, backend, find_port};
+use crate::annotation::config_map::Defaults;
 use crate::annotation::value::url::UrlText;
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin};
 use crate::model::global::Subrequests;
@@ -22,9 +23,10 @@ pub(super) fn is_api_server(service: &ObjectKey) -> bool {
 }
 
 /// What may not be asked: in a cluster, what is local to the node, and the API server.
-pub(super) fn rules(cluster: &Cluster, allows_local: bool) -> Subrequests {
-    if cluster.origin == Origin::Folder || allows_local {
-        return Subrequests::default();
+pub(super) fn rules(cluster: &Cluster, defaults: &Defaults) -> Subrequests {
+    let is_ipv4_only = defaults.looks_up_ipv4_only;
+    if cluster.origin == Origin::Folder || defaults.allows_local_urls {
+        return Subrequests { is_ipv4_only, ..Subrequests::default() };
     }
     let (namespace, name) = API_SERVER;
     let spec = cluster.services.get(&ObjectKey::new(namespace, name));
@@ -38,7 +40,7 @@ pub(super) fn rules(cluster: &Cluster, allows_local: bool) -> Subrequests {
         addresses.chain(endpoints).filter_map(|address| address.parse().ok()).collect();
     api_servers.sort();
     api_servers.dedup();
-    Subrequests { forbids_local: true, api_servers }
+    Subrequests { forbids_local: true, api_servers, is_ipv4_only }
 }
 
 /// Where a URL stands.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,10 +112,9 @@ async fn follow(name: ExternalName, cell: Arc<BackendCell>, rules: Subrequests) 
 
 /// The addresses that may be asked, in order, and those that may not.
 fn split(found: Vec<SocketAddr>, rules: &Subrequests) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
-    let forbids = |address: &SocketAddr| {
-        rules.forbids(address.ip()) || (rules.forbids_local && is_of_this_host(address))
-    };
-    let (mut refused, mut allowed): (Vec<_>, Vec<_>) = found.into_iter().partition(forbids);
+    let forbids = |address: &SocketAddr| rules.forbids(address.ip()) || is_of_this_host(rules, address.ip());
+    let wanted = found.into_iter().filter(|address| address.is_ipv4() || !rules.is_ipv4_only);
+    let (mut refused, mut allowed): (Vec<_>, Vec<_>) = wanted.partition(forbids);
     for list in [&mut refused, &mut allowed] {
         list.sort();
         list.dedup();
@@ -123,9 +122,10 @@ fn split(found: Vec<SocketAddr>, rules: &Subrequests) -> (Vec<SocketAddr>, Vec<S
     (allowed, refused)
 }
 
-/// Whether an address is one of this host: only such can be bound.
-fn is_of_this_host(address: &SocketAddr) -> bool {
-    UdpSocket::bind((address.ip(), 0)).is_ok()
+/// Whether an address may not be asked because it is one of this host: only such can be bound. The answer is that of the
+/// moment, whatever addresses the node gets or loses.
+pub(super) fn is_of_this_host(rules: &Subrequests, address: IpAddr) -> bool {
+    rules.forbids_local && UdpSocket::bind((address.to_canonical(), 0)).is_ok()
 }
 
 /// Endpoints that were known keep what was measured of them.
@@ -159,9 +159,12 @@ mod tests {
             "198.18.0.1:80",
             "0.0.0.0:80",
         ]);
-        let rules = Subrequests { forbids_local: true, api_servers: vec!["198.18.0.1".parse().unwrap()] };
+        let api_servers = vec!["198.18.0.1".parse().unwrap()];
+        let rules = Subrequests { forbids_local: true, api_servers, is_ipv4_only: false };
         let (allowed, refused) = split(found.clone(), &rules);
         assert_eq!((allowed, refused.len()), (parse(&["198.18.0.9:80"]), 6));
+        let rules = Subrequests { is_ipv4_only: true, ..Subrequests::default() };
+        assert!(split(found.clone(), &rules).0.iter().all(SocketAddr::is_ipv4));
         let (allowed, refused) = split(found, &Subrequests::default());
         assert_eq!((allowed.len(), refused.len()), (7, 0));
     }

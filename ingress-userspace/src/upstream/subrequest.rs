@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
 use tokio::time::{Instant, timeout};
 
+use super::resolve::is_of_this_host;
 use crate::model::global;
 use names::Names;
 use target::Resolved;
@@ -114,7 +115,7 @@ impl Subrequests {
     ) -> Result<Answer, SubrequestError> {
         let addresses = match &to.backend {
             Some(backend) => backend.endpoints_in_turn(),
-            None => timeout(deadlines.connect, self.names.look_up(&to.host, to.port))
+            None => timeout(deadlines.connect, self.names.look_up(&to.host, to.port, rules.is_ipv4_only))
                 .await
                 .map_err(|_elapsed| SubrequestError::Timeout)??,
         };
@@ -125,7 +126,9 @@ impl Subrequests {
             }
             let server_name = to.is_https.then(|| Rc::from(to.host.as_str()));
             let place = Place { address, server_name };
-            match self.exchange(&place, request, deadlines).await {
+            // Endpoints of a Service may be pods in the network of their node.
+            let guard = to.backend.is_none().then_some(rules);
+            match self.exchange(&place, guard, request, deadlines).await {
                 Err(error @ SubrequestError::Connect(_)) => last = error,
                 done => return done,
             }
@@ -133,10 +136,12 @@ impl Subrequests {
         Err(last)
     }
 
-    /// An idle connection may have been closed by its other end: then the request goes over a new one.
+    /// An idle connection may have been closed by its other end: then the request goes over a new one, if by these rules
+    /// its address is none of this host.
     async fn exchange(
         &self,
         place: &Place,
+        guard: Option<&global::Subrequests>,
         request: &Request<Full<Bytes>>,
         deadlines: Deadlines,
     ) -> Result<Answer, SubrequestError> {
@@ -153,6 +158,10 @@ impl Subrequests {
                     }
                 }
             }
+        }
+        let address = place.address.ip().to_canonical();
+        if guard.is_some_and(|rules| is_of_this_host(rules, address)) {
+            return Err(SubrequestError::Forbidden(address));
         }
         let mut sender = match timeout(deadlines.connect, dial::connect(place)).await {
             Ok(connected) => connected?,

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use super::annotations::{counts, verdict};
-use crate::annotation::registry::{GROUPS, Place, Row, rows};
+use crate::annotation::preset;
+use crate::annotation::registry::{GROUPS, Place, Row, config_row, rows};
 
 /// The page.
 pub fn config_map_page() -> String {
@@ -37,7 +38,19 @@ fn write_page(out: &mut String) -> fmt::Result {
         group.rows.iter().filter(|row| row.is_config_key()).try_for_each(|row| write_row(out, row))?;
         out.push('\n');
     }
-    Ok(())
+    write_presets(out)
+}
+
+/// The defaults that a preset changes.
+fn write_presets(out: &mut String) -> fmt::Result {
+    out.push_str(
+        "## What the presets say\n\nEvery other key has one default for both, and what is configured wins over either.\n\n\
+         | key | `nginx` | `edge` |\n|---|---|---|\n",
+    );
+    preset::EDGE.iter().try_for_each(|(key, edge)| {
+        let nginx = config_row(key).map_or("", |row| row.default);
+        writeln!(out, "| `{key}` | `{nginx}` | `{edge}` |")
+    })
 }
 
 fn write_row(out: &mut String, row: &Row) -> fmt::Result {

@@ -47,18 +47,24 @@ pub(super) fn write(out: &mut String, global: &Global) -> fmt::Result {
         let servers = join(&subrequests.api_servers);
         writeln!(out, "global subrequests: not to local addresses, API server {servers}")?;
     }
+    if subrequests.is_ipv4_only {
+        writeln!(out, "global names: IPv4 addresses only")?;
+    }
     exchange::write_fields(out, fields)?;
     if *tls != Tls::default() {
         write_tls(out, tls)?;
     }
     if *connections != Connections::default() {
-        let Connections { idle, requests, head_time, head, streams, most } = connections;
+        let Connections { idle, requests, head_time, head, streams, most, most_per_client } = connections;
         writeln!(
             out,
             "global connections: idle {idle:?}, {requests} requests, {streams} streams, most {}",
             most.map_or_else(|| "unlimited".to_owned(), |most| most.to_string())
         )?;
         writeln!(out, "  head in {head_time:?}, line {} bytes, all {} bytes", head.line, head.all)?;
+        if let Some(most) = most_per_client {
+            writeln!(out, "  at most {most} connections of a client")?;
+        }
     }
     if *access_log != AccessLog::default() {
         let AccessLog { is_on, format, escape, skipped, has_unmatched, destination, streams } = access_log;

@@ -34,7 +34,12 @@ struct Known {
 
 impl Names {
     /// The addresses of a host that is a name or an address.
-    pub async fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, SubrequestError> {
+    pub async fn look_up(
+        &self,
+        host: &str,
+        port: u16,
+        is_ipv4_only: bool,
+    ) -> Result<Vec<SocketAddr>, SubrequestError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
@@ -48,7 +53,8 @@ impl Names {
                 Err(error) => self.failed(host, known, error)?,
             },
         };
-        Ok(addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect())
+        let wanted = addresses.into_iter().filter(|address| address.is_ipv4() || !is_ipv4_only);
+        Ok(wanted.map(|address| SocketAddr::new(address, port)).collect())
     }
 
     fn learn(&self, host: &str, addresses: Vec<IpAddr>) -> Vec<IpAddr> {
@@ -101,13 +107,15 @@ mod tests {
     #[tokio::test]
     async fn addresses_need_no_resolver_and_failures_are_kept_for_a_moment() {
         let names = Names::default();
-        let found = names.look_up("2001:db8::1", 80).await.unwrap();
+        let found = names.look_up("2001:db8::1", 80, true).await.unwrap();
         assert_eq!(found, ["[2001:db8::1]:80".parse().unwrap()]);
         let known = Known { addresses: Vec::new(), found: Instant::now(), failed: Some(Instant::now()) };
         names.keep("gone.example", known);
-        assert!(matches!(names.look_up("gone.example", 80).await, Err(SubrequestError::Resolve(_))));
-        names.learn("known.example", vec!["198.18.0.1".parse().unwrap()]);
-        let found = names.look_up("known.example", 8080).await.unwrap();
+        assert!(matches!(names.look_up("gone.example", 80, false).await, Err(SubrequestError::Resolve(_))));
+        let both = ["2001:db8::1", "198.18.0.1"].map(|address| address.parse().unwrap());
+        names.learn("known.example", both.to_vec());
+        assert_eq!(names.look_up("known.example", 8080, false).await.unwrap().len(), 2);
+        let found = names.look_up("known.example", 8080, true).await.unwrap();
         assert_eq!(found, ["198.18.0.1:8080".parse().unwrap()]);
     }
 }
