@@ -4,6 +4,7 @@
 //! names skipped. A file that cannot be read keeps the objects it held before, a deleted file takes its objects along.
 //! The same object in two files: the first by path has it. `watch` says when to look again.
 
+mod mirror;
 pub mod parse;
 mod shape;
 pub mod watch;
@@ -193,6 +194,7 @@ impl Folder {
                 }
             }
         }
+        mirror::drop_shadowed(&mut cluster);
         cluster
     }
 }
@@ -207,6 +209,11 @@ pub fn insert(cluster: &mut Cluster, key: ObjectKey, object: &Object) {
         Object::IngressClass(object) => put(&mut cluster.ingress_classes, key, object),
         Object::Service(object) => put(&mut cluster.services, key, object),
         Object::EndpointSlice(object) => put(&mut cluster.endpoint_slices, key, object),
+        Object::Endpoints(slices) => {
+            for (number, slice) in slices.iter().enumerate() {
+                put(&mut cluster.endpoint_slices, mirror::key(&key, number), slice);
+            }
+        }
         Object::Secret(object) => put(&mut cluster.secrets, key, object),
         Object::ConfigMap(object) => put(&mut cluster.config_maps, key, object),
         Object::Namespace(object) => put(&mut cluster.namespaces, key, object),

@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_saphyr::DuplicateKeyPolicy;
 
-use super::shape;
+use super::{mirror, shape};
 use crate::k8s::crd::{AddressPool, EdgePolicy};
 use crate::problem::{Code, ObjectRef, Problem, Severity, suggest};
 
@@ -27,6 +28,8 @@ pub enum Object {
     Service(Arc<Service>),
     /// An EndpointSlice.
     EndpointSlice(Arc<EndpointSlice>),
+    /// The slices of an Endpoints object.
+    Endpoints(Vec<Arc<EndpointSlice>>),
     /// A Secret.
     Secret(Arc<Secret>),
     /// A ConfigMap.
@@ -62,11 +65,12 @@ pub struct Parsed {
 }
 
 /// The kinds that we read: API version and kind.
-const READ: [(&str, &str); 9] = [
+const READ: [(&str, &str); 10] = [
     ("networking.k8s.io/v1", "Ingress"),
     ("networking.k8s.io/v1", "IngressClass"),
     ("v1", "Service"),
     ("discovery.k8s.io/v1", "EndpointSlice"),
+    ("v1", "Endpoints"),
     ("v1", "Secret"),
     ("v1", "ConfigMap"),
     ("v1", "Namespace"),
@@ -78,11 +82,10 @@ const READ: [(&str, &str); 9] = [
 const OUR_GROUPS: [&str; 5] = ["", "networking.k8s.io", "discovery.k8s.io", "extensions", "portcullis.dev"];
 
 /// Kinds of these groups that stand beside ours in ordinary manifests.
-const OTHER_KINDS: [&str; 23] = [
+const OTHER_KINDS: [&str; 22] = [
     "Binding",
     "DaemonSet",
     "Deployment",
-    "Endpoints",
     "Event",
     "IPAddress",
     "LimitRange",
@@ -124,11 +127,14 @@ pub fn parse(path: &str, text: &str) -> Parsed {
         if document.lines().all(is_blank) {
             continue;
         }
-        match serde_saphyr::from_str_with_options::<Value>(document, options()) {
-            Ok(Value::Null) => {}
-            Ok(value) => read_value(path, line, value, &mut parsed),
+        match read_document(document) {
+            Ok((Value::Null, _)) => {}
+            Ok((value, twice)) => {
+                parsed.problems.extend(twice.map(|at| repeated_key(path, line + at - 1)));
+                read_value(path, line, value, &mut parsed);
+            }
             Err(error) => {
-                let at = error.location().and_then(|at| usize::try_from(at.line()).ok()).unwrap_or(1).max(1);
+                let at = line_of(&error);
                 // Error texts of the parser may quote the document, and the document may be a Secret.
                 let text = error.without_snippet().to_string();
                 let text = text.lines().next().unwrap_or_default();
@@ -171,10 +177,36 @@ pub fn file_reference(path: &str) -> ObjectRef {
 }
 
 /// Whole clusters are dumped into one List, but what aliases repeat stays small.
-fn options() -> serde_saphyr::Options {
+fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
     serde_saphyr::options! {
+        duplicate_keys: duplicate_keys,
         budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
+    }
+}
+
+/// Reads one document. Of a key that is written twice the last counts, as with kubectl; the line of the first such key.
+fn read_document(text: &str) -> Result<(Value, Option<usize>), serde_saphyr::Error> {
+    let read = |twice| serde_saphyr::from_str_with_options::<Value>(text, options(twice));
+    match read(DuplicateKeyPolicy::Error) {
+        Ok(value) => Ok((value, None)),
+        // If more is wrong, that is what the second reading says.
+        Err(error) => Ok((read(DuplicateKeyPolicy::LastWins)?, Some(line_of(&error)))),
+    }
+}
+
+fn line_of(error: &serde_saphyr::Error) -> usize {
+    error.location().and_then(|at| usize::try_from(at.line()).ok()).unwrap_or(1).max(1)
+}
+
+fn repeated_key(path: &str, line: usize) -> Problem {
+    Problem {
+        object: file_reference(path),
+        code: Code::ObjectInvalid,
+        severity: Severity::Warning,
+        field: format!("line {line}"),
+        value: String::new(),
+        message: "this key is written twice in one mapping; the last one counts; remove one of them".into(),
     }
 }
 
@@ -224,6 +256,7 @@ fn read_object(
     mut value: Value,
     parsed: &mut Parsed,
 ) {
+    let made_up = shape::name_generated(&mut value);
     let reference = shape::reference(api_version, kind, &value);
     if !READ.contains(&(api_version, kind)) {
         parsed.problems.push(unknown_kind(path, line, &value, &reference));
@@ -234,6 +267,8 @@ fn read_object(
         parsed.problems.push(problem);
         return;
     }
+    problems.extend(made_up.map(|prefix| shape::generated(&reference, &prefix)));
+    shape::drop_nulls(&mut value);
     shape::quote_scalars(&reference, &mut value, &mut problems);
     let found = &mut problems;
     let object = match kind {
@@ -241,6 +276,9 @@ fn read_object(
         "IngressClass" => typed(&reference, value, found).map(|o| Object::IngressClass(Arc::new(o))),
         "Service" => typed(&reference, value, found).map(|o| Object::Service(Arc::new(o))),
         "EndpointSlice" => typed(&reference, value, found).map(|o| Object::EndpointSlice(Arc::new(o))),
+        "Endpoints" => {
+            typed(&reference, value, found).map(|o: Endpoints| Object::Endpoints(mirror::slices(&o)))
+        }
         "Secret" => typed(&reference, value, found).map(|o| Object::Secret(Arc::new(merge_string_data(o)))),
         "ConfigMap" => typed(&reference, value, found).map(|o| Object::ConfigMap(Arc::new(o))),
         "Namespace" => typed(&reference, value, found).map(|o| Object::Namespace(Arc::new(o))),
@@ -305,6 +343,10 @@ fn unknown_kind(path: &str, line: usize, value: &Value, reference: &ObjectRef) -
             object: file_reference(path),
             ..problem(&format!("line {line}"), String::new(), Severity::Error, message)
         };
+    }
+    if kind.is_empty() && api_version.is_empty() && value.get("metadata").is_none() {
+        let message = format!("not a Kubernetes object ({place}); it is ignored");
+        return problem(&format!("line {line}"), String::new(), Severity::Note, message);
     }
     if kind.is_empty() || api_version.is_empty() {
         let missing = if kind.is_empty() { "kind" } else { "apiVersion" };

@@ -1,5 +1,7 @@
 //! Checks that an API server would do: names, scalars where text is asked for, fields that a kind does not have.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -28,6 +30,54 @@ pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectR
         namespace,
         name: text("name"),
         uid: text("uid"),
+    }
+}
+
+/// Names an object that leaves its name to the API server: the same name for the same object. Gives the prefix that it
+/// asks for.
+pub(super) fn name_generated(value: &mut Value) -> Option<String> {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let metadata = value.get("metadata")?;
+    let prefix = metadata.get("generateName").and_then(Value::as_str)?.to_owned();
+    if prefix.is_empty() || metadata.get("name").is_some_and(|name| !name.is_null()) {
+        return None;
+    }
+    let mut name = prefix.clone();
+    let mut hasher = DefaultHasher::new();
+    value.to_string().hash(&mut hasher);
+    let mut rest = hasher.finish();
+    for _ in 0..5 {
+        let letter = usize::try_from(rest % 27).ok().and_then(|at| LETTERS.get(at));
+        name.extend(letter.map(|letter| char::from(*letter)));
+        rest /= 27;
+    }
+    value.get_mut("metadata")?.as_object_mut()?.insert("name".into(), Value::from(name));
+    Some(prefix)
+}
+
+/// Tells the name that was made up.
+pub(super) fn generated(reference: &ObjectRef, prefix: &str) -> Problem {
+    Problem {
+        object: reference.clone(),
+        code: Code::ObjectInvalid,
+        severity: Severity::Note,
+        field: "metadata.generateName".into(),
+        value: prefix.to_owned(),
+        message:
+            "has no name, and is given this one; kubectl apply would refuse it, kubectl create would not"
+                .into(),
+    }
+}
+
+/// An annotation, a label or a key of data without a value is none, as to an API server.
+pub(super) fn drop_nulls(value: &mut Value) {
+    let places: [&[&str]; 4] =
+        [&["metadata", "annotations"], &["metadata", "labels"], &["data"], &["stringData"]];
+    for place in places {
+        let found = place.iter().try_fold(&mut *value, |at, part| at.get_mut(*part));
+        if let Some(Value::Object(texts)) = found {
+            texts.retain(|_, text| !text.is_null());
+        }
     }
 }
 
