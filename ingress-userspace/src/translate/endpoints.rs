@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::slices::Wanted;
 use super::{Build, external_name};
-use crate::k8s::cluster::ObjectKey;
+use crate::k8s::cluster::{ObjectKey, Origin};
 use crate::model::backend::{Backend, BackendId, BackendState, Endpoint, EndpointCondition};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
@@ -86,10 +86,21 @@ pub(super) fn service_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> Back
     let written = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
     let address = written.parse::<IpAddr>().ok().zip(u16::try_from(found.port).ok());
     let Some((address, number)) = address else {
-        let message = "the Service has no address of its own, so its pods are asked as without service-upstream; remove \
-                       service-upstream, or give the Service a cluster IP";
         let at = (format!("{}.name", port.field), port.service);
-        build.problem(port.owner, (Code::FieldInvalid, Severity::Warning), at, message);
+        // In a folder nobody gave the Service the address that it will have in a cluster.
+        let (severity, message) = if written.is_empty() && cluster.origin == Origin::Folder {
+            (
+                Severity::Note,
+                "the Service has no cluster IP in this folder, so its pods are asked as without service-upstream",
+            )
+        } else {
+            (
+                Severity::Warning,
+                "the Service has no address of its own, so its pods are asked as without service-upstream; remove \
+                 service-upstream, or give the Service a cluster IP",
+            )
+        };
+        build.problem(port.owner, (Code::FieldInvalid, severity), at, message);
         return backend(build, port);
     };
     let shown_port = port.port.map_or_else(|| found.port.to_string(), str::to_owned);

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::quirks::{Quirk, quirks};
 use crate::annotation::registry::{self, Row, Support};
-use crate::annotation::{OWN_PREFIX, cloud, known};
+use crate::annotation::{Effect, OWN_PREFIX, cloud, known};
 use crate::cli::objects::Objects;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::problem::{ObjectRef, Problem, Severity};
@@ -139,6 +139,9 @@ fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, Stri
     let docs = format!("docs/reference/annotations.md#{key}");
     if let Some(row) = row {
         let (verdict, message) = of_row(row);
+        // What ingress-nginx itself has removed keeps no path from being served.
+        let is_harmless = matches!(row.on_invalid, Effect::Note | Effect::Warn);
+        let verdict = if verdict == Verdict::Refused && is_harmless { Verdict::Ignored } else { verdict };
         return Some((verdict, message, docs));
     }
     Some((Verdict::Ignored, "unknown".to_owned(), docs))
