@@ -12,7 +12,7 @@ use crate::model::Model;
 pub type ModelVersion = u64;
 
 /// From the agent to a proxy.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub enum ToProxy {
     /// First message of a connection: where to listen.
     Listen(ListenPlan),

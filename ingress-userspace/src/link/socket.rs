@@ -1,4 +1,5 @@
-//! The link over the unix socket of the pod: MessagePack frames, file descriptors by SCM_RIGHTS.
+//! The link over the unix socket of the pod: MessagePack frames, file descriptors by SCM_RIGHTS, and of a model only what
+//! [`changes`].
 //!
 //! Both directions: 8 bytes (length of the body, number of descriptors; little endian), one byte per batch of
 //! descriptors, then the body. Descriptors ride on the batch bytes, so that a frame may hand over more of them than one
@@ -7,12 +8,14 @@
 //! Who may connect is decided by the file: mode 0660, and the group that a set-group-id folder (a pod volume with
 //! `fsGroup`) gives it. A proxy needs no capability.
 
+mod changes;
 mod frame;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
@@ -24,7 +27,8 @@ use tracing::{debug, info, warn};
 use super::messages::{Hello, ToAgent, ToProxy};
 use super::{AgentEnd, Arrival, INBOX, OutboxReader, ProxyEnd, ProxyId, ProxySender};
 use crate::error_chain::chain;
-use frame::{FrameReader, Wire, write_frame};
+use changes::Held;
+use frame::{Frame, FrameReader, Wire, write_frame};
 
 /// Proxies at a time: the old and the new one of an upgrade, and some that hang.
 const MOST_PROXIES: usize = 16;
@@ -159,8 +163,18 @@ async fn exchange_with_proxy(
         Ok(())
     };
     let writing = async {
+        let mut sent = Arc::default();
         while let Some(message) = outbox.next().await {
-            write(stream, message).await?;
+            match message {
+                ToProxy::Listen(plan) => write(stream, Frame::Listen(plan)).await?,
+                ToProxy::Model { version, model } => {
+                    for part in changes::parts(version, &sent, &model) {
+                        write(stream, Frame::Model(part)).await?;
+                    }
+                    sent = model;
+                }
+                ToProxy::Close => write(stream, Frame::Close).await?,
+            }
         }
         Ok(())
     };
@@ -232,7 +246,16 @@ impl Client {
         let Self { hello, to_proxy, from_proxy, .. } = self;
         let reading = async {
             let mut reader = FrameReader::new(stream);
-            while let Some(message) = reader.next::<ToProxy>().await? {
+            let mut held = Held::default();
+            while let Some(frame) = reader.next::<Frame>().await? {
+                let message = match frame {
+                    Frame::Listen(plan) => ToProxy::Listen(plan),
+                    Frame::Model(part) => match held.take(part) {
+                        Some((version, model)) => ToProxy::Model { version, model },
+                        None => continue,
+                    },
+                    Frame::Close => ToProxy::Close,
+                };
                 if to_proxy.send(message).await.is_err() {
                     return Ok(Exchange::Over);
                 }

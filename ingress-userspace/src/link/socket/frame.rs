@@ -15,9 +15,10 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::LinkError;
-use crate::link::messages::{HandedSocket, Hello, ProxyReport, SocketAbout, ToAgent, ToProxy};
+use super::changes::ModelPart;
+use crate::link::messages::{HandedSocket, Hello, ListenPlan, ProxyReport, SocketAbout, ToAgent};
 
-/// Largest body: a model of tens of thousands of routes is a few megabytes.
+/// Largest body. Models come in parts of a few megabytes.
 const MOST_BYTES: usize = 64 << 20;
 /// Most descriptors of a frame: every slot of the kernel's socket map.
 const MOST_DESCRIPTORS: usize = 1024;
@@ -35,7 +36,15 @@ pub(super) trait Wire: Sized {
     fn together(body: Self::Body, descriptors: Vec<OwnedFd>) -> Result<Self, LinkError>;
 }
 
-impl Wire for ToProxy {
+/// [`ToProxy`] as it travels.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Frame {
+    Listen(ListenPlan),
+    Model(ModelPart),
+    Close,
+}
+
+impl Wire for Frame {
     type Body = Self;
 
     fn apart(self) -> (Self, Vec<OwnedFd>) {
