@@ -1,7 +1,8 @@
 //! Which replica writes: a `coordination.k8s.io/v1` Lease, as client-go's leader election uses it.
 //!
 //! Clocks of different machines are never compared: a Lease counts as expired when this process has seen it unchanged
-//! for the whole duration that it names.
+//! for the whole duration that it names. Time in which the API server was away does not count, for the holder could not
+//! renew either.
 
 use std::time::{Duration, Instant};
 
@@ -72,12 +73,16 @@ pub async fn run(
 struct Seen {
     renew_time: Option<MicroTime>,
     at: Option<Instant>,
+    /// The last look.
+    looked: Option<Instant>,
 }
 
 impl Seen {
     /// Notes the Lease and says for how long it has been as it is.
     fn unchanged_for(&mut self, spec: &LeaseSpec, now: Instant) -> Duration {
-        if self.at.is_none() || self.renew_time != spec.renew_time {
+        let could_look = self.looked.is_some_and(|at| now.duration_since(at) < DURATION);
+        self.looked = Some(now);
+        if !could_look || self.at.is_none() || self.renew_time != spec.renew_time {
             self.renew_time.clone_from(&spec.renew_time);
             self.at = Some(now);
         }
@@ -168,8 +173,20 @@ mod tests {
         spec.renew_time = Some(MicroTime(Timestamp::UNIX_EPOCH));
         assert_eq!(seen.unchanged_for(&spec, start), Duration::ZERO);
         assert_eq!(seen.unchanged_for(&spec, start + Duration::from_secs(9)), Duration::from_secs(9));
+        assert_eq!(seen.unchanged_for(&spec, start + Duration::from_secs(11)), Duration::from_secs(11));
         spec.renew_time = Some(MicroTime(Timestamp::UNIX_EPOCH + Duration::from_secs(1)));
         assert_eq!(seen.unchanged_for(&spec, start + Duration::from_secs(12)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_holder_has_its_time_to_renew_when_the_api_server_is_back() {
+        let (mut seen, start) = (Seen::default(), Instant::now());
+        let spec = held_by("b");
+        seen.unchanged_for(&spec, start);
+        assert_eq!(seen.unchanged_for(&spec, start + Duration::from_secs(2)), Duration::from_secs(2));
+        let back = start + Duration::from_secs(600);
+        assert_eq!(seen.unchanged_for(&spec, back), Duration::ZERO);
+        assert_eq!(seen.unchanged_for(&spec, back + Duration::from_secs(8)), Duration::from_secs(8));
     }
 
     #[test]

@@ -24,6 +24,8 @@ use crate::translate::OurIngress;
 const PAUSE: Duration = Duration::from_secs(10);
 /// When no node serves for this long, addresses are taken back.
 const NO_NODE: Duration = Duration::from_secs(60);
+/// Looks that are further apart do not belong to one absence: in between nobody could look.
+const LONGEST_GAP: Duration = Duration::from_secs(30);
 
 /// What to publish.
 #[derive(Clone, Debug)]
@@ -48,14 +50,14 @@ pub struct Publisher {
     settings: StatusSettings,
     /// What an object holds through us, and when this replica wrote it.
     written: BTreeMap<ObjectRef, (BTreeSet<String>, Option<Instant>)>,
-    /// Last time that some node served.
-    served: Instant,
+    /// Since when every look found that nobody serves, and the last of these looks.
+    unserved: Option<(Instant, Instant)>,
 }
 
 impl Publisher {
     /// Begins with nothing written.
     pub fn new(client: Client, settings: StatusSettings) -> Self {
-        Self { client, settings, written: BTreeMap::new(), served: Instant::now() }
+        Self { client, settings, written: BTreeMap::new(), unserved: None }
     }
 
     /// Brings the status of all Ingresses to what it should be.
@@ -141,18 +143,15 @@ impl Publisher {
         }
         if self.settings.of_service {
             let addresses = service.map(of_service).unwrap_or_default();
-            if !addresses.is_empty() {
-                self.served = Instant::now();
-                return Ok(Some(addresses));
-            }
             // Whoever gives the Service its address may be away for a moment.
-            return Ok((self.served.elapsed() >= NO_NODE).then_some(addresses));
+            let is_over = self.is_over(addresses.is_empty());
+            return Ok((!addresses.is_empty() || is_over).then_some(addresses));
         }
         let names = self.node_names().await?;
+        let is_over = self.is_over(names.is_empty());
         if names.is_empty() {
-            return Ok((self.served.elapsed() >= NO_NODE).then(BTreeSet::new));
+            return Ok(is_over.then(BTreeSet::new));
         }
-        self.served = Instant::now();
         let pools = of_pools(edge);
         if !pools.is_empty() {
             return Ok(Some(pools));
@@ -165,6 +164,16 @@ impl Publisher {
             }
         }
         Ok(Some(addresses))
+    }
+
+    /// Whether nobody has served for so long that addresses are taken back. Time in which nobody could look (the API server
+    /// was away, another replica was the leader) says nothing: after it, pods need a moment to be reported ready again.
+    fn is_over(&mut self, is_unserved: bool) -> bool {
+        let now = Instant::now();
+        let before = self.unserved.filter(|(_, last)| now.duration_since(*last) < LONGEST_GAP);
+        let since = before.map_or(now, |(since, _)| since);
+        self.unserved = is_unserved.then_some((since, now));
+        is_unserved && now.duration_since(since) >= NO_NODE
     }
 
     /// Nodes with a ready pod of the data plane.
@@ -335,7 +344,7 @@ mod tests {
         publisher.publish(&Edge::default(), Some(&assigned), &[ours(&[])]).await;
         assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1" }] } })]);
         let lost = service(json!({}));
-        for (seconds, expected) in [(59, 1), (2, 2)] {
+        for (seconds, expected) in [(1, 1), (20, 1), (20, 1), (19, 1), (2, 2)] {
             tokio::time::advance(Duration::from_secs(seconds)).await;
             publisher.publish(&Edge::default(), Some(&lost), &[ours(&["203.0.113.1"])]).await;
             assert_eq!(patches(&log).len(), expected, "{seconds} s later");
@@ -420,12 +429,32 @@ mod tests {
         let ready = Arc::new(AtomicBool::new(false));
         let (client, log) = cluster(&ready, "198.18.0.10");
         let mut publisher = Publisher::new(client, settings());
-        tokio::time::advance(Duration::from_secs(59)).await;
-        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
-        assert!(patches(&log).is_empty(), "a restarted controller gives the data plane a minute");
+        for seconds in [0, 20, 20, 19] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+            assert!(patches(&log).is_empty(), "a restarted controller gives the data plane a minute");
+        }
         tokio::time::advance(Duration::from_secs(2)).await;
         publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
         assert_eq!(patches(&log), [json!({ "loadBalancer": { "ingress": null } })]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_minutes_without_the_api_server_do_not_count_as_an_absence_of_nodes() {
+        let ready = Arc::new(AtomicBool::new(true));
+        let (client, log) = cluster(&ready, "198.18.0.10");
+        let mut publisher = Publisher::new(client, settings());
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+        tokio::time::advance(Duration::from_secs(600)).await;
+        // It is back, and no kubelet has reported yet; then they do.
+        ready.store(false, Ordering::Relaxed);
+        for seconds in [0, 10, 10, 10, 10, 10] {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+        }
+        ready.store(true, Ordering::Relaxed);
+        publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+        assert!(patches(&log).is_empty(), "the status was not touched");
     }
 
     #[tokio::test(start_paused = true)]
