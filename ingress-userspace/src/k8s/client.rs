@@ -1,9 +1,30 @@
 //! A client of the API server, by kubeconfig or by the service account of the pod.
+//!
+//! A watch is silent while nothing changes, and so is one whose server's machine is gone: TCP asks on idle connections, so
+//! that a lost one is noticed within a minute, and not when the watch would have ended.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ClientBuilder, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+use tower::BoxError;
+use tower::retry::RetryLayer;
+use tower::util::{MapErrLayer, option_layer};
+
+/// An idle connection is asked after this time, ...
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// ... again in this interval, ...
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// ... and given up after this many questions without an answer.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent and is not acknowledged for this long ends the connection.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -51,5 +72,64 @@ pub async fn connect_as(
         (None, None) => Config::infer().await.map_err(ConnectError::Infer)?,
     };
     let namespace = config.default_namespace.clone();
-    Ok((Client::try_from(config).map_err(ConnectError::Client)?, namespace))
+    Ok((client(config).map_err(ConnectError::Client)?, namespace))
+}
+
+/// As kube builds it, over connections that notice when they are lost. Behind an HTTP proxy, and with credentials of a
+/// program, it is kube's own.
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return Client::try_from(config);
+    }
+    // Somebody else's is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let http = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector);
+    let builder = ClientBuilder::new(http, config.default_namespace.clone())
+        .with_layer(&MapErrLayer::new(BoxError::from))
+        .with_layer(&config.extra_headers_layer()?)
+        .with_layer(&option_layer(config.auth_layer()?))
+        .with_layer(&RetryLayer::new(RetryPolicy::server_retry()))
+        .with_layer(&config.base_uri_layer());
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tcp_asks_on_idle_connections() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = client(Config::new(format!("http://{address}").parse().unwrap())).unwrap();
+        let asking = tokio::spawn(async move { client.apiserver_version().await });
+        let (stream, peer) = listener.accept().await.unwrap();
+        // The client's end: what it sent is acknowledged, and the timer that is left is that of keep-alive, 02.
+        let is_asking = async {
+            loop {
+                let sockets = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+                let [ours, theirs] = [peer.port(), address.port()].map(|port| format!("0100007F:{port:04X}"));
+                let line = sockets.lines().find(|line| line.contains(&format!("{ours} {theirs}")));
+                if line.is_some_and(|line| {
+                    line.split_whitespace().nth(5).is_some_and(|timer| timer.starts_with("02:"))
+                }) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), is_asking).await.expect("keep-alive");
+        drop(stream);
+        assert!(asking.await.unwrap().is_err());
+    }
 }
