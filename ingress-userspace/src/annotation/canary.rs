@@ -6,7 +6,7 @@ use crate::model::policy::delivery::{CanaryHeader, CanaryRule};
 
 annotations! { "Canary";
     /// This Ingress takes a part of the requests of another one: of the paths that both have, with the same host, path and path
-    /// type. Its other annotations are of no account, but for `load-balance`, `upstream-hash-by` and `affinity`. There must be
+    /// type. Its other annotations are of no account, but for `load-balance`, `upstream-hash-by`, `affinity` and `upstream-health-check-*`. There must be
     /// an Ingress without it, and each path has one canary. While the canary's Service has no ready endpoint, the
     /// main one serves. Unlike in ingress-nginx the canary holds for the paths that it names alone, and not for all paths
     /// of all Ingresses that send to the same Service; and it serves its share, too, while the main Service has no endpoint.

@@ -64,7 +64,7 @@ impl Pool {
 
     fn checked(&self, id: &BackendId, check: &HealthCheck, transport: &RouteTransport) -> Checked {
         let plan = Plan {
-            path: check.path.clone(),
+            question: check.question.clone(),
             interval: check.interval,
             timeout: check.timeout,
             unhealthy_threshold: check.unhealthy_threshold,

@@ -15,7 +15,7 @@ use super::{Build, ingress};
 use crate::annotation::OWN_PREFIX;
 use crate::annotation::alias::SERVER_ALIAS;
 use crate::annotation::canary::CANARY;
-use crate::annotation::health_check::UPSTREAM_HEALTH_CHECK_PATH;
+use crate::annotation::health_check::{UPSTREAM_HEALTH_CHECK_PATH, UPSTREAM_HEALTH_CHECK_TYPE};
 use crate::annotation::redirect::FROM_TO_WWW_REDIRECT;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::Model;
@@ -145,7 +145,8 @@ fn names(build: &Build<'_>, ingress: &Ingress, suffixes: &BTreeSet<String>) -> V
         names.extend(aliases.split(',').map(|alias| alias.trim().to_ascii_lowercase()));
     }
     // The oldest Ingress says how a backend is checked.
-    if annotation(UPSTREAM_HEALTH_CHECK_PATH.row.key).is_some() {
+    let checks = [&UPSTREAM_HEALTH_CHECK_PATH.row, &UPSTREAM_HEALTH_CHECK_TYPE.row];
+    if checks.iter().any(|row| annotation(row.key).is_some()) {
         let namespace = ingress.metadata.namespace.as_deref().unwrap_or_default();
         let default = build.settings.default_backend.iter().map(ObjectKey::to_string);
         let services = backends(ingress).filter_map(|backend| backend.service.as_ref());

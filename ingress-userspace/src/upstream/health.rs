@@ -4,6 +4,8 @@
 //! A task reports only when its endpoint changes sides; who owns the endpoint sets takes it out of them or back in. An
 //! endpoint counts as healthy until checks say otherwise.
 
+mod grpc;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,18 +26,21 @@ use tokio::time::{sleep, timeout};
 use super::balance::hash;
 use super::transport::{Transport, UpstreamVersion};
 use crate::model::backend::BackendId;
+use crate::model::health::Question;
 use crate::telemetry::metrics::{self, Samples};
 
 /// Checks under way at the same time.
 const MOST_AT_ONCE: usize = 128;
+/// `User-Agent` of checks.
+const AGENT: &str = "portcullis-health-check";
 /// Changes that may wait to be taken over.
 const WAITING: usize = 1024;
 
 /// How the endpoints of a backend are checked.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is asked for.
-    pub path: String,
+    /// What is asked.
+    pub question: Question,
     /// From the end of one check to the next.
     pub interval: Duration,
     /// For one check.
@@ -50,8 +55,8 @@ pub struct Plan {
 
 impl PartialEq for Plan {
     fn eq(&self, other: &Self) -> bool {
-        let Self { path, interval, timeout, unhealthy_threshold, healthy_threshold, transport } = self;
-        *path == other.path
+        let Self { question, interval, timeout, unhealthy_threshold, healthy_threshold, transport } = self;
+        *question == other.question
             && *interval == other.interval
             && *timeout == other.timeout
             && *unhealthy_threshold == other.unhealthy_threshold
@@ -241,36 +246,51 @@ async fn exchange<T>(stream: T, endpoint: SocketAddr, plan: &Plan) -> Option<boo
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let scheme = if plan.transport.tls.is_some() { "https" } else { "http" };
+    match &plan.question {
+        Question::Get(path) => get(stream, (endpoint, scheme), path, plan.transport.version).await,
+        Question::Grpc(service) => grpc::ask(stream, (endpoint, scheme), service).await,
+    }
+}
+
+async fn get<T>(
+    stream: T,
+    (endpoint, scheme): (SocketAddr, &str),
+    path: &str,
+    version: UpstreamVersion,
+) -> Option<bool>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let host = HeaderValue::try_from(endpoint.to_string()).ok()?;
     let mut request = Request::new(Empty::<Bytes>::new());
-    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("portcullis-health-check"));
-    let status = if plan.transport.version == UpstreamVersion::Http2 {
-        let scheme = if plan.transport.tls.is_some() { "https" } else { "http" };
-        *request.uri_mut() = format!("{scheme}://{endpoint}{}", plan.path).parse().ok()?;
+    request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static(AGENT));
+    let status = if version == UpstreamVersion::Http2 {
+        *request.uri_mut() = format!("{scheme}://{endpoint}{path}").parse().ok()?;
         let (mut sender, connection) =
             http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
-        answer(connection, sender.send_request(request)).await?
+        answer(connection, sender.send_request(request)).await?.status()
     } else {
-        *request.uri_mut() = plan.path.parse().ok()?;
+        *request.uri_mut() = path.parse().ok()?;
         request.headers_mut().insert(header::HOST, host);
         request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-        answer(connection, sender.send_request(request)).await?
+        answer(connection, sender.send_request(request)).await?.status()
     };
     Some(status.is_success() || status.is_redirection())
 }
 
-/// The status of an answer, while its connection is driven.
-async fn answer<C, A, B>(connection: C, answer: A) -> Option<http::StatusCode>
+/// What an exchange comes to, while its connection is driven.
+async fn answer<C, A, T>(connection: C, answer: A) -> Option<T>
 where
     C: Future<Output = hyper::Result<()>>,
-    A: Future<Output = hyper::Result<http::Response<B>>>,
+    A: Future<Output = hyper::Result<T>>,
 {
     tokio::pin!(connection, answer);
     tokio::select! {
         biased;
-        answered = &mut answer => answered.ok().map(|response| response.status()),
-        _ = &mut connection => answer.await.ok().map(|response| response.status()),
+        answered = &mut answer => answered.ok(),
+        _ = &mut connection => answer.await.ok(),
     }
 }
 

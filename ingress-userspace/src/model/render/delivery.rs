@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 use crate::model::backend::BackendId;
-use crate::model::health::HealthCheck;
+use crate::model::health::{HealthCheck, Question};
 use crate::model::policy::delivery::{
     Affinity, Algorithm, Balance, Canary, CanaryRule, Delivery, Keepalive, Retry, RetryOn, SessionCookie,
 };
@@ -115,11 +115,16 @@ fn show_retry(retry: &Retry) -> String {
 
 pub(super) fn write_checks(out: &mut String, checks: &BTreeMap<BackendId, HealthCheck>) -> fmt::Result {
     for (backend, check) in checks {
-        let HealthCheck { path, interval, timeout, unhealthy_threshold, healthy_threshold, upstream } = check;
+        let HealthCheck { question, interval, timeout, unhealthy_threshold, healthy_threshold, upstream } =
+            check;
         let protocol = upstream.protocol;
+        let asked = match question {
+            Question::Get(path) => path.clone(),
+            Question::Grpc(service) => format!("grpc.health.v1 {service:?}"),
+        };
         writeln!(
             out,
-            "check {backend}: {protocol:?} {path} every {interval:?} in {timeout:?}, {unhealthy_threshold} failures, \
+            "check {backend}: {protocol:?} {asked} every {interval:?} in {timeout:?}, {unhealthy_threshold} failures, \
              {healthy_threshold} successes"
         )?;
     }

@@ -30,7 +30,7 @@ fn backend() -> BackendId {
 
 fn checked(endpoints: &[SocketAddr], path: &str, transport: &Arc<Transport>) -> Checked {
     let plan = Plan {
-        path: path.into(),
+        question: Question::Get(path.into()),
         interval: Duration::from_millis(10),
         timeout: Duration::from_secs(5),
         unhealthy_threshold: 3,
