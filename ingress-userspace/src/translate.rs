@@ -33,6 +33,7 @@ mod slices;
 mod streams;
 mod subrequests;
 mod tls;
+mod twins;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

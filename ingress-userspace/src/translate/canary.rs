@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{IngressBackend, IngressRule, IngressSpec}
 use super::Build;
 use super::hosts::{Draft, DraftPath};
 use super::ingress::{action, host_pattern, read_path};
-use super::paths::identity;
+use super::paths::{PathKind, identity, written as written_path};
 use super::policies::Owner;
 use crate::annotation::canary::{CANARY, CanaryRules};
 use crate::model::backend::BackendId;
@@ -79,8 +79,12 @@ fn fold_rule(
         let field = format!("{field}.http.paths[{number}]");
         let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
         let backend = backend(build, owner, &path.backend, &format!("{field}.backend"));
-        let paths = drafts.get_mut(&pattern).into_iter().flat_map(|draft| &mut draft.paths);
-        let main = paths.into_iter().find(|main| identity(main.kind, &main.path) == identity(kind, &text));
+        let mut paths: Vec<&mut DraftPath> =
+            drafts.get_mut(&pattern).into_iter().flat_map(|draft| &mut draft.paths).collect();
+        let same = |of: fn(PathKind, &str) -> (PathKind, &str)| {
+            paths.iter().position(|main| of(main.kind, &main.path) == of(kind, &text))
+        };
+        let main = same(written_path).or_else(|| same(identity)).map(|at| paths.swap_remove(at));
         let main = main.map(|DraftPath { owner, action, canary, .. }| Main { owner: *owner, action, canary });
         let shown = format!("{written}{text}");
         attach(build, owners, index, backend, main, (&field, &shown));

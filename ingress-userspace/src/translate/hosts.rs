@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, sessions};
+use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, sessions, twins};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
@@ -82,7 +82,12 @@ struct Mode<'a> {
 }
 
 /// Makes the host of a draft.
-pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPattern, draft: Draft) -> Host {
+pub(super) fn finish(
+    build: &mut Build<'_>,
+    shared: &Shared<'_>,
+    pattern: HostPattern,
+    mut draft: Draft,
+) -> Host {
     let is_regex = draft.paths.iter().any(|path| {
         shared.owner(path).is_some_and(|owner| {
             let rewriting = &owner.settings.rewriting;
@@ -94,16 +99,11 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
             if name.split_once('.').is_some_and(|(_, suffix)| shared.tls_suffixes.contains(suffix)));
     let mode = Mode { shared, is_regex, has_tls, https_port: build.settings.https_port };
     let mut routes = Vec::with_capacity(draft.paths.len() + 1);
+    twins::drop_twins(build, shared, &mut draft, |owner, path| mode.is_expression(owner, path));
     for path in &draft.paths {
         let Some(owner) = shared.owner(path) else { continue };
         sessions::report_path(build, owner, &path.path, &path.field);
-        let rewriting = &owner.settings.rewriting;
-        let is_regex = if rewriting.is_strict {
-            rewriting.use_regex && path.kind == PathKind::Literal
-        } else {
-            mode.is_regex
-        };
-        if is_regex {
+        if mode.is_expression(owner, path) {
             routes.extend(regex_route(build, &mode, &draft, owner, path));
         } else {
             warn_of_literals(build, owner, path);
@@ -151,6 +151,15 @@ pub(super) fn finish(build: &mut Build<'_>, shared: &Shared<'_>, pattern: HostPa
 }
 
 impl Mode<'_> {
+    fn is_expression(&self, owner: &Owner<'_>, path: &DraftPath) -> bool {
+        let rewriting = &owner.settings.rewriting;
+        if rewriting.is_strict {
+            rewriting.use_regex && path.kind == PathKind::Literal
+        } else {
+            self.is_regex
+        }
+    }
+
     fn path<'p>(&self, path: &'p str, is_rewritten: bool) -> PathOf<'p> {
         PathOf { path, has_tls: self.has_tls, https_port: self.https_port, is_rewritten }
     }

@@ -13,7 +13,7 @@ use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress, IngressBackend,
 use super::classes::Classes;
 use super::endpoints::{PortRef, backend, service_backend};
 use super::hosts::{Draft, DraftPath, Shared, finish};
-use super::paths::{PathKind, identity};
+use super::paths::{PathKind, written};
 use super::policies::Owner;
 use super::tls::Entries;
 use super::{Build, canary, health, names, policies};
@@ -218,26 +218,9 @@ fn read_rule(
         let field = format!("{field}.http.paths[{number}]");
         let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
         let path_field = format!("{field}.path");
-        let taken =
-            draft.paths.iter().find(|other| identity(other.kind, &other.path) == identity(kind, &text));
+        let taken = draft.paths.iter().find(|other| written(other.kind, &other.path) == written(kind, &text));
         if let Some(winner) = taken.and_then(|other| owners.get(other.owner)) {
-            let host = draft.shown();
-            let message = if winner.object == owner.object {
-                format!(
-                    "the same path of {host} stands twice in this Ingress; the first is served; remove one"
-                )
-            } else {
-                format!(
-                    "{} comes first (older, or by name) and keeps this path of {host}; remove one of them",
-                    winner.object
-                )
-            };
-            build.problem(
-                &owner.object,
-                (Code::Conflict, Severity::Error),
-                (format!("{field}.path"), &text),
-                message,
-            );
+            report_taken(build, winner, owner, (&path_field, &text), draft.shown());
             continue;
         }
         let field = format!("{field}.backend");
@@ -254,6 +237,25 @@ fn read_rule(
             canary: None,
         });
     }
+}
+
+/// Of two claims on a path the first counts.
+pub(super) fn report_taken(
+    build: &mut Build<'_>,
+    winner: &Owner<'_>,
+    loser: &Owner<'_>,
+    at: (&str, &str),
+    host: &str,
+) {
+    let message = if winner.object == loser.object {
+        format!("the same path of {host} stands twice in this Ingress; the first is served; remove one")
+    } else {
+        format!(
+            "{} comes first (older, or by name) and keeps this path of {host}; remove one of them",
+            winner.object
+        )
+    };
+    build.problem(&loser.object, (Code::Conflict, Severity::Error), at, message);
 }
 
 pub(super) fn read_path(

@@ -18,7 +18,16 @@ pub(super) enum PathKind {
     Literal,
 }
 
-/// How a path is told from another one of its host. Prefix `/p` and `/p/` are the same, and at the root a prefix and a
+/// How a path is told from another one of its host while nobody knows whether they are regular expressions: as it is
+/// written, but that at the root a prefix and a literal prefix are the same.
+pub(super) fn written(kind: PathKind, path: &str) -> (PathKind, &str) {
+    match (kind, path) {
+        (PathKind::Literal | PathKind::Prefix, "/") => (PathKind::Prefix, ""),
+        other => other,
+    }
+}
+
+/// How a path is told from another one of an ordinary host. Prefix `/p` and `/p/` are the same, and at the root a prefix and a
 /// literal prefix are.
 pub(super) fn identity(kind: PathKind, path: &str) -> (PathKind, &str) {
     match kind {
