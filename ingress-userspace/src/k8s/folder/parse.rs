@@ -113,7 +113,7 @@ pub fn parse(path: &str, text: &str) -> Parsed {
     if path.ends_with(".json") {
         if !text.trim().is_empty() {
             match serde_json::from_str::<Value>(text) {
-                Ok(value) => read_value(path, 1, value, &mut parsed),
+                Ok(value) => read_value(path, 1, value, None, &mut parsed),
                 Err(error) => parsed.break_at(path, error.line(), &error.to_string()),
             }
         }
@@ -131,7 +131,7 @@ pub fn parse(path: &str, text: &str) -> Parsed {
             Ok((Value::Null, _)) => {}
             Ok((value, twice)) => {
                 parsed.problems.extend(twice.map(|at| repeated_key(path, line + at - 1)));
-                read_value(path, line, value, &mut parsed);
+                read_value(path, line, value, as_written(document), &mut parsed);
             }
             Err(error) => {
                 let at = line_of(&error);
@@ -177,9 +177,10 @@ pub fn file_reference(path: &str) -> ObjectRef {
 }
 
 /// Whole clusters are dumped into one List, but what aliases repeat stays small.
-fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
+fn options(duplicate_keys: DuplicateKeyPolicy, strict_booleans: bool) -> serde_saphyr::Options {
     serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
+        strict_booleans: strict_booleans,
         budget: serde_saphyr::budget! { max_nodes: 4_000_000, max_events: 8_000_000 },
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 100_000 },
     }
@@ -187,12 +188,22 @@ fn options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
 
 /// Reads one document. Of a key that is written twice the last counts, as with kubectl; the line of the first such key.
 fn read_document(text: &str) -> Result<(Value, Option<usize>), serde_saphyr::Error> {
-    let read = |twice| serde_saphyr::from_str_with_options::<Value>(text, options(twice));
+    let read = |twice| serde_saphyr::from_str_with_options::<Value>(text, options(twice, false));
     match read(DuplicateKeyPolicy::Error) {
         Ok(value) => Ok((value, None)),
         // If more is wrong, that is what the second reading says.
         Err(error) => Ok((read(DuplicateKeyPolicy::LastWins)?, Some(line_of(&error)))),
     }
+}
+
+/// The same document with `on`, `off`, `yes` and `no` as text, if there may be such a word in it.
+fn as_written(text: &str) -> Option<Value> {
+    let is_word = |value: &str| {
+        ["on", "off", "yes", "no", "y", "n"].iter().any(|word| value.eq_ignore_ascii_case(word))
+    };
+    let may_hold_one = text.split([' ', '\n', '\r', ',', '}', ']', '\t']).any(is_word);
+    let options = options(DuplicateKeyPolicy::LastWins, true);
+    may_hold_one.then(|| serde_saphyr::from_str_with_options(text, options).ok()).flatten()
 }
 
 fn line_of(error: &serde_saphyr::Error) -> usize {
@@ -228,32 +239,34 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     documents
 }
 
-fn read_value(path: &str, line: usize, mut value: Value, parsed: &mut Parsed) {
+fn read_value(path: &str, line: usize, mut value: Value, mut written: Option<Value>, parsed: &mut Parsed) {
     let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
     let api_version = value.get("apiVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
     let is_list = kind.ends_with("List");
     let items = value.get_mut("items").filter(|items| is_list && items.is_array()).map(Value::take);
     if let Some(Value::Array(items)) = items {
         let item_kind = kind.trim_end_matches("List");
-        for mut item in items {
+        for (index, mut item) in items.into_iter().enumerate() {
+            let written =
+                written.as_mut().and_then(|list| list.get_mut("items")?.get_mut(index)).map(Value::take);
             // Items of a typed list may leave out what the list says already.
             if let (Value::Object(item), false) = (&mut item, item_kind.is_empty()) {
                 item.entry("kind").or_insert_with(|| Value::from(item_kind));
                 item.entry("apiVersion").or_insert_with(|| Value::from(api_version.clone()));
             }
-            read_value(path, line, item, parsed);
+            read_value(path, line, item, written, parsed);
         }
         return;
     }
-    read_object(path, line, &api_version, &kind, value, parsed);
+    read_object((path, line), &api_version, &kind, value, written.as_ref(), parsed);
 }
 
 fn read_object(
-    path: &str,
-    line: usize,
+    (path, line): (&str, usize),
     api_version: &str,
     kind: &str,
     mut value: Value,
+    written: Option<&Value>,
     parsed: &mut Parsed,
 ) {
     let made_up = shape::name_generated(&mut value);
@@ -269,7 +282,7 @@ fn read_object(
     }
     problems.extend(made_up.map(|prefix| shape::generated(&reference, &prefix)));
     shape::drop_nulls(&mut value);
-    shape::quote_scalars(&reference, &mut value, &mut problems);
+    shape::quote_scalars(&reference, &mut value, written, &mut problems);
     let found = &mut problems;
     let object = match kind {
         "Ingress" => typed(&reference, value, found).map(|o| Object::Ingress(Arc::new(o))),

@@ -114,8 +114,13 @@ pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Opti
 }
 
 /// Annotations, labels and the data of ConfigMaps are text. YAML reads a bare `true` or `5` as something else, which
-/// an API server refuses; we read what was meant and say so.
-pub(super) fn quote_scalars(reference: &ObjectRef, value: &mut Value, problems: &mut Vec<Problem>) {
+/// an API server refuses; we read what was meant and say so. `written` has the words that mean `true` or `false`.
+pub(super) fn quote_scalars(
+    reference: &ObjectRef,
+    value: &mut Value,
+    written: Option<&Value>,
+    problems: &mut Vec<Problem>,
+) {
     let places: [&[&str]; 4] =
         [&["metadata", "annotations"], &["metadata", "labels"], &["data"], &["stringData"]];
     for place in places {
@@ -124,9 +129,13 @@ pub(super) fn quote_scalars(reference: &ObjectRef, value: &mut Value, problems: 
         }
         let found = place.iter().try_fold(&mut *value, |at, part| at.get_mut(*part));
         let Some(Value::Object(texts)) = found else { continue };
+        let words = place.iter().try_fold(written, |at, part| Some(at?.get(*part))).flatten();
         for (key, text) in texts.iter_mut() {
             let meant = match &*text {
-                Value::Bool(value) => value.to_string(),
+                Value::Bool(value) => match words.and_then(|words| words.get(key)) {
+                    Some(Value::String(word)) => word.clone(),
+                    _ => value.to_string(),
+                },
                 Value::Number(number) if number.is_i64() || number.is_u64() => number.to_string(),
                 _ => continue,
             };
