@@ -24,6 +24,7 @@ mod parts;
 mod passthrough;
 mod paths;
 mod policies;
+mod ports;
 mod proxy_ssl;
 pub mod references;
 mod reuse;

@@ -5,9 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
+use super::ports::{Carrier, find_port, find_port_of, ports, show_port, target_number};
 use super::slices::Wanted;
 use super::{Build, external_name};
 use crate::k8s::cluster::{ObjectKey, Origin};
@@ -26,44 +24,12 @@ pub(super) struct PortRef<'a> {
     pub(super) field: &'a str,
 }
 
-/// The protocol of a Service port, and whether what it carries is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Carrier {
-    /// TCP, for requests.
-    Tcp,
-    /// TCP, for connections of a TCP service.
-    Stream,
-    /// UDP.
-    Udp,
-}
-
-impl Carrier {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tcp | Self::Stream => "TCP",
-            Self::Udp => "UDP",
-        }
-    }
-
-    /// Whether a field `protocol` says so; absent means TCP.
-    pub(super) fn is(self, protocol: Option<&str>) -> bool {
-        protocol.unwrap_or("TCP") == self.name()
-    }
-
+impl PortRef<'_> {
     /// The field that is wrong: a part of the reference to a Service, or the entry of a ConfigMap, which has no parts.
-    fn field(self, port: &PortRef<'_>, part: &str) -> String {
-        match self {
-            Self::Tcp => format!("{}.{part}", port.field),
-            Self::Stream | Self::Udp => port.field.to_owned(),
-        }
-    }
-
-    /// What clients see while there is no endpoint.
-    pub(super) fn loss(self) -> &'static str {
-        match self {
-            Self::Tcp => "requests get 503",
-            Self::Stream => "connections are closed",
-            Self::Udp => "datagrams get no answer",
+    fn part(&self, carrier: Carrier, part: &str) -> String {
+        match carrier {
+            Carrier::Tcp => format!("{}.{part}", self.field),
+            Carrier::Stream | Carrier::Udp => self.field.to_owned(),
         }
     }
 }
@@ -158,7 +124,7 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
                 "there is no Service {key}; {} until it exists; create it or correct the name{hint}",
                 carrier.loss()
             );
-            let field = carrier.field(port, "name");
+            let field = port.part(carrier, "name");
             build.problem(
                 port.owner,
                 (Code::BackendMissing, Severity::Error),
@@ -174,7 +140,7 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") },
                 carrier.loss()
             );
-            let field = carrier.field(port, "port");
+            let field = port.part(carrier, "port");
             let value = port.port.unwrap_or_default();
             build.problem(port.owner, (Code::BackendMissing, Severity::Error), (field, value), message);
         }
@@ -191,52 +157,4 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
     let missing = Backend { state: BackendState::Missing, external_name: None, endpoints: Vec::new() };
     build.backends.insert(id.clone(), missing);
     id
-}
-
-fn ports(service: &Service) -> &[ServicePort] {
-    service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default()
-}
-
-pub(super) fn show_port(port: &ServicePort) -> String {
-    match &port.name {
-        Some(name) if !name.is_empty() => format!("{} ({name})", port.port),
-        _ => port.port.to_string(),
-    }
-}
-
-pub(super) fn find_port<'a>(service: &'a Service, wanted: Option<&str>) -> Option<&'a ServicePort> {
-    find_port_of(service, wanted, Carrier::Tcp)
-}
-
-pub(super) fn find_port_of<'a>(
-    service: &'a Service,
-    wanted: Option<&str>,
-    carrier: Carrier,
-) -> Option<&'a ServicePort> {
-    let is_carried = |port: &&ServicePort| carrier.is(port.protocol.as_deref());
-    ports(service).iter().filter(is_carried).find(|port| match wanted {
-        None => true,
-        // ingress-nginx compares with the port of the pods, too.
-        Some(wanted) => {
-            port.name.as_deref() == Some(wanted) || wanted.parse() == Ok(port.port) || is_target(port, wanted)
-        }
-    })
-}
-
-fn is_target(port: &ServicePort, wanted: &str) -> bool {
-    match &port.target_port {
-        Some(IntOrString::Int(number)) => wanted.parse() == Ok(*number),
-        Some(IntOrString::String(name)) => name == wanted,
-        None => false,
-    }
-}
-
-/// The port of the pods where the Service says it by number, as the API server fills it in.
-pub(super) fn target_number(port: &ServicePort) -> Option<u16> {
-    let number = match &port.target_port {
-        Some(IntOrString::Int(number)) => *number,
-        Some(IntOrString::String(name)) => name.parse().ok()?,
-        None => port.port,
-    };
-    u16::try_from(number).ok().filter(|number| *number != 0)
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::Service;
 
 use super::Build;
-use super::endpoints::Carrier;
+use super::ports::Carrier;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::ExternalName;
 use crate::problem::{Code, Severity};

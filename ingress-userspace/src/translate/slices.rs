@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
 
-use super::endpoints::{Carrier, find_port_of, show_port, target_number};
+use super::ports::{Carrier, find_port_of, show_port, target_number};
 use super::{Settings, problem};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, reference};
 use crate::model::backend::{Backend, BackendId, BackendState, Endpoint, EndpointCondition};

@@ -6,7 +6,8 @@
 use std::net::IpAddr;
 
 use super::Build;
-use super::endpoints::{PortRef, backend, find_port};
+use super::endpoints::{PortRef, backend};
+use super::ports::find_port;
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::url::UrlText;
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin};
