@@ -1,4 +1,5 @@
-//! The file of the last model: a header with layout, origin, length and digest, and MessagePack.
+//! The file of the last model: a header with layout, origin, length and digest, and MessagePack, compressed. It lies in
+//! memory for as long as the pod lives, and models repeat themselves: a hundredth is left of them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -15,8 +16,12 @@ use crate::model::Model;
 const MAGIC: &[u8] = b"portcullis model\n";
 /// Of this build.
 const LAYOUT: &str = env!("MODEL_LAYOUT");
-/// Longest model; as much as a frame to a proxy can carry.
+/// Longest file.
 const MOST_BYTES: usize = 64 << 20;
+/// Longest model in it.
+const MOST_DECODED: u64 = 1 << 30;
+/// Of zstd: speed counts, and more is hardly smaller.
+const LEVEL: i32 = 1;
 /// Of digest and origin.
 const DIGEST: usize = 32;
 
@@ -67,7 +72,9 @@ pub(super) fn write(
     if !is_in_memory(&folder)? {
         return Err(NotKept::NotInMemory);
     }
-    let body = rmp_serde::to_vec_named(model)?;
+    let mut body = zstd::stream::write::Encoder::new(Vec::new(), LEVEL)?;
+    rmp_serde::encode::write_named(&mut body, model)?;
+    let body = body.finish()?;
     if body.len() > MOST_BYTES {
         return Err(NotKept::TooLong(body.len()));
     }
@@ -147,7 +154,8 @@ fn parse(bytes: &[u8], origin: &[u8; DIGEST]) -> Result<(ModelVersion, Model), U
     if digest(head, body) != *sum {
         return Err(Unusable::Damaged("its digest differs"));
     }
-    Ok((u64::from_le_bytes(*version), rmp_serde::from_slice(body)?))
+    let body = io::BufReader::new(zstd::stream::read::Decoder::with_buffer(body)?.take(MOST_DECODED));
+    Ok((u64::from_le_bytes(*version), rmp_serde::from_read(body)?))
 }
 
 fn digest(head: &[u8], body: &[u8]) -> [u8; DIGEST] {
