@@ -89,8 +89,10 @@ pub struct Settings {
     pub headers: headers::IngressHeaders,
     /// `proxy-cookie-domain` and the like.
     pub answer_rewrite: AnswerRewrite,
-    /// `configuration-snippet`.
+    /// `configuration-snippet`, behind `location-snippet`.
     pub snippet: snippet::Snippet,
+    /// `server-snippet` of the Ingress.
+    pub server: Option<snippet::Server>,
     /// `whitelist-source-range`.
     pub allow_list: Option<AllowList>,
     /// `limit-rps`, `limit-rpm`, `limit-burst-multiplier`.
@@ -248,6 +250,7 @@ fn read_features(reader: &mut Reader<'_>) -> Settings {
         headers: headers::parse(reader),
         answer_rewrite: answer_rewrite::parse(reader, redirect.form),
         snippet: snippet::parse(reader),
+        server: snippet::parse_server(reader),
         redirect,
         allow_list: allow_list::parse(reader),
         deny_list: deny_list::parse(reader),

@@ -28,6 +28,7 @@ mod ports;
 mod proxy_ssl;
 pub mod references;
 mod reuse;
+mod server_snippet;
 mod sessions;
 mod shared_limits;
 mod slices;

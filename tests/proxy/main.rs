@@ -54,6 +54,7 @@ mod routing;
 mod satisfy;
 mod service_upstream;
 mod shared_limits;
+mod snippet;
 mod stream;
 mod stream_log;
 mod telemetry;

@@ -1,9 +1,10 @@
 //! `auth-url` and what belongs to it, and the cluster-wide twin of each, `global-auth-*`.
 
 use super::registry::{Annotation, annotations, config_keys};
+use super::snippet::{self, AuthSnippet};
 use super::value::url::{self, UrlText};
 use super::value::{self, auth};
-use super::{Effect, Read, Reader};
+use super::{Effect, Found, Read, Reader};
 use crate::model::policy::auth_external::CacheDuration;
 use crate::model::template::{Part, Template};
 
@@ -128,6 +129,10 @@ pub struct ExternalAuth {
     pub request_redirect: Option<Template>,
     /// Headers of the answer for the backend, lower case.
     pub response_headers: Vec<String>,
+    /// Headers of the answer that other settings quote, lower case.
+    pub quoted_headers: Vec<String>,
+    /// Headers that the service gets, of `auth-snippet`.
+    pub request_headers: Vec<(String, Template)>,
     /// ConfigMap with further headers, as written.
     pub headers_from: Option<String>,
     /// Key and times of kept verdicts.
@@ -174,6 +179,7 @@ const GLOBAL: Keys = Keys {
 };
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
+    let snippet = snippet::parse_auth(reader);
     for number in [&AUTH_KEEPALIVE, &AUTH_KEEPALIVE_REQUESTS, &AUTH_KEEPALIVE_TIMEOUT] {
         reader.get(number);
     }
@@ -181,7 +187,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
     reader.get(&GLOBAL_AUTH_SNIPPET);
     let takes_part = reader.value(&ENABLE_GLOBAL_AUTH);
     match reader.get(&AUTH_URL) {
-        Read::Value(url) => return Some(read(reader, url, &OWN)),
+        Read::Value(url) => return Some(read(reader, url, &OWN, snippet)),
         // The finding denies the paths.
         Read::Invalid => return None,
         Read::Absent => note_idle(reader),
@@ -190,7 +196,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
         return None;
     }
     let url = reader.get(&GLOBAL_AUTH_URL).value()?;
-    Some(read(reader, url, &GLOBAL))
+    Some(read(reader, url, &GLOBAL, AuthSnippet::default()))
 }
 
 /// Paths that are not authenticated.
@@ -198,9 +204,9 @@ pub(super) fn exempt(reader: &mut Reader<'_>) -> Vec<String> {
     reader.value(&NO_AUTH_LOCATIONS)
 }
 
-fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys) -> ExternalAuth {
+fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys, snippet: AuthSnippet) -> ExternalAuth {
     let parameter = reader.value(keys.parameter);
-    let signin = reader.get(keys.signin).value().map(|signin| with_way_back(signin, &parameter));
+    let signin = signin(reader, keys.signin, &snippet).map(|signin| with_way_back(signin, &parameter));
     let durations = reader.value(keys.cache_duration);
     ExternalAuth {
         url,
@@ -209,10 +215,23 @@ fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys) -> ExternalAuth {
         signin,
         request_redirect: reader.get(keys.redirect).value(),
         response_headers: reader.get(keys.response_headers).value().unwrap_or_default(),
+        quoted_headers: snippet.quoted,
+        request_headers: snippet.headers,
         headers_from: keys.headers_from.and_then(|key| reader.get(key).value()),
         cache: reader.get(keys.cache_key).value().map(|key| (key, durations)),
         sets_cookies_always: reader.value(keys.always),
     }
+}
+
+/// Where to sign in; what the snippet names may stand in it.
+fn signin(
+    reader: &mut Reader<'_>,
+    key: &'static Annotation<Template>,
+    snippet: &AuthSnippet,
+) -> Option<Template> {
+    let found = reader.find(&key.row)?;
+    let text = snippet.fill(found.text);
+    reader.parse(key, &Found { text: &text, ..found }).value()
 }
 
 /// Details of an authentication that is not asked for.
@@ -227,6 +246,7 @@ fn note_idle(reader: &mut Reader<'_>) {
         &AUTH_CACHE_KEY.row,
         &AUTH_CACHE_DURATION.row,
         &AUTH_ALWAYS_SET_COOKIE.row,
+        &snippet::AUTH_SNIPPET.row,
     ];
     for row in rows {
         if reader.text(row.key).is_some_and(|(_, text)| !text.trim().is_empty()) {

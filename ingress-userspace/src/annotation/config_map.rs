@@ -42,6 +42,8 @@ pub struct Defaults {
     pub data: BTreeMap<String, String>,
     /// `trailing-slash-redirect`: every path that ends in `/` redirects the request without it, as nginx does.
     pub is_slash_redirected: bool,
+    /// `server-snippet`: for every host.
+    pub server: snippet::Server,
     /// `enable-ocsp`: what a Secret carries as `tls.ocsp-staple` is sent with its certificate.
     pub is_stapled: bool,
     /// `refused-annotations: Ignore`.
@@ -76,6 +78,7 @@ pub fn read(data: &BTreeMap<String, String>) -> (Defaults, Vec<Finding>) {
     let defaults = Defaults {
         data: data.clone(),
         is_slash_redirected: reader.value(&TRAILING_SLASH_REDIRECT),
+        server: snippet::parse_servers(&mut reader),
         is_stapled: reader.value(&tls::ENABLE_OCSP),
         is_refused_ignored: reader.value(&REFUSED_ANNOTATIONS),
         allows_local_urls: subrequest::parse(&mut reader),

@@ -164,7 +164,8 @@ fn on_off(text: &str) -> Result<bool, String> {
     }
 }
 
-fn server_name(text: &str) -> Result<String, String> {
+/// The name of a server in a handshake.
+pub(super) fn server_name(text: &str) -> Result<String, String> {
     let is_label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63

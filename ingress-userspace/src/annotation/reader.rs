@@ -108,6 +108,13 @@ impl<'a> Reader<'a> {
         Some(first)
     }
 
+    /// The text of a setting in the ConfigMap, whatever annotations say.
+    pub fn find_configured(&self, row: &'static Row) -> Option<Found<'a>> {
+        let found = row.keys().find_map(|key| self.config.get_key_value(key));
+        let (key, text) = found.filter(|(_, text)| !text.trim().is_empty())?;
+        Some(Found { key: key.clone(), text, is_config: true })
+    }
+
     /// Looks a setting up.
     pub fn get<T>(&mut self, annotation: &'static Annotation<T>) -> Read<T> {
         let Some(found) = self.find(&annotation.row) else { return Read::Absent };

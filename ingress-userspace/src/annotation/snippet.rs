@@ -1,33 +1,48 @@
-//! `configuration-snippet`, of which a part is understood, and what is refused: snippets and web application firewalls.
+//! Snippets, of which a part is understood, and what is refused: the rest of them, and web application firewalls.
 //!
 //! Nothing is ever executed. Directives that set headers or answer are read into the same typed settings as annotations;
 //! any other directive refuses the snippet, with the name of what replaces it.
 
+mod auth;
 mod directives;
+mod flow;
+mod locals;
+mod location;
+mod returns;
+mod server;
 mod syntax;
 
-use super::registry::{Row, annotations, config_keys};
-use super::{Reader, value};
+use super::registry::{Annotation, Row, annotations, config_keys};
+use super::{Found, Reader, value};
 use crate::model::policy::answer::Answer;
 use crate::model::policy::answer_rewrite::Replacement;
 use crate::model::policy::headers::Headers;
+pub use auth::AuthSnippet;
 
 annotations! { "Snippets";
     /// Read, never executed: `more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `more_clear_input_headers`,
     /// `add_header`, `proxy_set_header`, `proxy_hide_header`, `grpc_set_header`, `grpc_hide_header`, `expires`, `return`,
-    /// `rewrite` that redirects, `if` with one comparison around one of these two and headers of that answer,
-    /// `proxy_cookie_path`, `proxy_cookie_domain`, and comments. Unlike in ingress-nginx it
+    /// `rewrite` that redirects, `set`, `if` with one comparison around these and headers of that answer,
+    /// `auth_request_set` with a header of the answer, `location` that answers, redirects or refuses (`deny all`),
+    /// `limit_except` with `deny all`, `proxy_cookie_path`, `proxy_cookie_domain`, `proxy_ssl_name`, `proxy_ssl_server_name`, what is done anyway
+    /// (`proxy_http_version 1.1`, `proxy_ssl_verify off` and the like), and comments. Unlike in ingress-nginx it
     /// needs no permission, and any other directive makes the paths answer 503; a header that the proxy sends itself is
     /// replaced, not sent twice.
     CONFIGURATION_SNIPPET: Snippet = "configuration-snippet", parse: directives::read, values: "directives of nginx, as listed",
     default: "", on_invalid: Refuse, scope: "path", twins: [], in: Annotation, support: Differs;
-    /// Refused: it would be configuration of a whole server. Use the annotations for what it does, and
-    /// `configuration-snippet` for headers.
-    SERVER_SNIPPET: () = "server-snippet", parse: refused, values: "nothing", default: "",
-    on_invalid: Refuse, scope: "path", twins: [], in: Both, support: Refused;
-    /// Refused: use `auth-response-headers` and `auth-proxy-set-headers`.
-    AUTH_SNIPPET: () = "auth-snippet", parse: refused, values: "nothing", default: "",
-    on_invalid: Refuse, scope: "path", twins: [], in: Annotation, support: Refused;
+    /// Read, never executed, for the whole host: what `configuration-snippet` reads of headers and answers, and `location`s
+    /// that answer, redirect or refuse. As in ingress-nginx the oldest Ingress of the host that has one counts, what is set
+    /// for each path anyway (`proxy_set_header`, `client_max_body_size`, timeouts) has no effect here, and the ConfigMap's
+    /// holds for every host. Unlike in ingress-nginx it needs no permission, changes nothing for paths of other namespaces, any
+    /// other directive makes the paths answer 503 (that of the ConfigMap is left out), and preflight answers of
+    /// `enable-cors` stand before it.
+    SERVER_SNIPPET: Server = "server-snippet", parse: server::read, values: "directives of nginx, as listed", default: "",
+    on_invalid: Refuse, scope: "host", twins: [], in: Both, support: Differs;
+    /// Read, never executed: `proxy_set_header` sets headers of the request to `auth-url`, and `auth_request_set` names headers
+    /// of its answer for `auth-signin`. Unlike in ingress-nginx it needs no permission, a header that is sent anyway is
+    /// replaced, `Host` and headers that frame a message are refused, and any other directive makes the paths answer 503.
+    AUTH_SNIPPET: AuthSnippet = "auth-snippet", parse: auth::read, values: "proxy_set_header and auth_request_set of nginx",
+    default: "", on_invalid: Refuse, scope: "path", twins: [], in: Annotation, support: Differs;
     /// Refused: use the ConfigMaps of TCP and UDP services.
     STREAM_SNIPPET: () = "stream-snippet", parse: refused, values: "nothing", default: "",
     on_invalid: Refuse, scope: "path", twins: [], in: Both, support: Refused;
@@ -59,9 +74,9 @@ config_keys! { "Snippets, cluster-wide";
     MAIN_SNIPPET: () = "main-snippet", parse: refused, values: "nothing", default: "", on_invalid: Warn, support: Refused;
     /// Refused: use `add-headers`, `proxy-set-headers` and the other keys.
     HTTP_SNIPPET: () = "http-snippet", parse: refused, values: "nothing", default: "", on_invalid: Warn, support: Refused;
-    /// Refused: use `add-headers`, `proxy-set-headers` and the other keys.
-    LOCATION_SNIPPET: () = "location-snippet", parse: refused, values: "nothing", default: "",
-    on_invalid: Warn, support: Refused;
+    /// As `configuration-snippet`, for all paths of all Ingresses, before theirs. What is not understood leaves it out whole.
+    LOCATION_SNIPPET: Snippet = "location-snippet", parse: directives::read, values: "directives of nginx, as listed",
+    default: "", on_invalid: Warn, support: Differs;
     /// Refused when on, as `enable-modsecurity`.
     ENABLE_OWASP_MODSECURITY_CRS: () = "enable-owasp-modsecurity-crs", parse: switched_off, values: "false", default: "",
     on_invalid: Warn, support: Refused;
@@ -82,12 +97,65 @@ pub struct Snippet {
     pub cookie_path: Option<Replacement>,
     /// `proxy_cookie_domain`.
     pub cookie_domain: Option<Replacement>,
+    /// `proxy_ssl_name`, `proxy_ssl_server_name`.
+    pub upstream_tls: Option<UpstreamName>,
+    /// Headers of the answer of external authentication that the others quote, lower case.
+    pub auth_headers: Vec<String>,
+}
+
+/// The server name that endpoints learn in the handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamName {
+    /// Which.
+    pub name: Option<String>,
+    /// It is sent.
+    pub is_named: bool,
+}
+
+/// What a snippet says about a whole host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Answers, and for which paths.
+    pub answers: Vec<(Reach, Answer)>,
+    /// Changes of headers.
+    pub headers: Headers,
+}
+
+/// Which requests come to a `location` of a snippet though the host has paths of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of the host.
+    Everything,
+    /// All that it is for: nginx looks for exact ones first.
+    Exact,
+    /// Those that no path is exactly for.
+    Expression,
+    /// Those that no longer path takes, and no expression unless it ends the search.
+    Prefix {
+        /// The path.
+        path: String,
+        /// It ends the search (`^~`).
+        is_first: bool,
+    },
+}
+
+impl Snippet {
+    /// What another one adds behind this one.
+    fn append(&mut self, other: Self) {
+        self.headers.request.extend(other.headers.request);
+        self.headers.response.extend(other.headers.response);
+        self.answers.extend(other.answers);
+        self.cookie_path = other.cookie_path.or(self.cookie_path.take());
+        self.cookie_domain = other.cookie_domain.or(self.cookie_domain.take());
+        self.upstream_tls = other.upstream_tls.or(self.upstream_tls.take());
+        self.auth_headers.extend(other.auth_headers);
+        self.auth_headers.sort();
+        self.auth_headers.dedup();
+    }
 }
 
 /// What each refused key is replaced by.
 const REFUSED: &[(&Row, &str)] = &[
-    (&SERVER_SNIPPET.row, "use the annotations for what it does, and configuration-snippet for headers"),
-    (&AUTH_SNIPPET.row, "use auth-response-headers and auth-proxy-set-headers"),
     (&STREAM_SNIPPET.row, "use the ConfigMaps of TCP and UDP services"),
     (&ENABLE_MODSECURITY.row, "there is no web application firewall; run one behind the ingress"),
     (&ENABLE_OWASP_CORE_RULES.row, "there is no web application firewall; run one behind the ingress"),
@@ -95,7 +163,6 @@ const REFUSED: &[(&Row, &str)] = &[
     (&MODSECURITY_TRANSACTION_ID.row, "there is no web application firewall; run one behind the ingress"),
     (&MAIN_SNIPPET.row, "use command line flags and the other keys"),
     (&HTTP_SNIPPET.row, "use add-headers, proxy-set-headers and the other keys"),
-    (&LOCATION_SNIPPET.row, "use add-headers, proxy-set-headers and the other keys"),
     (&ENABLE_OWASP_MODSECURITY_CRS.row, "there is no web application firewall; run one behind the ingress"),
     (&USE_GEOIP.row, "there is no database of places; use source lists"),
     (&USE_GEOIP2.row, "there is no database of places; use source lists"),
@@ -109,12 +176,41 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Snippet {
             reader.refuse(row, &found, replacement);
         }
     }
-    let Some(found) = reader.find(&CONFIGURATION_SNIPPET.row) else { return Snippet::default() };
-    match directives::read(found.text) {
-        Ok(snippet) => snippet,
+    let mut snippet = of_config(reader, &LOCATION_SNIPPET).unwrap_or_default();
+    if let Some(found) = reader.find(&CONFIGURATION_SNIPPET.row) {
+        snippet.append(parsed(reader, &CONFIGURATION_SNIPPET, &found).unwrap_or_default());
+    }
+    snippet
+}
+
+/// What the Ingress says about its hosts.
+pub(super) fn parse_server(reader: &mut Reader<'_>) -> Option<Server> {
+    let found = reader.find(&SERVER_SNIPPET.row).filter(|found| !found.is_config)?;
+    parsed(reader, &SERVER_SNIPPET, &found)
+}
+
+/// What the ConfigMap says about all hosts.
+pub(super) fn parse_servers(reader: &mut Reader<'_>) -> Server {
+    of_config(reader, &SERVER_SNIPPET).unwrap_or_default()
+}
+
+/// What the service that authenticates is told, and what of its answer has a name.
+pub(super) fn parse_auth(reader: &mut Reader<'_>) -> AuthSnippet {
+    let found = reader.find(&AUTH_SNIPPET.row);
+    found.and_then(|found| parsed(reader, &AUTH_SNIPPET, &found)).unwrap_or_default()
+}
+
+fn of_config<T>(reader: &mut Reader<'_>, key: &'static Annotation<T>) -> Option<T> {
+    let found = reader.find_configured(&key.row)?;
+    parsed(reader, key, &found)
+}
+
+fn parsed<T>(reader: &mut Reader<'_>, key: &'static Annotation<T>, found: &Found<'_>) -> Option<T> {
+    match (key.parse)(found.text) {
+        Ok(value) => Some(value),
         Err(reason) => {
-            reader.refuse(&CONFIGURATION_SNIPPET.row, &found, &reason);
-            Snippet::default()
+            reader.refuse(&key.row, found, &reason);
+            None
         }
     }
 }

@@ -46,6 +46,7 @@ enum Test {
     Matches(Regex),
     MatchesNot(Regex),
     IsSet,
+    IsUnset,
 }
 
 #[derive(Debug)]
@@ -156,6 +157,7 @@ impl Condition {
             answer::Test::Matches(pattern) => Test::Matches(compile(pattern)?),
             answer::Test::MatchesNot(pattern) => Test::MatchesNot(compile(pattern)?),
             answer::Test::IsSet => Test::IsSet,
+            answer::Test::IsUnset => Test::IsUnset,
         };
         Ok(Self { subject: policy.subject.clone(), test })
     }
@@ -176,6 +178,7 @@ impl Test {
             },
             Self::MatchesNot(regex) => !regex.is_match(subject.as_bytes()),
             Self::IsSet => !subject.is_empty() && subject != "0",
+            Self::IsUnset => subject.is_empty() || subject == "0",
         }
     }
 }

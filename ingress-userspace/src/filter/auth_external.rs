@@ -49,6 +49,7 @@ pub struct AuthService {
     signin: Option<Template>,
     redirect: Option<Template>,
     response_headers: Vec<HeaderName>,
+    quoted_headers: Vec<HeaderName>,
     request_headers: Vec<(HeaderName, Template)>,
     kept: Option<Kept>,
     sets_cookies_always: bool,
@@ -99,6 +100,7 @@ impl AuthService {
             signin: policy.signin.clone(),
             redirect: policy.request_redirect.clone(),
             response_headers: policy.response_headers.iter().map(name).collect::<Result<_, _>>()?,
+            quoted_headers: policy.quoted_headers.iter().map(name).collect::<Result<_, _>>()?,
             request_headers: request_headers
                 .map(|(header, value)| Ok((name(header)?, value.clone())))
                 .collect::<Result<_, _>>()?,
@@ -186,7 +188,11 @@ impl AuthService {
     /// The headers of an answer that count.
     fn essence(&self, answer: &Answer) -> HeaderMap {
         let mut essence = HeaderMap::new();
-        for name in self.response_headers.iter().chain(&[header::WWW_AUTHENTICATE]) {
+        let quoted = self.quoted_headers.iter().filter(|name| !self.response_headers.contains(name));
+        for name in self.response_headers.iter().chain(quoted).chain(&[header::WWW_AUTHENTICATE]) {
+            if essence.contains_key(name) {
+                continue;
+            }
             for value in answer.headers.get_all(name) {
                 essence.append(name, value.clone());
             }
@@ -235,6 +241,12 @@ impl Filter for AuthService {
             Ok(answer) => answer,
             Err(error) => return ControlFlow::Break(Stop::Fail(ProxyError::AuthService(error))),
         };
+        if !self.quoted_headers.is_empty() {
+            let quoted = self.quoted_headers.iter();
+            let lines = quoted
+                .flat_map(|name| answer.headers.get_all(name).iter().map(move |v| (name.clone(), v.clone())));
+            ctx.auth_answer = Some(Box::new(lines.collect()));
+        }
         match answer.status {
             status if status.is_success() => {
                 for name in &self.response_headers {

@@ -34,6 +34,9 @@ macro_rules! variables {
             Cookie(String),
             /// `$arg_NAME`: an argument of the query.
             Argument(String),
+            /// `$auth_answer_NAME`: a header of the answer of external authentication, where `auth_request_set` of a
+            /// snippet asks for it.
+            AuthAnswer(String),
             /// `$1` to `$9`: a group of the path's regular expression.
             Group(u8),
         }
@@ -57,6 +60,7 @@ macro_rules! variables {
                     Self::ResponseHeader(name) => format!("sent_http_{}", name.replace('-', "_")),
                     Self::Cookie(name) => format!("cookie_{name}"),
                     Self::Argument(name) => format!("arg_{name}"),
+                    Self::AuthAnswer(name) => format!("auth_answer_{}", name.replace('-', "_")),
                     Self::Group(number) => number.to_string(),
                 }
             }
@@ -207,6 +211,7 @@ impl Variable {
             return Some(Self::Group(digit));
         }
         (rest("sent_http_").or_else(|| rest("upstream_http_")).map(|name| Self::ResponseHeader(header(name))))
+            .or_else(|| rest("auth_answer_").map(|name| Self::AuthAnswer(header(name))))
             .or_else(|| rest("http_").map(|name| Self::RequestHeader(header(name))))
             .or_else(|| rest("cookie_").map(|name| Self::Cookie(name.to_owned())))
             .or_else(|| rest("arg_").map(|name| Self::Argument(name.to_ascii_lowercase())))
@@ -251,6 +256,26 @@ impl Template {
             parts.push(Part::Text(rest.to_owned()));
         }
         (Self(parts), unknown)
+    }
+
+    /// The text with some of its variables replaced, before it is read.
+    pub fn substitute(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            let (name, tail) = variable_name(after);
+            match value(&name) {
+                Some(value) => out.push_str(&value),
+                None => {
+                    out.push('$');
+                    out.push_str(after.get(..after.len().saturating_sub(tail.len())).unwrap_or_default());
+                }
+            }
+            rest = tail;
+        }
+        out.push_str(rest);
+        out
     }
 
     /// The text, if there is no variable in it.
@@ -323,6 +348,16 @@ mod tests {
         }
         for (text, name) in [("a$", ""), ("$nope", "nope"), ("${host", "{host"), ("$0", "0"), ("$$", "")] {
             assert_eq!(Template::parse(text), Err(UnknownVariable(name.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_are_replaced_by_name() {
+        let value = |name: &str| (name == "a").then(|| "1".to_owned());
+        for (text, expected) in
+            [("$a-$ab-${a}b", "1-$ab-1b"), ("x", "x"), ("$", "$"), ("${a", "${a"), ("$1$a", "$11")]
+        {
+            assert_eq!(Template::substitute(text, value), expected);
         }
     }
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
@@ -192,6 +192,8 @@ pub struct RequestCtx {
     pub in_flight: Vec<Held>,
     /// Cookies that an authentication service sets, for the response.
     pub auth_cookies: Vec<HeaderValue>,
+    /// Headers of that service's answer that the route quotes.
+    pub auth_answer: Option<Box<HeaderMap>>,
     /// Codings that its response may have; `None`: it stays as it is.
     pub accepted: Option<Accepted>,
 }
@@ -219,6 +221,7 @@ impl RequestCtx {
             level: None,
             in_flight: Vec::new(),
             auth_cookies: Vec::new(),
+            auth_answer: None,
             accepted: None,
         }
     }

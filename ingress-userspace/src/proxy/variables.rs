@@ -135,6 +135,13 @@ impl<'a> View<'a> {
                 };
                 joined(name, lines, out)
             }
+            Variable::AuthAnswer(name) => {
+                let lines = |name: &HeaderName| {
+                    let headers = ctx.auth_answer.iter().flat_map(|headers| headers.get_all(name));
+                    headers.filter_map(|value| value.to_str().ok()).collect()
+                };
+                joined(name, lines, out)
+            }
             Variable::Cookie(name) => out.write_str(cookie(head, name).unwrap_or_default()),
             Variable::Argument(name) => out.write_str(argument(head, name).unwrap_or_default()),
             Variable::Status => match response {

@@ -40,7 +40,12 @@ pub(super) fn external(
     let mut external = External::default();
     if let Some(auth) = &settings.auth_external {
         match auth_external(build, &at, auth) {
-            Ok(policy) => external.auth = Some(policy),
+            Ok(mut policy) => {
+                policy.quoted_headers.extend(settings.snippet.auth_headers.iter().cloned());
+                policy.quoted_headers.sort();
+                policy.quoted_headers.dedup();
+                external.auth = Some(policy);
+            }
             Err(reason) => external.deny = Some(reason),
         }
     }
@@ -105,16 +110,18 @@ fn auth_external(build: &mut Build<'_>, at: &At<'_>, auth: &ExternalAuth) -> Res
     let (consequence, refusal) = ("requests get 500", "the paths answer 503");
     let place = UrlRef { object: &object, field: &field, written, consequence, refusal };
     let url = url(build, &auth.url, &place).ok_or_else(|| format!("{key} points to the node itself"))?;
-    let request_headers = match &auth.headers_from {
+    let mut request_headers = match &auth.headers_from {
         Some(name) => headers_of(build, at, name)?,
         None => Vec::new(),
     };
+    request_headers.extend(auth.request_headers.iter().cloned());
     Ok(AuthExternal {
         url,
         method: auth.method.clone(),
         signin: auth.signin.clone(),
         request_redirect: auth.request_redirect.clone(),
         response_headers: auth.response_headers.clone(),
+        quoted_headers: auth.quoted_headers.clone(),
         request_headers,
         cache: auth.cache.clone().map(|(key, durations)| AuthCache { key, durations }),
         sets_cookies_always: auth.sets_cookies_always,

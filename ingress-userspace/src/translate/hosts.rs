@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, sessions, twins};
+use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, server_snippet, sessions, twins};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
@@ -139,6 +139,7 @@ pub(super) fn finish(
         routes.push(Route { source, matches: everything(), policies, action: action.clone() });
     }
     set_upstream_tls(build, shared, &draft, &mut routes);
+    server_snippet::apply(build, shared, &draft, &mut routes);
     let client_auth = super::client_certificate::of_host(build, shared, &draft);
     for route in &mut routes {
         route.policies.client_auth.clone_from(&client_auth);
@@ -183,6 +184,13 @@ fn set_upstream_tls(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
         let own = owner.filter(|owner| owner.settings.proxy_ssl_location_only || verifies(owner));
         let tls = own.map_or_else(|| of_host.clone(), |owner| owner.proxy_ssl.clone());
         route.policies.upstream.tls = tls.unwrap_or_default();
+        if let Some(snippet) = owner.and_then(|owner| owner.settings.snippet.upstream_tls.as_ref()) {
+            let tls = &mut route.policies.upstream.tls;
+            if !(tls.has_tls12 || tls.has_tls13) {
+                (tls.has_tls12, tls.has_tls13) = (true, true);
+            }
+            tls.server_name = snippet.name.clone().filter(|_| snippet.is_named);
+        }
     }
 }
 

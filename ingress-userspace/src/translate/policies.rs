@@ -300,7 +300,7 @@ pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&Rout
     Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
         cors: None,
-        answers: Vec::new(),
+        answers: settings.snippet.answers,
         https_redirect: None,
         allow_list: settings.allow_list,
         deny_list: settings.deny_list.map(|sources| DenyList { sources }),
@@ -315,7 +315,7 @@ pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&Rout
         request_buffer: settings.request_buffer,
         response_buffer: settings.response_buffer,
         rewrite: None,
-        headers: Headers::default(),
+        headers: settings.snippet.headers,
         answer_rewrite: settings.answer_rewrite,
         timeouts: settings.timeouts,
         upstream: Upstream::default(),

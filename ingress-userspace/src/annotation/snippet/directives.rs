@@ -1,10 +1,13 @@
 //! The directives that are understood, and what replaces the others.
 
-use super::Snippet;
+use super::flow::Flow;
+use super::locals::{self, Locals};
 use super::syntax::{self, Directive};
+use super::{Snippet, location};
 use crate::annotation::headers::is_framing;
+use crate::annotation::proxy_ssl::server_name;
 use crate::annotation::value::{self, text};
-use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Test};
+use crate::model::policy::answer::{Answer, Condition, Content, Test};
 use crate::model::policy::headers::{HeaderAction, HeaderChange, When};
 use crate::model::template::{Part, Template, Variable};
 
@@ -13,37 +16,87 @@ const SUCCESSES: [u16; 10] = [200, 201, 204, 206, 301, 302, 303, 304, 307, 308];
 
 /// Reads a snippet. The error names the directive and its replacement.
 pub(super) fn read(text: &str) -> Result<Snippet, String> {
+    let directives = parse(text)?;
+    let (locals, auth_headers) = locals::of_authentication(&directives)?;
+    let mut snippet = Snippet { auth_headers, ..Snippet::default() };
+    let mut flow = Flow::new(locals, &directives);
+    let (mut places, mut refusals) = (Vec::new(), Vec::new());
+    let named = |directive: &Directive, reason| format!("the directive {} {reason}", directive.name);
+    for directive in &directives {
+        if Flow::takes(directive) {
+            flow.run(directive).map_err(|reason| named(directive, reason))?;
+        } else if directive.name == "limit_except" {
+            refusals.push(limit_except(directive).map_err(|reason| named(directive, reason))?);
+        } else if directive.name == "location" {
+            places
+                .push(location::read(directive, &flow.locals()).map_err(|reason| named(directive, reason))?);
+        }
+    }
+    let locals = flow.locals();
+    for directive in directives.iter().filter(|directive| is_setting(directive)) {
+        apply(&mut snippet, directive, &locals).map_err(|reason| named(directive, reason))?;
+    }
+    snippet.answers = flow.answers;
+    // nginx looks at methods after everything that was run.
+    snippet.answers.append(&mut refusals);
+    location::sort(&mut places);
+    snippet.answers.extend(places.into_iter().flat_map(|place| place.answers));
+    Ok(snippet)
+}
+
+/// The directives of a text.
+pub(super) fn parse(text: &str) -> Result<Vec<Directive>, String> {
     // Programs do not follow nginx's syntax.
     if let Some(at) = text.find("_by_lua") {
         let name = text.get(..at).unwrap_or_default().split_whitespace().next_back().unwrap_or_default();
         return Err(format!("the directive {name}_by_lua is not understood; there is no Lua"));
     }
-    let mut snippet = Snippet::default();
-    for directive in syntax::read(text)? {
-        apply(&mut snippet, &directive)
-            .map_err(|reason| format!("the directive {} {reason}", directive.name))?;
-    }
-    Ok(snippet)
+    syntax::read(text)
 }
 
-fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
-    let args: Vec<&str> = directive.args.iter().map(String::as_str).collect();
-    if directive.block.is_some() && directive.name != "if" {
+/// Neither run in advance nor a place nor a variable.
+pub(super) fn is_setting(directive: &Directive) -> bool {
+    !(Flow::takes(directive)
+        || ["location", "auth_request_set", "limit_except"].contains(&directive.name.as_str()))
+}
+
+/// `limit_except METHODS { deny all; }`: other methods are refused.
+fn limit_except(directive: &Directive) -> Result<Answer, String> {
+    let is_refused =
+        |block: &[Directive]| matches!(block, [deny] if deny.name == "deny" && deny.args == ["all"]);
+    let is_method = |word: &String| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase());
+    if !directive.block.as_deref().is_some_and(is_refused) || !directive.args.iter().all(is_method) {
+        return Err("is understood with methods and deny all".to_owned());
+    }
+    let mut methods = directive.args.clone();
+    if methods.iter().any(|method| method == "GET") {
+        methods.push("HEAD".to_owned());
+    }
+    let pattern = text::pattern(&format!("^(?:{})$", methods.join("|")), true)?;
+    let subject = Template(vec![Part::Variable(Variable::RequestMethod)]);
+    let condition = Condition { subject, test: Test::MatchesNot(pattern) };
+    Ok(Answer { conditions: vec![condition], ..Answer::always(403, Content::Page) })
+}
+
+/// Takes over a directive that sets something.
+pub(super) fn apply(snippet: &mut Snippet, directive: &Directive, locals: &Locals) -> Result<(), String> {
+    let args: Vec<String> = directive.args.iter().map(|arg| locals.fill(arg)).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    if directive.block.is_some() {
         return Err("has braces, which is not understood".to_owned());
     }
     match (directive.name.as_str(), args.as_slice()) {
-        ("if", _) => snippet.answers.push(conditional(directive)?),
-        ("return", _) => snippet.answers.push(answer(&args)?),
-        ("rewrite", _) => snippet.answers.push(rewrite(&args)?),
         ("more_set_headers", _) => set_lines(&mut snippet.headers.response, &args)?,
         ("more_clear_headers", _) => clear_lines(&mut snippet.headers.response, &args)?,
         ("more_set_input_headers", _) => set_lines(&mut snippet.headers.request, &args)?,
         ("more_clear_input_headers", _) => clear_lines(&mut snippet.headers.request, &args)?,
+        // Cookies of the service that authenticates go to the client anyway, each as a line of its own.
+        ("add_header", [name, "${auth_answer_set_cookie}", ..])
+            if name.eq_ignore_ascii_case("set-cookie") => {}
         ("add_header", [name, value]) => add(snippet, name, value, SUCCESSES.to_vec())?,
         ("add_header", [name, value, "always"]) => add(snippet, name, value, Vec::new())?,
         // What an upgrade needs goes upstream anyway.
         ("proxy_set_header" | "grpc_set_header", [name, _]) if is_upgrade(name) => {}
-        ("proxy_http_version", ["1.1"]) => {}
         ("proxy_set_header" | "grpc_set_header", [name, value]) => {
             snippet.headers.request.push(change(
                 name,
@@ -62,9 +115,33 @@ fn apply(snippet: &mut Snippet, directive: &Directive) -> Result<(), String> {
         ("proxy_cookie_domain", [from, to]) if snippet.cookie_domain.is_none() => {
             snippet.cookie_domain = Some(text::replacement_of(from, to)?);
         }
+        ("proxy_ssl_name" | "grpc_ssl_name", [name]) => {
+            let host = server_name(name).map_err(|reason| format!("has {name:?}, which {reason}"))?;
+            snippet.upstream_tls.get_or_insert_default().name = Some(host);
+        }
+        ("proxy_ssl_server_name" | "grpc_ssl_server_name", [switch @ ("on" | "off")]) => {
+            snippet.upstream_tls.get_or_insert_default().is_named = *switch == "on";
+        }
+        (name, args) if is_needless(name, args) => {}
         (name, _) => return Err(unknown(name)),
     }
     Ok(())
+}
+
+/// Directives that ask for what is done anyway.
+fn is_needless(name: &str, args: &[&str]) -> bool {
+    match name {
+        "proxy_http_version" => args == ["1.1"],
+        "proxy_ssl_verify" | "grpc_ssl_verify" | "server_tokens" | "proxy_cache" => args == ["off"],
+        "chunked_transfer_encoding" | "tcp_nodelay" | "tcp_nopush" | "sendfile" => args == ["on"],
+        "log_not_found" | "proxy_ssl_session_reuse" => true,
+        _ => false,
+    }
+}
+
+/// What is said of an expression.
+pub(super) fn bad_expression(text: &str) -> String {
+    format!("holds {text:?}, which is not a regular expression that can be used")
 }
 
 fn is_upgrade(name: &str) -> bool {
@@ -210,119 +287,6 @@ fn seconds(text: &str) -> Result<i64, String> {
     if total > 100 * 31_536_000 { Err(bad()) } else { Ok(sign * total) }
 }
 
-/// `return CODE [text|URL]` or `return URL`.
-fn answer(args: &[&str]) -> Result<Answer, String> {
-    let is_url = |text: &str| ["http://", "https://", "$scheme"].iter().any(|start| text.starts_with(start));
-    let (status, content) = match args {
-        [url] if is_url(url) => (302, location(url)?),
-        [code] => (
-            value::status::<200, 599>(code).map_err(|reason| format!("has {code:?}, which {reason}"))?,
-            Content::Page,
-        ),
-        [code, rest] => {
-            let status =
-                value::status::<200, 599>(code).map_err(|reason| format!("has {code:?}, which {reason}"))?;
-            let content = match status {
-                301 | 302 | 303 | 307 | 308 => location(rest)?,
-                _ => Content::Text(texts(rest)?),
-            };
-            (status, content)
-        }
-        _ => return Err("is neither a status with a text nor a URL".to_owned()),
-    };
-    if status == 444 {
-        return Err(
-            "has 444, which closes the connection and is not understood; return 403 instead".to_owned()
-        );
-    }
-    Ok(Answer::always(status, content))
-}
-
-/// The text of an answer may have lines.
-fn texts(text: &str) -> Result<Template, String> {
-    Template::parse(text).map_err(|unknown| format!("names ${}, which is no known variable", unknown.0))
-}
-
-fn location(url: &str) -> Result<Content, String> {
-    Ok(Content::Location { to: text::template(url)?, keeps_query: false, form: LocationForm::Host })
-}
-
-/// `rewrite REGEX TO [redirect|permanent]`, where it redirects.
-fn rewrite(args: &[&str]) -> Result<Answer, String> {
-    let (regex, to, flag) = match args {
-        [regex, to] => (regex, to, ""),
-        [regex, to, flag] => (regex, to, *flag),
-        _ => return Err("needs an expression and what replaces it".to_owned()),
-    };
-    let target = text::template(to)?;
-    let status = match flag {
-        "permanent" => 301,
-        "redirect" => 302,
-        _ if text::is_url(&target) => 302,
-        _ => return Err("does not redirect; use the annotation rewrite-target".to_owned()),
-    };
-    let condition = Condition {
-        subject: Template(vec![Part::Variable(Variable::Uri)]),
-        test: Test::Matches(text::pattern(regex, true)?),
-    };
-    let content = Content::Location { to: target, keeps_query: true, form: LocationForm::Host };
-    Ok(Answer { conditions: vec![condition], ..Answer::always(status, content) })
-}
-
-/// `if ($variable = text) { … return …; }`, with the comparisons `=`, `!=`, `~`, `~*`, `!~`, `!~*`, or none. Headers may
-/// stand before the answer, and `rewrite` that redirects is one.
-fn conditional(directive: &Directive) -> Result<Answer, String> {
-    // The parentheses are words, or parts of them.
-    let mut words = directive.args.clone();
-    let (Some(first), true) = (words.first_mut(), directive.block.is_some()) else {
-        return Err("has no condition, or no braces".to_owned());
-    };
-    *first = first.strip_prefix('(').ok_or("has no condition in parentheses")?.to_owned();
-    let Some(last) = words.last_mut() else { return Err("has no condition".to_owned()) };
-    *last = last.strip_suffix(')').ok_or("has no condition in parentheses")?.to_owned();
-    words.retain(|word| !word.is_empty());
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let (subject, test) = match words.as_slice() {
-        [subject] => (subject, Test::IsSet),
-        [subject, "=", other] => (subject, Test::Equals(plain(other)?)),
-        [subject, "!=", other] => (subject, Test::Differs(plain(other)?)),
-        [subject, "~", regex] => (subject, Test::Matches(text::pattern(regex, true)?)),
-        [subject, "~*", regex] => (subject, Test::Matches(text::pattern(regex, false)?)),
-        [subject, "!~", regex] => (subject, Test::MatchesNot(text::pattern(regex, true)?)),
-        [subject, "!~*", regex] => (subject, Test::MatchesNot(text::pattern(regex, false)?)),
-        // `= ""` has lost its empty word.
-        [subject, "="] => (subject, Test::Equals(String::new())),
-        [subject, "!="] => (subject, Test::Differs(String::new())),
-        _ => return Err("compares in a way that is not understood; use =, !=, ~ or ~*".to_owned()),
-    };
-    if !subject.starts_with('$') {
-        return Err(format!("compares {subject:?}, which is no variable"));
-    }
-    let condition = Condition { subject: text::template(subject)?, test };
-    let mut inner = Snippet::default();
-    for directive in directive.block.iter().flatten() {
-        if directive.name == "if" {
-            return Err("holds another if, which is not understood".to_owned());
-        }
-        apply(&mut inner, directive).map_err(|reason| format!("holds {}, which {reason}", directive.name))?;
-    }
-    let Snippet { headers, mut answers, cookie_path, cookie_domain } = inner;
-    let is_plain = headers.request.is_empty() && cookie_path.is_none() && cookie_domain.is_none();
-    match (answers.pop(), answers.is_empty() && is_plain) {
-        (Some(mut answer), true) => {
-            answer.conditions.insert(0, condition);
-            answer.headers = headers.response;
-            Ok(answer)
-        }
-        _ => Err("holds something else than headers and one return or redirect, which is not understood"
-            .to_owned()),
-    }
-}
-
-fn plain(text: &str) -> Result<String, String> {
-    if text.contains('$') { Err(format!("compares with the variable {text}")) } else { Ok(text.to_owned()) }
-}
-
 /// What replaces a directive.
 const REPLACEMENTS: &[(&str, &str)] = &[
     ("access_by_lua", "there is no Lua"),
@@ -332,6 +296,8 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("auth_request_set", "use the annotation auth-response-headers"),
     ("auth_request", "use the annotation auth-url"),
     ("break", "leave it out"),
+    ("large_client_header_buffers", "use the ConfigMap key large-client-header-buffers"),
+    ("client_header_buffer_size", "use the ConfigMap key large-client-header-buffers"),
     ("client_body_buffer_size", "use the annotation client-body-buffer-size"),
     ("client_max_body_size", "use the annotation proxy-body-size"),
     ("content_by_lua", "there is no Lua"),
@@ -340,6 +306,8 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("grpc_", "use the annotations of timeouts"),
     ("gzip", "use the ConfigMap key use-gzip"),
     ("header_filter_by_lua", "there is no Lua; use more_set_headers"),
+    ("limit_conn_status", "use the ConfigMap key limit-conn-status-code"),
+    ("limit_req_status", "use the ConfigMap key limit-req-status-code"),
     ("limit_conn", "use the annotation limit-connections"),
     ("limit_rate", "use the annotation limit-rate"),
     ("limit_req", "use the annotation limit-rps"),
@@ -359,7 +327,6 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ("proxy_ssl", "use the annotations that begin with proxy-ssl-"),
     ("rewrite_by_lua", "there is no Lua"),
     ("satisfy", "use the annotation satisfy"),
-    ("set", "there are no variables to be set; write the value where it is used"),
     ("sub_filter", "change the text in the backend"),
     ("try_files", "the backend serves files"),
 ];
@@ -384,14 +351,14 @@ mod tests {
              if ($http_user_agent ~* \"(bot|crawler)\") { return 403; } rewrite ^/old/(.*)$ /new/$1 permanent;\n\
              grpc_set_header l5d-dst $service_name; if ($host = a) { rewrite ^ https://b$request_uri? permanent; }\n\
              if ($request_method = OPTIONS) { add_header X-F f; more_set_headers \"X-G: g\"; return 204; }\n\
-             proxy_cookie_path / \"/app\"; return 404;",
+             limit_except GET { deny all; } proxy_cookie_path / \"/app\"; return 404;",
         )
         .unwrap();
         assert_eq!(snippet.headers.response.len(), 10);
         assert_eq!(snippet.headers.request.len(), 2);
         assert_eq!(
             snippet.answers.iter().map(|answer| answer.status).collect::<Vec<_>>(),
-            [403, 301, 301, 204, 404]
+            [403, 301, 301, 204, 404, 403]
         );
         assert!(snippet.cookie_path.is_some());
     }
@@ -402,14 +369,16 @@ mod tests {
             ("proxy_read_timeout 600s;", "proxy-read-timeout"),
             ("auth_request /check;", "auth-url"),
             ("content_by_lua_block { os.execute('id') }", "no Lua"),
-            ("location /x { return 200; }", "braces"),
             ("include /etc/passwd;", "remove it"),
             ("alias /var/run/secrets/;", "remove it"),
-            ("set $x 1;", "no variables"),
-            ("if ($host = a) { set $x 1; }", "no variables"),
+            ("set $host 1;", "nginx's own"),
+            ("more_set_headers \"X: $x\"; if ($host = a) { set $x 1; }", "no known variable"),
+            ("location /x { proxy_pass http://a; }", "name a Service"),
+            ("limit_except GET { allow 10.0.0.0/8; deny all; }", "deny all"),
+            ("location @x { return 200; }", "begins with /"),
             ("if ($host = a) { add_header X y; }", "one return"),
             ("if ($host = a) { if ($x) { return 200; } }", "another if"),
-            ("auth_request_set $a $upstream_http_a;", "auth-response-headers"),
+            ("auth_request_set $a $upstream_status;", "auth-response-headers"),
             ("if (-f $request_filename) { return 404; }", "not understood"),
             ("rewrite ^/a /b break;", "rewrite-target"),
             ("return 444;", "403"),

@@ -79,6 +79,23 @@ pub enum Test {
     MatchesNot(Pattern),
     /// Neither empty nor `0`.
     IsSet,
+    /// Empty or `0`.
+    IsUnset,
+}
+
+impl Condition {
+    /// Holds where this one does not.
+    pub fn negated(&self) -> Self {
+        let test = match self.test.clone() {
+            Test::Equals(text) => Test::Differs(text),
+            Test::Differs(text) => Test::Equals(text),
+            Test::Matches(pattern) => Test::MatchesNot(pattern),
+            Test::MatchesNot(pattern) => Test::Matches(pattern),
+            Test::IsSet => Test::IsUnset,
+            Test::IsUnset => Test::IsSet,
+        };
+        Self { subject: self.subject.clone(), test }
+    }
 }
 
 /// A regular expression, not anchored.

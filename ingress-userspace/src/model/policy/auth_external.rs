@@ -20,6 +20,8 @@ pub struct AuthExternal {
     pub request_redirect: Option<Template>,
     /// Headers of the answer that go to the backend, lower case; absent in the answer means removed.
     pub response_headers: Vec<String>,
+    /// Headers of the answer that other settings of the route quote, lower case.
+    pub quoted_headers: Vec<String>,
     /// Further headers of the sub-request.
     pub request_headers: Vec<(String, Template)>,
     /// Whether verdicts are kept for a while.
@@ -55,6 +57,7 @@ impl std::fmt::Display for AuthExternal {
             signin,
             request_redirect,
             response_headers,
+            quoted_headers,
             request_headers,
             cache,
             sets_cookies_always,
@@ -68,6 +71,9 @@ impl std::fmt::Display for AuthExternal {
         }
         if !response_headers.is_empty() {
             write!(f, ", headers to the backend {}", response_headers.join(" "))?;
+        }
+        if !quoted_headers.is_empty() {
+            write!(f, ", quoted {}", quoted_headers.join(" "))?;
         }
         for (name, value) in request_headers {
             write!(f, ", with {name}: {value}")?;

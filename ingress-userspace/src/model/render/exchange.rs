@@ -52,6 +52,7 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
             Test::Matches(pattern) => format!("matches {}", show_pattern(pattern)),
             Test::MatchesNot(pattern) => format!("does not match {}", show_pattern(pattern)),
             Test::IsSet => "is set".to_owned(),
+            Test::IsUnset => "is not set".to_owned(),
         };
         let and = if number == 0 { ", if" } else { " and" };
         write!(out, "{and} {} {test}", condition.subject)?;
