@@ -1,19 +1,37 @@
 //! Bodies of the fuzz targets: what must hold for any input. The targets in `tests/fuzz` and the plain tests over their
 //! corpora both call these.
 
+pub mod plain;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
+use http::uri::PathAndQuery;
 use ingress_userspace::annotation::registry;
 use ingress_userspace::k8s::cluster::{Cluster, ObjectKey};
 use ingress_userspace::k8s::folder::insert;
 use ingress_userspace::k8s::folder::parse::parse;
+use ingress_userspace::listener::client_hello::{Hello, server_name};
+use ingress_userspace::listener::proxy_protocol;
 use ingress_userspace::model::Model;
 use ingress_userspace::model::render::render;
 use ingress_userspace::problem::Severity;
+use ingress_userspace::proxy::path;
 use ingress_userspace::translate::{Settings, translate};
 
 use crate::manifests::{ingress, service, settings};
+
+/// A target: its name and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    ("annotation_values", annotation_values),
+    ("client_hello", client_hello),
+    ("manifests", manifests),
+    ("paths", paths),
+    ("proxy_header", proxy_header),
+];
 
 const HOSTILE: &str = "hostile";
 const NEIGHBOUR: &str = "neighbour.example";
@@ -73,6 +91,99 @@ pub fn annotation_values(data: &[u8]) {
     for problem in &translation.problems {
         let is_hostile = problem.object.name == HOSTILE || problem.severity == Severity::Note;
         assert!(is_hostile, "somebody else is blamed: {problem:?}");
+        assert!(!problem.message.is_empty() && problem.value.chars().count() <= 101, "{problem:?}");
+    }
+}
+
+/// What may follow anything.
+const TAIL: &[u8] = b"GET / HTTP/1.1\r\n\r\n";
+/// Inputs up to this length are tried in all their beginnings.
+const SHORT: usize = 512;
+
+/// A PROXY header is understood when its last byte is there, and nothing before or behind it changes what it says.
+///
+/// # Panics
+/// When something of that does not hold.
+pub fn proxy_header(data: &[u8]) {
+    let read = proxy_protocol::parse(data);
+    let with_tail = proxy_protocol::parse(&[data, TAIL].concat());
+    match read {
+        Ok(Some(header)) => {
+            assert_eq!(with_tail, read);
+            let (whole, _) = data.split_at(header.length);
+            assert_eq!(proxy_protocol::parse(whole), read);
+            for length in 0..header.length.min(SHORT) {
+                assert_eq!(proxy_protocol::parse(whole.split_at(length).0), Ok(None), "{length} bytes");
+            }
+        }
+        Ok(None) => {}
+        Err(_) => assert_eq!(with_tail, read),
+    }
+}
+
+/// The server name of a ClientHello is found as soon as it can be, and stays the same whatever follows.
+///
+/// # Panics
+/// When something of that does not hold.
+pub fn client_hello(data: &[u8]) {
+    let read = server_name(data);
+    if read == Hello::Incomplete {
+        return;
+    }
+    if let Hello::Named(name) = &read {
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+        assert!(!name.is_empty() && name.bytes().all(is_plain), "{name:?}");
+    }
+    assert_eq!(server_name(&[data, TAIL].concat()), read);
+    for length in 0..data.len().min(SHORT) {
+        let beginning = server_name(data.split_at(length).0);
+        assert!(beginning == Hello::Incomplete || beginning == read, "{length} bytes: {beginning:?}");
+    }
+}
+
+/// A target is refused, or has a normal form that says nothing of dots and empty elements, and what goes upstream has the
+/// same one.
+///
+/// # Panics
+/// When something of that does not hold.
+pub fn paths(data: &[u8]) {
+    let Ok(raw) = PathAndQuery::try_from(data) else { return };
+    let Ok(target) = path::Target::parse(raw) else { return };
+    let normal = target.path();
+    assert!(normal.starts_with(b"/"), "{normal:?}");
+    let mut elements = normal.split(|byte| *byte == b'/').skip(1).peekable();
+    while let Some(element) = elements.next() {
+        let is_inner_and_empty = element.is_empty() && elements.peek().is_some();
+        assert!(!is_inner_and_empty && element != b"." && element != b"..", "{normal:?}");
+    }
+    match path::Target::parse(target.upstream().clone()) {
+        Ok(again) => assert_eq!((again.path(), again.query()), (normal, target.query())),
+        Err(reason) => panic!("what goes upstream is refused: {reason:?}"),
+    }
+}
+
+/// Any text as a file of manifests: it is read or reported, and printed.
+///
+/// # Panics
+/// When something of that does not hold.
+pub fn manifests(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut cluster = Cluster::default();
+    for located in parse("fuzz.yaml", &text).objects {
+        let key = ObjectKey::new(located.reference.namespace, located.reference.name);
+        insert(&mut cluster, key, &located.object);
+    }
+    let key = |name| Some(ObjectKey::new("default", name));
+    let settings = Settings {
+        config_map: key("settings"),
+        tcp_services: key("tcp"),
+        udp_services: key("udp"),
+        enable_ssl_passthrough: true,
+        ..Settings::default()
+    };
+    let translation = translate(&cluster, &settings);
+    assert!(!render(&translation.model).is_empty());
+    for problem in &translation.problems {
         assert!(!problem.message.is_empty() && problem.value.chars().count() <= 101, "{problem:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The corpora of the fuzz targets, and inputs made of their pieces, as plain tests.
 
 use ingress_tests::cluster::root;
-use ingress_tests::fuzz::annotation_values;
+use ingress_tests::fuzz::{TARGETS, annotation_values, plain};
 use ingress_userspace::annotation::registry;
 
 #[expect(clippy::unwrap_used, reason = "a broken corpus fails its test by panicking")]
@@ -17,6 +17,22 @@ fn the_corpus_of_annotation_values_holds() {
     let corpus = corpus();
     assert!(corpus.len() >= 20);
     corpus.iter().for_each(|data| annotation_values(data));
+}
+
+/// The corpora of all targets, and some of what can be made of them.
+#[test]
+#[expect(clippy::unwrap_used, reason = "a broken corpus fails its test by panicking")]
+fn every_corpus_holds_and_so_do_mutations_of_it() {
+    for (name, body) in TARGETS {
+        let corpus = plain::corpus(name).unwrap();
+        assert!(corpus.len() >= 2, "{name}");
+        // Cases of translation have a test of their own.
+        corpus.iter().filter(|_| *name != "manifests").for_each(|input| body(input));
+        let (mut dice, count) = (plain::Dice::new(1), if *name == "manifests" { 100 } else { 2000 });
+        for _ in 0..count {
+            body(&plain::mutated(&mut dice, &corpus));
+        }
+    }
 }
 
 /// Every value of the corpus under every annotation.

@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz [TARGET] [--seconds N]`: coverage-guided fuzzing by cargo-fuzz, with a nightly compiler.
+//! `cargo xtask fuzz [TARGET] [--seconds N]`: coverage-guided fuzzing by cargo-fuzz, with a nightly compiler; with `--plain`
+//! the same targets over mutations of their corpora, with neither.
 
 use std::process::Command;
 
@@ -9,7 +10,7 @@ use crate::setup::{self, Part};
 use crate::shell;
 
 /// All targets.
-const TARGETS: &[&str] = &["annotation_values"];
+const TARGETS: &[&str] = &["annotation_values", "client_hello", "manifests", "paths", "proxy_header"];
 
 #[derive(Args)]
 pub(crate) struct FuzzArgs {
@@ -18,6 +19,12 @@ pub(crate) struct FuzzArgs {
     /// How long each runs.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Without a fuzzer: needs neither cargo-fuzz nor a nightly compiler, and finds less.
+    #[arg(long)]
+    plain: bool,
+    /// With `--plain`, where the random numbers begin; the same one gives the same inputs.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
 }
 
 /// Runs the targets; what fails leaves its input in `tests/fuzz/artifacts`.
@@ -29,6 +36,12 @@ pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
         Some(target) => vec![target],
         None => TARGETS.to_vec(),
     };
+    if args.plain {
+        return chosen.into_iter().try_for_each(|target| plain(target, args));
+    }
+    if !has_nightly() {
+        bail!("needs a nightly compiler: rustup toolchain install nightly; or run with --plain");
+    }
     setup::setup(&[Part::Fuzz])?;
     for target in chosen {
         let mut cargo = Command::new("cargo");
@@ -49,4 +62,16 @@ pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
         shell::run(&mut cargo)?;
     }
     Ok(())
+}
+
+fn has_nightly() -> bool {
+    let asked = Command::new("cargo").args(["+nightly", "--version"]).env_remove("RUSTUP_TOOLCHAIN").output();
+    asked.is_ok_and(|asked| asked.status.success())
+}
+
+fn plain(target: &str, args: &FuzzArgs) -> anyhow::Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["run", "--quiet", "--package", "ingress-tests", "--bin", "portcullis-fuzz", "--", target]);
+    cargo.args([args.seconds.to_string(), args.seed.to_string()]).current_dir(shell::root());
+    shell::run(&mut cargo)
 }
