@@ -19,8 +19,10 @@ use crate::k8s::cluster::ObjectKey;
 
 /// How often nodes, pods and the published Service are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How soon to try again when a copy could not be written.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How soon to go on when Events are left over.
-const NEXT_ROUND: Duration = Duration::from_secs(1);
+const NEXT_ROUND: Duration = Duration::from_millis(250);
 
 /// What the role needs to know.
 #[derive(Clone, Debug)]
@@ -114,7 +116,7 @@ pub async fn run(
             if let Some(copier) = &copier
                 && !copier.sync(&build.copies).await
             {
-                wait = NEXT_ROUND;
+                wait = TRY_AGAIN;
             }
             if let Some(webhook) = &mut webhook {
                 webhook.keep().await;
@@ -122,8 +124,12 @@ pub async fn run(
             if events.publish(degraded.iter().cloned().chain(notices(&build))).await {
                 wait = NEXT_ROUND;
             }
-            if let Some(status) = &mut status {
-                status.publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses).await;
+            if let Some(status) = &mut status
+                && status
+                    .publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses)
+                    .await
+            {
+                wait = Duration::ZERO;
             }
         }
         tokio::select! {

@@ -1,14 +1,15 @@
 //! Problems and first syncs as Kubernetes Events.
 //!
 //! An Event's name is a hash of what it says, so that a restart or a second replica does not repeat it: the API server
-//! answers "exists already" until the Event's own lifetime (an hour by default) is over. What is new comes before what
-//! waits, and mistakes before notices, so that a mistake is seen at once also while thousands of Events wait. An object
-//! that changes all the time is told less often.
+//! answers "exists already" until the Event's own lifetime (an hour by default) is over. So many are written per second and no
+//! more, however fast the world changes. What is new comes before what waits, mistakes before notices, and each namespace
+//! has its turn: a mistake is seen at once also while thousands of Events wait, and also while another team makes
+//! thousands of mistakes. An object that changes all the time is told less often.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
@@ -16,6 +17,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, PostParams};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{call, refusal};
@@ -23,8 +25,8 @@ use crate::problem::{ObjectRef, Problem, Severity};
 
 /// The same Event is not tried again before.
 const QUIET: Duration = Duration::from_secs(600);
-/// Most Events per second; the rest waits for the next round.
-const MOST_PER_ROUND: usize = 20;
+/// Most Events per second, and at once; the rest waits for the next round.
+const PER_SECOND: u32 = 20;
 /// Events of one object within [`QUIET`]: enough for every mistake that an object has, not for one that flaps.
 const MOST_PER_OBJECT: u32 = 25;
 /// What of the object's name goes into the Event's, which may have 253 characters.
@@ -115,12 +117,21 @@ pub struct Publisher {
     known: HashSet<Notice>,
     /// Events per object since its first one.
     counts: HashMap<ObjectRef, (u32, Instant)>,
+    /// Events that may be written now, and since when there were that few.
+    allowed: (u32, Instant),
 }
 
 impl Publisher {
     /// `identity` names this replica in the Events.
     pub fn new(client: Client, identity: String) -> Self {
-        Self { client, identity, published: HashMap::new(), known: HashSet::new(), counts: HashMap::new() }
+        Self {
+            client,
+            identity,
+            published: HashMap::new(),
+            known: HashSet::new(),
+            counts: HashMap::new(),
+            allowed: (PER_SECOND, Instant::now()),
+        }
     }
 
     /// Publishes those of the notices that were not published lately; whether some are left for the next round.
@@ -128,25 +139,15 @@ impl Publisher {
         let now = Instant::now();
         self.published.retain(|_, at| now.duration_since(*at) < QUIET);
         self.counts.retain(|_, (_, since)| now.duration_since(*since) < QUIET);
-        let mut notices: Vec<Notice> = notices.into_iter().collect();
-        // Stable: of equal rank, as given.
-        notices
-            .sort_by_key(|notice| (self.known.contains(notice), !notice.is_warning, notice.reason == "Sync"));
-        self.known = notices.iter().cloned().collect();
-        let mut count = 0;
-        for notice in notices {
-            // Without UID, the object is none of the cluster's: a file, or a kind that is not installed.
-            if notice.object.uid.is_empty() || self.published.contains_key(&notice) {
-                continue;
-            }
+        let due = self.due(notices);
+        self.refill(now);
+        for notice in due {
             let (told, _) = self.counts.entry(notice.object.clone()).or_insert((0, now));
             if *told >= MOST_PER_OBJECT {
                 continue;
             }
-            if count == MOST_PER_ROUND {
-                return true;
-            }
-            count += 1;
+            let Some(left) = self.allowed.0.checked_sub(1) else { return true };
+            self.allowed.0 = left;
             *told += 1;
             let Entry::Vacant(entry) = self.published.entry(notice) else { continue };
             let event = entry.key().event(&self.identity);
@@ -168,6 +169,41 @@ impl Publisher {
             entry.insert(now);
         }
         false
+    }
+
+    /// What was not published lately, in the order in which it should be.
+    fn due(&mut self, notices: impl IntoIterator<Item = Notice>) -> Vec<Notice> {
+        // Without UID, the object is none of the cluster's: a file, or a kind that is not installed.
+        let notices: Vec<Notice> =
+            notices.into_iter().filter(|notice| !notice.object.uid.is_empty()).collect();
+        let waiting = notices.iter().filter(|notice| !self.published.contains_key(notice));
+        let rank =
+            |notice: &Notice| (self.known.contains(notice), !notice.is_warning, notice.reason == "Sync");
+        let mut turns: HashMap<_, u32> = HashMap::new();
+        let mut due: Vec<_> = waiting
+            .map(|notice| {
+                let rank = rank(notice);
+                let turn = turns.entry((rank, &notice.object.namespace)).or_insert(0);
+                *turn += 1;
+                ((rank, *turn), notice.clone())
+            })
+            .collect();
+        // Stable: of equal rank and turn, as given.
+        due.sort_by_key(|(place, _)| *place);
+        let due = due.into_iter().map(|(_, notice)| notice).collect();
+        self.known = notices.into_iter().collect();
+        due
+    }
+
+    /// Adds what the time since the last call allows.
+    fn refill(&mut self, now: Instant) {
+        let (left, since) = self.allowed;
+        let each = Duration::from_secs(1) / PER_SECOND;
+        let more = now.duration_since(since).as_millis() / each.as_millis();
+        let more = u32::try_from(more).unwrap_or(PER_SECOND).min(PER_SECOND);
+        let left = left.saturating_add(more);
+        self.allowed =
+            if left >= PER_SECOND { (PER_SECOND, now) } else { (left, since + each.saturating_mul(more)) };
     }
 }
 
@@ -232,28 +268,59 @@ mod tests {
         assert_eq!(event.regarding.unwrap().namespace, None);
     }
 
-    #[tokio::test]
+    fn object(namespace: &str, name: usize) -> ObjectRef {
+        ObjectRef { namespace: namespace.to_owned(), name: format!("web-{name}"), ..problem("x").object }
+    }
+
+    fn mistake(namespace: &str, name: usize) -> Notice {
+        Notice::problem(&Problem { object: object(namespace, name), ..problem("y") })
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_new_mistake_is_told_before_what_waits() {
         let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
         let mut publisher = Publisher::new(client, "replica-1".to_owned());
-        let object = |name: usize| ObjectRef { name: format!("web-{name}"), ..problem("x").object };
-        let waiting: Vec<Notice> = (0..100).map(|name| Notice::sync(&object(name))).collect();
+        let waiting: Vec<Notice> = (0..100).map(|name| Notice::sync(&object("shop", name))).collect();
         assert!(publisher.publish(waiting.clone()).await, "more than one round");
-        let mistake = Notice::problem(&problem("y"));
-        assert!(publisher.publish(waiting.into_iter().chain([mistake])).await);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(publisher.publish(waiting.into_iter().chain([mistake("shop", 1)])).await);
         let log = log.lock().expect("lock");
-        assert_eq!(
-            log[MOST_PER_ROUND].body["reason"], "AnnotationParsingFailed",
-            "first of the second round"
-        );
+        assert_eq!(log[20].body["reason"], "AnnotationParsingFailed", "first of the second round");
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
+    async fn the_mistakes_of_one_namespace_do_not_hide_those_of_another() {
+        let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
+        let mut publisher = Publisher::new(client, "replica-1".to_owned());
+        let storm = |count: usize| (0..count).map(|name| mistake("a", name));
+        assert!(publisher.publish(storm(1000)).await);
+        tokio::time::advance(Duration::from_millis(500)).await;
+        // The storm goes on, and somebody else makes one mistake.
+        assert!(publisher.publish(storm(1500).chain([mistake("b", 1)])).await);
+        let log = log.lock().expect("lock");
+        assert_eq!(log.len(), 30, "as many as the time allows");
+        assert!(log[20..22].iter().any(|seen| seen.path.contains("/namespaces/b/")), "{:?}", log[21].path);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rate_does_not_depend_on_how_often_the_world_changes() {
+        let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
+        let mut publisher = Publisher::new(client, "replica-1".to_owned());
+        for round in 0..100 {
+            publisher.publish((0..10 * round).map(|name| mistake("a", name))).await;
+            tokio::time::advance(Duration::from_millis(33)).await;
+        }
+        let count = log.lock().expect("lock").len();
+        assert!((80..=86).contains(&count), "{count} in 3.3 s");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_object_that_flaps_is_told_less_often() {
         let (client, log) = testing::client(|seen| (StatusCode::CREATED, seen.body.clone()));
         let mut publisher = Publisher::new(client, "replica-1".to_owned());
         for round in 0..40 {
             assert!(!publisher.publish([Notice::problem(&problem(&format!("{round}")))]).await);
+            tokio::time::advance(Duration::from_secs(1)).await;
         }
         assert_eq!(log.lock().expect("lock").len(), 25);
     }

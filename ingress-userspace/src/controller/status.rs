@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -22,6 +23,9 @@ use crate::translate::OurIngress;
 
 /// One object is not written more often, unless it has just become ours.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long one round of writes may take, and how many are under way at once.
+const ROUND: Duration = Duration::from_millis(200);
+const PARALLEL: usize = 8;
 /// When no node serves for this long, addresses are taken back.
 const NO_NODE: Duration = Duration::from_secs(60);
 /// Looks that are further apart do not belong to one absence: in between nobody could look.
@@ -60,23 +64,39 @@ impl Publisher {
         Self { client, settings, written: BTreeMap::new(), unserved: None }
     }
 
-    /// Brings the status of all Ingresses to what it should be.
-    pub async fn publish(&mut self, edge: &Edge, service: Option<&Service>, ours: &[OurIngress]) {
+    /// Brings the status of all Ingresses to what it should be; whether some are left for the next round, which should come
+    /// soon: Events are not kept waiting by thousands of writes.
+    pub async fn publish(&mut self, edge: &Edge, service: Option<&Service>, ours: &[OurIngress]) -> bool {
         let addresses = match self.addresses(edge, service).await {
             Ok(Some(addresses)) => addresses,
             // Nobody serves just now, which a roll-out or a restart may be: what is published stays.
-            Ok(None) => return,
+            Ok(None) => return false,
             Err(error) => {
                 warn!(%error, "the addresses to publish could not be read");
-                return;
+                return false;
             }
         };
+        let mut differing = Vec::new();
         for ingress in ours {
             let is: BTreeSet<String> = ingress.published.iter().cloned().collect();
             if is == addresses {
                 self.written.entry(ingress.object.clone()).or_insert((is, None));
-            } else {
-                self.write(&ingress.object, &addresses).await;
+            } else if !self.was_just_written(&ingress.object) {
+                differing.push(&ingress.object);
+            }
+        }
+        let end = Instant::now() + ROUND;
+        for objects in differing.chunks(PARALLEL) {
+            if Instant::now() >= end {
+                return true;
+            }
+            let client = &self.client;
+            let writes = objects.iter().map(|object| write(client, object, &addresses));
+            for (object, is_written) in objects.iter().zip(join_all(writes).await) {
+                if is_written {
+                    let entry = (addresses.clone(), Some(Instant::now()));
+                    self.written.insert((*object).clone(), entry);
+                }
             }
         }
         let known: BTreeSet<&ObjectRef> = ours.iter().map(|ingress| &ingress.object).collect();
@@ -86,25 +106,11 @@ impl Publisher {
             // No longer ours, or gone: an empty answer for an object that another controller may now own.
             self.clear(&object).await;
         }
+        false
     }
 
-    async fn write(&mut self, object: &ObjectRef, addresses: &BTreeSet<String>) {
-        let too_soon =
-            self.written.get(object).is_some_and(|(_, at)| at.is_some_and(|at| at.elapsed() < PAUSE));
-        if too_soon {
-            return;
-        }
-        let api: Api<Ingress> = Api::namespaced(self.client.clone(), &object.namespace);
-        let patch = Patch::Merge(status(object, addresses));
-        match call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await {
-            Ok(_) => {
-                debug!(%object, ?addresses, "status written");
-                self.written.insert(object.clone(), (addresses.clone(), Some(Instant::now())));
-            }
-            // Deleted; or deleted and made again, which the next build knows.
-            Err(error) if matches!(refusal(&error), Some(404 | 409)) => {}
-            Err(error) => warn!(%object, %error, "the status could not be written"),
-        }
+    fn was_just_written(&self, object: &ObjectRef) -> bool {
+        self.written.get(object).is_some_and(|(_, at)| at.is_some_and(|at| at.elapsed() < PAUSE))
     }
 
     /// Empties the status of an object that we wrote, if it still says what we wrote.
@@ -185,6 +191,22 @@ impl Publisher {
         let pods = call(api.list(&ListParams::default().labels(&self.settings.pods_selector))).await?;
         Ok(pods.items.into_iter().filter(is_ready).filter_map(|pod| pod.spec?.node_name).collect())
     }
+}
+
+/// Whether the object now says so.
+async fn write(client: &Client, object: &ObjectRef, addresses: &BTreeSet<String>) -> bool {
+    let api: Api<Ingress> = Api::namespaced(client.clone(), &object.namespace);
+    let patch = Patch::Merge(status(object, addresses));
+    match call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await {
+        Ok(_) => {
+            debug!(%object, ?addresses, "status written");
+            return true;
+        }
+        // Deleted; or deleted and made again, which the next build knows.
+        Err(error) if matches!(refusal(&error), Some(404 | 409)) => {}
+        Err(error) => warn!(%object, %error, "the status could not be written"),
+    }
+    false
 }
 
 fn is_ready(pod: &Pod) -> bool {
