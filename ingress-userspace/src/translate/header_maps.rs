@@ -61,7 +61,11 @@ pub(super) fn custom(
     let target = target(object, name);
     let shown = target.to_string();
     let read = match build.cluster.config_maps.get(&target) {
-        None => Err((Code::ReferenceMissing, "there is no such ConfigMap".to_owned())),
+        None => Err((
+            Code::ReferenceMissing,
+            "there is no such ConfigMap; the paths of this Ingress answer 503; create it or correct the name"
+                .to_owned(),
+        )),
         Some(map) => {
             let allowed = &defaults.headers.allowed;
             let lines = map.data.iter().flatten();
@@ -73,11 +77,13 @@ pub(super) fn custom(
                 }
                 change(name, value).map_err(|reason| format!("its header {name} {reason}"))
             });
-            changes.collect::<Result<Vec<_>, _>>().map_err(|reason| (Code::AnnotationInvalid, reason))
+            changes.collect::<Result<Vec<_>, _>>().map_err(|reason| {
+                let message = format!("{reason}; the paths of this Ingress answer 503; correct one of them");
+                (Code::AnnotationInvalid, message)
+            })
         }
     };
-    read.map_err(|(code, reason)| {
-        let message = format!("{reason}; the paths of this Ingress answer 503; correct one of them");
+    read.map_err(|(code, message)| {
         build.problem(object, (code, Severity::Error), (field, &shown), message);
         let written = field.trim_start_matches("metadata.annotations[").trim_end_matches(']');
         format!("annotation {written}")

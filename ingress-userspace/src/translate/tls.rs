@@ -38,6 +38,15 @@ pub(super) struct KnownSecret {
     broken: Option<String>,
 }
 
+/// What to do about a Secret that could not be loaded.
+fn fix(build: &Build<'_>, key: &ObjectKey) -> &'static str {
+    if build.cluster.secrets.contains_key(key) {
+        "correct the Secret"
+    } else {
+        "create it or correct the name"
+    }
+}
+
 /// The certificate of `--default-ssl-certificate`.
 pub(super) fn default_certificate(build: &mut Build<'_>) -> Option<CertificateId> {
     let key = build.settings.default_certificate.clone()?;
@@ -49,7 +58,7 @@ pub(super) fn default_certificate(build: &mut Build<'_>) -> Option<CertificateId
         }
         Err(reason) => {
             let message =
-                format!("{reason}; a self-signed certificate is served instead; correct the Secret");
+                format!("{reason}; a self-signed certificate is served instead; {}", fix(build, &key));
             let owner = super::flag("--default-ssl-certificate");
             build.problem(
                 &owner,
@@ -84,15 +93,15 @@ impl<'a> Entries<'a> {
             let name = tls.secret_name.as_deref().unwrap_or_default();
             let mut certificate = None;
             if !name.is_empty() {
-                match load(build, &ObjectKey::new(owner.namespace.clone(), name)) {
+                let key = ObjectKey::new(owner.namespace.clone(), name);
+                match load(build, &key) {
                     Ok(loaded) => {
                         check(build, &loaded, owner, &field);
                         certificate = Some(loaded.id);
                     }
                     Err(reason) => {
-                        let message = format!(
-                            "{reason}; the default certificate is served instead; correct the Secret"
-                        );
+                        let fix = fix(build, &key);
+                        let message = format!("{reason}; the default certificate is served instead; {fix}");
                         let field = field.clone();
                         build.problem(
                             owner,
