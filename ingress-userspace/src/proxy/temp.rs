@@ -1,7 +1,8 @@
 //! Temporary files for bodies that do not fit into memory.
 //!
 //! A file has no name: it is gone when the process is, however it ends. All files of the process together have a limit. Reads
-//! and writes go through the runtime's blocking threads, so that a slow disk holds up its own request alone.
+//! and writes go through the runtime's blocking threads, so that a slow disk holds up its own request alone. When there is no
+//! room left, or the folder cannot be written, the log says so at most every ten seconds.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,9 +10,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::warn;
+
+/// A folder that cannot be written is said no more often.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Where temporary files are made, and how much of them there may be.
 #[derive(Debug)]
@@ -20,6 +26,9 @@ pub struct TempStore {
     most: u64,
     used: AtomicU64,
     names: AtomicU64,
+    started: Instant,
+    /// When a failure may be said again, in milliseconds since the start.
+    quiet_until: AtomicU64,
 }
 
 /// A temporary file: bytes that are appended, and read at any place.
@@ -34,7 +43,14 @@ pub struct TempFile {
 impl TempStore {
     /// In this folder, `most` bytes of all files together.
     pub fn new(folder: PathBuf, most: u64) -> Self {
-        Self { folder, most, used: AtomicU64::new(0), names: AtomicU64::new(0) }
+        Self {
+            folder,
+            most,
+            used: AtomicU64::new(0),
+            names: AtomicU64::new(0),
+            started: Instant::now(),
+            quiet_until: AtomicU64::new(0),
+        }
     }
 
     /// Bytes in use.
@@ -50,6 +66,27 @@ impl TempStore {
                 Err(io::Error::new(io::ErrorKind::StorageFull, "the limit of temporary files is reached"))
             }
         }
+    }
+
+    /// Says why there is no file, and hands the error on.
+    fn told<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|error| {
+            let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+            let now = self.started.elapsed();
+            let until = self.quiet_until.load(Ordering::Relaxed);
+            let is_next = millis(now) >= until
+                && self
+                    .quiet_until
+                    .compare_exchange(until, millis(now + PAUSE), Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok();
+            if is_next {
+                warn!(
+                    %error, folder = %self.folder.display(), used = self.used(), limit = self.most,
+                    "no room in temporary files: requests whose body does not fit into memory are answered 500, answers are \
+                     not buffered; raise --temp-limit or free the disk"
+                );
+            }
+        })
     }
 
     fn open(&self) -> io::Result<File> {
@@ -83,20 +120,22 @@ impl TempFile {
     /// An empty one.
     pub async fn create(store: &Arc<TempStore>) -> io::Result<Self> {
         let opener = Arc::clone(store);
-        let file = spawn_blocking(move || opener.open()).await.map_err(io::Error::other)??;
+        let opened = spawn_blocking(move || opener.open()).await.map_err(io::Error::other)?;
+        let file = store.told(opened)?;
         Ok(Self { file: Arc::new(file), store: Arc::clone(store), reserved: 0 })
     }
 
     /// Writes bytes at a place.
     pub async fn write(&mut self, bytes: Bytes, at: u64) -> io::Result<()> {
-        self.start_write(bytes, at)?.await.map_err(io::Error::other)?
+        let written = self.start_write(bytes, at)?.await.map_err(io::Error::other)?;
+        self.store.told(written)
     }
 
     /// Begins to write bytes at a place.
     pub fn start_write(&mut self, bytes: Bytes, at: u64) -> io::Result<JoinHandle<io::Result<()>>> {
         let end = at + bytes.len() as u64;
         if let Some(more) = end.checked_sub(self.reserved) {
-            self.store.reserve(more)?;
+            self.store.told(self.store.reserve(more))?;
             self.reserved = end;
         }
         let file = Arc::clone(&self.file);
