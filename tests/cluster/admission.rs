@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use ingress_tests::cluster::{SOON, eventually};
@@ -55,6 +56,98 @@ pub(crate) fn webhook(context: &Context) -> anyhow::Result<()> {
     let (worked, said) = apply(&ingress("snippet", "snippet.example.test", snippet))?;
     ensure!(!worked && said.contains("snippets are switched off"), "{said}");
     Ok(())
+}
+
+/// What ingress-nginx's webhook denies besides: an annotation, the path and its type, and what is said.
+const DENIED: &[(&str, &str, &str, &str)] = &[
+    ("nginx.ingress.kubernetes.io/limit-rps: \"ten\"", "/", "Prefix", "limit-rps"),
+    ("nginx.ingress.kubernetes.io/permanent-redirect: \"://no\"", "/", "Prefix", "permanent-redirect"),
+    ("", "/a(b|c)", "Prefix", "cannot be used with pathType Prefix"),
+    ("", "/a(b|c)", "Exact", "cannot be used with pathType Exact"),
+];
+
+/// What is stored, with a warning that says what becomes of it.
+const WARNED: &[(&str, &str)] = &[
+    ("nginx.ingress.kubernetes.io/proxy-read-timeout: soon", "proxy-read-timeout"),
+    ("nginx.ingress.kubernetes.io/whitelist-source-range: nobody", "503"),
+];
+
+pub(crate) fn verdicts(context: &Context) -> anyhow::Result<()> {
+    for (annotation, path, kind, named) in DENIED {
+        let yaml = ingress("judged", "judged.example.test", annotation)
+            .replace("path: /,", &format!("path: \"{path}\","))
+            .replace("pathType: Prefix", &format!("pathType: {kind}"));
+        let (worked, said) = apply(&yaml)?;
+        ensure!(!worked && said.contains(named), "{annotation} {path}: {said}");
+    }
+    for (annotation, named) in WARNED {
+        let (worked, said) = apply(&ingress("judged", "judged.example.test", annotation))?;
+        ensure!(worked && said.contains("Warning:") && said.contains(named), "{annotation}: {said}");
+    }
+    let fine = ingress("judged", "judged.example.test", "nginx.ingress.kubernetes.io/limit-rps: \"10\"");
+    let started = Instant::now();
+    let (worked, said) = apply(&fine)?;
+    ensure!(worked && !said.contains("Warning:"), "{said}");
+    ensure!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    // An Ingress of somebody else is none of our business.
+    let foreign = ingress("foreign", "judged.example.test", DENIED[0].0)
+        .replace("ingressClassName: portcullis", "ingressClassName: somebody-else");
+    let (worked, said) = apply(&foreign)?;
+    ensure!(worked && !said.contains("Warning:"), "{said}");
+    context.rig.kubectl(&["delete", "ingress", "judged", "foreign"])?;
+    Ok(())
+}
+
+/// `failurePolicy: Ignore`: without the webhook objects are stored, and Events say what it would have said. A lost
+/// certificate is made again, and the API server told.
+pub(crate) fn absent(context: &Context) -> anyhow::Result<()> {
+    let scale = |replicas: &str| {
+        let replicas = format!("--replicas={replicas}");
+        context.rig.kubectl(&["-n", "portcullis", "scale", "deployment/portcullis-webhook", &replicas])
+    };
+    let bundle = || {
+        let path = "jsonpath={.webhooks[0].clientConfig.caBundle}";
+        let name = "portcullis-webhook";
+        context.rig.kubectl(&["get", "validatingwebhookconfiguration", name, "-o", path])
+    };
+    let before = bundle()?;
+    scale("0")?;
+    eventually("no webhook is left", SOON, || {
+        let found = context.rig.processes("webhook", "webhook")?;
+        ensure!(found.is_empty(), "{found:?}");
+        Ok(())
+    })?;
+    let (worked, said) = apply(&ingress("unjudged", "unjudged.example.test", DENIED[0].0))?;
+    ensure!(worked, "{said}");
+    eventually("the Event says what the webhook would have said", SOON, || {
+        let described = context.rig.kubectl(&["describe", "ingress", "unjudged"])?;
+        ensure!(described.contains("AnnotationParsingFailed"), "{described}");
+        Ok(())
+    })?;
+    context.rig.kubectl(&["delete", "ingress", "unjudged"])?;
+    context.rig.kubectl(&["-n", "portcullis", "delete", "secret", "portcullis-webhook-certificate"])?;
+    // The keeper looks once a minute.
+    eventually("a certificate is made and named to the API server", Duration::from_secs(90), || {
+        ensure!(bundle()? != before, "the same caBundle");
+        Ok(())
+    })?;
+    scale("2")?;
+    context.rig.kubectl(&[
+        "-n",
+        "portcullis",
+        "rollout",
+        "status",
+        "deployment/portcullis-webhook",
+        "--timeout=30s",
+    ])?;
+    eventually("it judges again", SOON, || {
+        let (worked, said) = apply(&ingress("judged", "judged.example.test", DENIED[0].0))?;
+        if worked {
+            context.rig.kubectl(&["delete", "ingress", "judged"])?;
+        }
+        ensure!(!worked && said.contains("limit-rps"), "{said}");
+        Ok(())
+    })
 }
 
 pub(crate) fn copies(context: &Context) -> anyhow::Result<()> {

@@ -68,7 +68,7 @@ pub(crate) fn chart(context: &Context) -> anyhow::Result<()> {
         run(Command::new("ip").args(["-6", "route", "add", v6, "via", &format!("2001:db8::1{node}")]))?;
     }
     run(Command::new("ip").args(["address", "add", &format!("{OTHER_CLIENT}/32"), "dev", "br0"]))?;
-    release("install", "dataplane.mode=auto")?;
+    release(context, "install", "dataplane: {mode: auto}")?;
     for (component, container) in
         [("data-plane", "agent"), ("data-plane", "proxy"), ("controller", "controller")]
     {
@@ -82,8 +82,10 @@ pub(crate) fn chart(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `helm install` or `helm upgrade`, and waits until everything is ready.
-fn release(action: &str, setting: &str) -> anyhow::Result<()> {
+/// `helm install` or `helm upgrade` with these values, and waits until everything is ready.
+pub(crate) fn release(context: &Context, action: &str, values: &str) -> anyhow::Result<()> {
+    let file = context.rig.file("values.yaml");
+    std::fs::write(&file, values)?;
     let mut helm = helm()?;
     helm.args([action, "portcullis"]).arg(chart_folder());
     helm.args(["--namespace", "portcullis", "--create-namespace", "--wait", "--timeout", "90s"]);
@@ -91,18 +93,16 @@ fn release(action: &str, setting: &str) -> anyhow::Result<()> {
         helm.arg("--install");
     }
     // What a test cannot wait for: minutes of draining.
-    helm.args([
-        "--set",
-        "dataplane.drainTimeout=5,controller.terminationGracePeriodSeconds=30,dataplane.workers=2",
-    ]);
-    run(helm.args(["--set", setting]))?;
+    let quick = "dataplane.drainTimeout=5,controller.terminationGracePeriodSeconds=30,dataplane.workers=2";
+    run(helm.args(["--set", quick, "--values", &file]))?;
     Ok(())
 }
 
 pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
     // The proxy's user changes, and two users cannot share its metrics port: no surge this once (see the chart's README).
-    let update = "controller.updateStrategy.rollingUpdate.maxSurge=0,controller.updateStrategy.rollingUpdate.maxUnavailable=1";
-    release("upgrade", &format!("dataplane.mode=userspace,{update}"))?;
+    let update = "{rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}";
+    let values = format!("dataplane: {{mode: userspace}}\ncontroller: {{updateStrategy: {update}}}\n");
+    release(context, "upgrade", &values)?;
     for node in NODES {
         eventually(&format!("200 from {node}"), SOON, || {
             let answer = get(http(node), HOST, "/")?;

@@ -11,7 +11,10 @@ mod conformance;
 mod edit;
 mod faults;
 mod install;
+mod platform;
+mod problems;
 mod rights;
+mod scope;
 mod suite;
 
 use std::net::SocketAddr;
@@ -54,6 +57,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("the controller may write status and Events and nothing else", rights::controller),
     ("the webhook may read Ingresses and no Secret", rights::webhook),
     ("the webhook warns of what is ignored and denies what ingress-nginx denies", admission::webhook),
+    ("webhook: denials and warnings are those of ingress-nginx", admission::verdicts),
+    ("webhook: without it objects are stored, and its certificate is made again", admission::absent),
     ("copies follow their Secrets and go with them", admission::copies),
     ("hosts and paths match as the Ingress API says", conformance::rules),
     ("a default backend takes what no rule takes", conformance::default_backend),
@@ -69,6 +74,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("an Ingress of another class gets no traffic and no status", edit::wrong_class),
     ("an Ingress that leaves the class loses traffic and status", edit::leaves_class),
     ("Events on bad objects name field, value and fix", edit::events),
+    ("kubectl describe shows every kind of mistake within two seconds", problems::each_code),
+    ("a storm of mistakes floods nobody and hides no other mistake", problems::storm),
+    ("platform: what settings and Ingresses name reaches the agents as copies", platform::references),
+    ("platform: bodies beyond memory have their room on disk, and no more", platform::bodies),
+    ("platform: the status follows a published Service of every kind", platform::balancer),
+    ("platform: an upgrade takes it all back", platform::restore),
+    ("scope: one namespace, and rights nowhere else", scope::one_namespace),
+    ("scope: namespaces by label", scope::labelled_namespaces),
     ("an EdgePolicy drops a source in the kernel", edit::edge_policy),
     ("requests succeed while the API server is down, then changes apply", faults::api_server),
     ("a killed agent is started again without a failed request", faults::agent_killed),

@@ -99,6 +99,11 @@ impl Rig {
         self.with_input(&["apply", "-f", "-"], yaml)
     }
 
+    /// Creates objects that are not there yet.
+    pub fn create(&self, yaml: &str) -> anyhow::Result<()> {
+        self.with_input(&["create", "-f", "-"], yaml)
+    }
+
     /// Deletes objects and waits until they are gone.
     pub fn delete(&self, yaml: &str) -> anyhow::Result<()> {
         self.with_input(&["delete", "--wait", "-f", "-"], yaml)
