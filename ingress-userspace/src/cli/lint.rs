@@ -192,10 +192,38 @@ mod tests {
             "ignored    alb.ingress.kubernetes.io/scheme: internal",
             "rewrite-implies-regex on /x/(.*)",
             "regex-spreads-over-host on /dir/",
-            "trailing-slash-redirect on /dir/",
         ] {
             assert!(text.contains(expected), "{expected}\n---\n{text}");
         }
+        assert!(!text.contains("trailing-slash-redirect"), "an expression redirects nothing: {text}");
+    }
+
+    #[test]
+    fn quirks_are_those_of_what_is_served() {
+        let ingress = |name: &str, annotation: &str, path: &str| {
+            format!(
+                "---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations: \
+                 {{{annotation}}}\nspec:\n  rules:\n  - host: {name}.example\n    http: {{paths: [{{path: \"{path}\", \
+                 pathType: ImplementationSpecific, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}\n"
+            )
+        };
+        let prefix = "nginx.ingress.kubernetes.io";
+        let text = ingress("slash", "", "/dir/")
+            + &ingress("strict", "portcullis.dev/strict: \"true\"", "/dir/")
+            + &ingress("same", &format!("{prefix}/rewrite-target: /a"), "/a")
+            + &ingress("short", &format!("{prefix}/use-regex: t"), "/a+");
+        let (_, loose) = lint("quirks", &text, &[]);
+        for expected in ["trailing-slash-redirect on /dir/", "regex-is-case-insensitive-prefix on /a+"] {
+            assert_eq!(loose.matches(expected).count(), 1, "{expected}\n---\n{loose}");
+        }
+        assert!(
+            !loose.contains("rewrite-implies-regex"),
+            "a target that equals its path does nothing: {loose}"
+        );
+        let config =
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {strict: \"true\"}\n";
+        let (_, strict) = lint("strict", &format!("{text}{config}"), &["--configmap", "default/settings"]);
+        assert!(!strict.contains("quirk "), "{strict}");
     }
 
     #[test]

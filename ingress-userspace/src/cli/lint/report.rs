@@ -1,5 +1,7 @@
 //! What lint knows: a verdict per Ingress, per annotation and per ConfigMap key, with the Problems of translation.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use k8s_openapi::api::networking::v1::Ingress;
 use serde::Serialize;
 
@@ -75,10 +77,14 @@ pub(super) fn report(objects: &Objects) -> Report {
     let mut problems: Vec<Problem> =
         objects.translation.problems.iter().filter(|problem| shows(problem)).cloned().collect();
     let mut ingresses = Vec::new();
-    let quirks = quirks(objects);
+    let known = Known {
+        served: objects.translation.ingresses.iter().map(|ours| &ours.object).collect(),
+        problems: by_object(&objects.translation.problems),
+        quirks: quirks(objects),
+    };
     for (key, ingress) in &objects.cluster.ingresses {
         if objects.shows(&key.namespace) {
-            let found = ingress_report(objects, key, ingress, &quirks);
+            let found = ingress_report(objects, key, ingress, &known);
             // Of somebody else's Ingress only what would have to change is of interest.
             if found.is_served || !found.settings.is_empty() {
                 ingresses.push(found);
@@ -89,16 +95,25 @@ pub(super) fn report(objects: &Objects) -> Report {
     Report { ingresses, config: config(objects), problems }
 }
 
-fn ingress_report(
-    objects: &Objects,
-    key: &ObjectKey,
-    ingress: &Ingress,
-    quirks: &[(ObjectKey, Quirk)],
-) -> IngressReport {
+/// What is known of each Ingress, to be found without looking at all.
+struct Known<'a> {
+    served: BTreeSet<&'a ObjectRef>,
+    problems: BTreeMap<&'a ObjectRef, Vec<&'a Problem>>,
+    quirks: BTreeMap<ObjectKey, BTreeSet<Quirk>>,
+}
+
+fn by_object(problems: &[Problem]) -> BTreeMap<&ObjectRef, Vec<&Problem>> {
+    let mut found: BTreeMap<&ObjectRef, Vec<&Problem>> = BTreeMap::new();
+    for problem in problems {
+        found.entry(&problem.object).or_default().push(problem);
+    }
+    found
+}
+
+fn ingress_report(objects: &Objects, key: &ObjectKey, ingress: &Ingress, known: &Known<'_>) -> IngressReport {
     let object = reference(ingress);
-    let is_served = objects.translation.ingresses.iter().any(|ours| ours.object == object);
-    let of_object: Vec<&Problem> =
-        objects.translation.problems.iter().filter(|problem| problem.object == object).collect();
+    let is_served = known.served.contains(&object);
+    let of_object = known.problems.get(&object).map(Vec::as_slice).unwrap_or_default();
     let mut settings = Vec::new();
     for (written, value) in ingress.metadata.annotations.iter().flatten() {
         let setting = match cloud::advise(written, value) {
@@ -126,7 +141,7 @@ fn ingress_report(
         Some(Severity::Warning) => Verdict::Different,
         Some(Severity::Note) | None => Verdict::Supported,
     };
-    let quirks = quirks.iter().filter(|(of, _)| of == key).map(|(_, quirk)| quirk.clone()).collect();
+    let quirks = known.quirks.get(key).into_iter().flatten().cloned().collect();
     IngressReport { object, is_served, verdict: worst.max(of_fields), settings, quirks }
 }
 
