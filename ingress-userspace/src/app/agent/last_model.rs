@@ -9,7 +9,7 @@ mod file;
 use std::fmt::Debug;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -23,8 +23,11 @@ use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use file::Unusable;
 
-/// Between two writes: under churn of endpoints a few seconds may be lost, never a second's work each second.
-const PAUSE: Duration = Duration::from_secs(2);
+/// The least time between two writes.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A write is followed by a pause of as many times its own length: however large the model and however often it changes,
+/// keeping it takes a twentieth of a processor at most.
+const SHARE: u32 = 20;
 
 /// Where the model is kept, and for whom.
 #[derive(Clone, Debug)]
@@ -123,7 +126,7 @@ async fn follow(file: LastModel, mut newest: watch::Receiver<Newest>, end: Cance
     let mut failure = String::new();
     while newest.changed().await.is_ok() {
         let Some((version, model)) = newest.borrow_and_update().clone() else { continue };
-        let to = file.clone();
+        let (to, begun) = (file.clone(), Instant::now());
         let written =
             tokio::task::spawn_blocking(move || file::write(&to.path, &to.origin, version, &model)).await;
         let error = match written {
@@ -139,7 +142,7 @@ async fn follow(file: LastModel, mut newest: watch::Receiver<Newest>, end: Cance
         }
         failure = error;
         tokio::select! {
-            () = tokio::time::sleep(PAUSE) => {}
+            () = tokio::time::sleep(PAUSE.max(begun.elapsed() * SHARE)) => {}
             () = end.cancelled() => {}
         }
     }
