@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a test runner of its own talks to its user")]
 
 mod admission;
+mod certificates;
 mod conformance;
 mod edit;
 mod faults;
@@ -63,6 +64,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("hosts and paths match as the Ingress API says", conformance::rules),
     ("a default backend takes what no rule takes", conformance::default_backend),
     ("a challenge of cert-manager is answered before its host has a certificate", conformance::challenge),
+    ("cert-manager issues and renews certificates", certificates::issued_and_renewed),
     ("conformance: the backends and Ingresses of the suite get an address", suite::deploy),
     ("conformance: path rules", suite::path_rules),
     ("conformance: host rules", suite::host_rules),

@@ -69,7 +69,7 @@ impl Rig {
         self.state.join(name).display().to_string()
     }
 
-    /// Builds the program and starts this test again inside of a rig. Returns only when that could not be done.
+    /// Builds the program and its neighbours, and starts this test again inside of a rig. Returns only when that could not be done.
     pub fn enter() -> anyhow::Result<()> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(root()).args([
@@ -83,7 +83,11 @@ impl Rig {
         run(&mut cargo)?;
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-        let mut rig = Command::new(root().join("tests/cluster/control-plane/rig.sh"));
+        let tier = root().join("tests/cluster");
+        // Apart from the control plane: who only wants a cluster does not build it.
+        let cert_manager = run(&mut Command::new(tier.join("cert-manager/build.sh")))?;
+        let mut rig = Command::new(tier.join("control-plane/rig.sh"));
+        rig.env("RIG_CERT_MANAGER", cert_manager.trim());
         rig.env("RIG_PORTCULLIS", target.join("debug/portcullis"));
         rig.arg(std::env::current_exe()?).args(std::env::args_os().skip(1));
         Err(anyhow::Error::new(rig.exec()).context("cannot start rig.sh"))

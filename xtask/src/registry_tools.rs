@@ -33,7 +33,7 @@ pub(crate) fn cache() -> PathBuf {
     env::var_os("PORTCULLIS_CACHE").map_or_else(|| home().join(".cache/portcullis"), PathBuf::from)
 }
 
-/// Go 1.25 or newer, unless there is one.
+/// Go 1.26 or newer, unless there is one.
 pub(crate) fn go() -> anyhow::Result<()> {
     let ours = cache().join("go/bin/go");
     if setup::find("go").is_some_and(|go| is_new_enough(&go)) || is_new_enough(&ours) {
@@ -101,7 +101,7 @@ fn is_new_enough(go: &Path) -> bool {
     let Ok(text) = shell::output(Command::new(go).arg("version")) else { return false };
     let text = String::from_utf8_lossy(&text);
     let minor = text.split(" go1.").nth(1).and_then(|rest| rest.split(['.', ' ']).next());
-    minor.and_then(|minor| minor.parse().ok()).is_some_and(|minor: u32| minor >= 25)
+    minor.and_then(|minor| minor.parse().ok()).is_some_and(|minor: u32| minor >= 26)
 }
 
 fn remove(folder: &Path) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ image() { : >"$RIG/images/$1"; mount --bind "$2" "$RIG/images/$1"; }
 image echo "$RIG_TOOLS/echo"
 image kubectl "$bin"
 [ -z "${RIG_PORTCULLIS:-}" ] || image portcullis "$RIG_PORTCULLIS"
+[ -z "${RIG_CERT_MANAGER:-}" ] || image cert-manager "$RIG_CERT_MANAGER/cert-manager"
 
 ip link set lo up
 ip link add br0 type bridge
