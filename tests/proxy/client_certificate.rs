@@ -7,6 +7,7 @@ use ingress_tests::client::{Http1, Http2, Identity, get, tls_as, tls_config};
 use ingress_tests::manifests::{ingress, service, settings, translation};
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::Instance;
+use ingress_tests::responder::oauth2_proxy;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
@@ -63,6 +64,55 @@ async fn start(origin: &Origin, parts: &[String]) -> Instance {
 async fn status(proxy: &Instance, host: &str, identity: Option<&Identity>) -> u16 {
     let stream = tls_as(proxy.https, host, &["http/1.1"], identity).await.unwrap();
     Http1::open_over(stream).await.unwrap().send(get(host, "/")).await.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authentication_service_is_told_who_the_client_is() {
+    let (origin, judge) = (Origin::start("web").await, oauth2_proxy().await);
+    let (root, signer) = authority("Root", None);
+    let url = format!("http://{}/oauth2/auth", judge.address);
+    let annotations = [
+        ("auth-tls-secret", "default/ca"),
+        ("auth-tls-verify-client", "optional"),
+        ("auth-tls-pass-certificate-to-upstream", "true"),
+        ("auth-url", &url),
+        ("auth-cache-key", "one-for-all"),
+    ];
+    let proxy = start(
+        &origin,
+        &[secret("ca", &[("ca.crt", &root.pem())]), tls_ingress("app", "on.example", &annotations)],
+    )
+    .await;
+    let ask = async |identity: Option<&Identity>| {
+        let stream = tls_as(proxy.https, "on.example", &["http/1.1"], identity).await.unwrap();
+        let mut request = get("on.example", "/");
+        for (name, value) in [
+            ("authorization", "Bearer bob"),
+            ("ssl-client-verify", "SUCCESS"),
+            ("ssl-client-subject-dn", "CN=forged"),
+            ("ssl-client-cert", "forged"),
+        ] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        assert_eq!(Http1::open_over(stream).await.unwrap().send(request).await.unwrap().status, 200);
+        judge.last()
+    };
+    let seen = ask(None).await;
+    assert_eq!(seen.header("ssl-client-verify").as_deref(), Some("NONE"));
+    assert_eq!((seen.header("ssl-client-subject-dn"), seen.header("ssl-client-cert")), (None, None));
+    // The key is the same for all, and yet nobody has the verdict of another.
+    for (count, name) in [(2, "ada"), (3, "eve")] {
+        let identity = client(name, count, &signer, |_| {});
+        for _ in 0..2 {
+            let seen = ask(Some(&identity)).await;
+            assert_eq!(judge.seen().len() as u64, count, "{name}");
+            assert_eq!(seen.header("ssl-client-verify").as_deref(), Some("SUCCESS"));
+            assert_eq!(seen.header("ssl-client-subject-dn"), Some(format!("CN={name},O=Example")));
+            assert_eq!(seen.header("ssl-client-issuer-dn").as_deref(), Some("CN=Root,O=Example"));
+            let passed = seen.header("ssl-client-cert").unwrap();
+            assert!(passed.starts_with("-----BEGIN%20CERTIFICATE-----%0A"), "{passed}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,8 @@ annotations! { "External authentication";
     /// Asks this service about every request before it is let through: 2xx lets it pass, 401 and 403 are the answer (401 with
     /// the service's `WWW-Authenticate`), and every other answer is 500, as is none. The service gets all headers of the
     /// request without its body, with `X-Original-URL`, `X-Original-Method`, `X-Real-IP`, `X-Forwarded-For`, `X-Request-ID`,
-    /// `X-Auth-Request-Redirect` and `X-Sent-From`; each `Set-Cookie` of its answer goes to the client. Not for paths of
+    /// `X-Auth-Request-Redirect` and `X-Sent-From`, and where `auth-tls-secret` asks for certificates the `ssl-client-*`
+    /// headers; each `Set-Cookie` of its answer goes to the client. Not for paths of
     /// ConfigMap `no-auth-locations`. Variables are allowed, in the host only those that a client cannot fill in freely.
     /// Unlike in ingress-nginx, a host of our own rules is asked without leaving the process, names of Services follow
     /// their endpoints, what clients claim in `X-Forwarded-*` is not passed on, and in a cluster the URL may not point to
@@ -46,7 +47,7 @@ annotations! { "External authentication";
     values: "the name of a ConfigMap in the Ingress's namespace, with or without namespace/",
     default: "", on_invalid: Deny, scope: "path", twins: [], in: Annotation, support: Differs;
     /// Keeps the verdicts of the service: requests share one if this text is the same. Unlike in ingress-nginx the host, path,
-    /// method, `Authorization` and cookies of a request count as well (the cookies not if the text names one that
+    /// method, `Authorization`, client certificate and cookies of a request count as well (the cookies not if the text names one that
     /// the request has), so that no key can give one client the identity of another. Answers that set cookies, or forbid it by
     /// `Cache-Control`, are not kept.
     AUTH_CACHE_KEY: Template = "auth-cache-key", parse: auth::cache_key, values: "text with variables, such as $http_authorization",

@@ -202,8 +202,8 @@ impl AuthService {
 }
 
 impl Kept {
-    /// What tells requests apart. Credentials count: a key that forgets them would give one client the verdict, and the
-    /// identity, of another. Cookies count as a whole unless the key names one that the request has.
+    /// What tells requests apart. Credentials and certificates count: a key that forgets them would give one client the
+    /// verdict, and the identity, of another. Cookies count as a whole unless the key names one that the request has.
     fn key(&self, ctx: &RequestCtx, head: &RequestHead) -> Key {
         let mut digest = digest::Context::new(&digest::SHA256);
         let mut add = |bytes: &[u8]| {
@@ -216,6 +216,12 @@ impl Kept {
         add(View::new(ctx, head).expand(&self.key).as_bytes());
         for value in head.headers.all(&header::AUTHORIZATION) {
             add(value.as_bytes());
+        }
+        add(b"");
+        // The service is told who the client is by its certificate.
+        let tls = ctx.connection.tls.as_ref();
+        if let Some(shown) = tls.and_then(|tls| tls.client.as_ref()?.certificate.as_ref()) {
+            add(shown.fingerprint.as_bytes());
         }
         add(b"");
         let names_cookie = self.key.variables().any(|variable| match variable {

@@ -102,9 +102,8 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     for name in UNTRUSTED.iter().filter(|_| !ctx.is_internal) {
         headers.remove(name);
     }
-    let route = ctx.route.as_ref().filter(|_| !ctx.is_internal);
-    if let Some(certificates) = route.and_then(|route| route.chain.client_certificate.as_ref()) {
-        certificates.tell(ctx, &mut headers);
+    if !ctx.is_internal {
+        tell_of_certificate(ctx, &mut headers);
     }
     let scheme = match peer.scheme {
         Scheme::Http => HeaderValue::from_static("http"),
@@ -170,6 +169,7 @@ pub fn for_question(ctx: &RequestCtx, head: &RequestHead) -> HeaderMap {
     for name in UNTRUSTED.into_iter().chain(claimed) {
         headers.remove(name);
     }
+    tell_of_certificate(ctx, &mut headers);
     headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
     headers.insert(X_REAL_IP, ctx.peer.client_value.clone());
     headers.insert(X_FORWARDED_FOR, forwarded_for);
@@ -177,6 +177,13 @@ pub fn for_question(ctx: &RequestCtx, head: &RequestHead) -> HeaderMap {
         headers.insert(X_FORWARDED_HOST, host.clone());
     }
     headers
+}
+
+/// Says who the client is by its certificate, where the host asks for one.
+fn tell_of_certificate(ctx: &RequestCtx, headers: &mut HeaderMap) {
+    if let Some(certificates) = ctx.route.as_ref().and_then(|route| route.chain.client_certificate.as_ref()) {
+        certificates.tell(ctx, headers);
+    }
 }
 
 /// The response for the client.

@@ -11,12 +11,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/cert-manager/cert-manager/pkg/controller"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/acmechallenges"
-	_ "github.com/cert-manager/cert-manager/pkg/controller/acmeorders"
+	"github.com/cert-manager/cert-manager/pkg/controller/acmeorders"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificate-shim/ingresses"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/acme"
 	_ "github.com/cert-manager/cert-manager/pkg/controller/certificaterequests/approver"
@@ -46,7 +47,7 @@ func main() {
 	}
 }
 
-// control runs the controllers, with the settings that cert-manager has without any flag.
+// control runs the controllers, with the settings that cert-manager has without any flag, but with less patience.
 func control(ctx context.Context, kubeconfig, nameserver string) error {
 	options := controller.ContextOptions{Kubeconfig: kubeconfig, KubernetesAPIQPS: 200, KubernetesAPIBurst: 500}
 	options.ClusterResourceNamespace = "kube-system"
@@ -62,6 +63,8 @@ func control(ctx context.Context, kubeconfig, nameserver string) error {
 	options.DefaultAutoCertificateAnnotations = []string{"kubernetes.io/tls-acme"}
 	options.CopiedAnnotationPrefixes = []string{"*", "-kubectl.kubernetes.io/", "-fluxcd.io/", "-argocd.argoproj.io/"}
 	options.MaxConcurrentChallenges = 60
+	options.DNS01CheckRetryPeriod = time.Second // of HTTP-01 as well, in spite of its name
+	acmeorders.RequeuePeriod = time.Second
 	ctx = logf.NewContext(ctx, logf.Log)
 	factory, err := controller.NewContextFactory(ctx, options)
 	if err != nil {
