@@ -1,7 +1,9 @@
 //! `proxy-ssl-*`: TLS towards backends.
 
 use super::registry::{annotations, config_keys};
+use super::value::cipher::{self, CipherList};
 use super::{Effect, Read, Reader, value};
+use crate::model::tls::CipherSuite;
 
 annotations! { "TLS towards the backend";
     /// `namespace/name` of a Secret: `tls.crt` and `tls.key` are shown to endpoints that ask for a certificate, `ca.crt` are the
@@ -26,9 +28,9 @@ annotations! { "TLS towards the backend";
     /// there it is `upstream_balancer`.
     PROXY_SSL_SERVER_NAME: bool = "proxy-ssl-server-name", parse: on_off, values: "on or off", default: "off",
     on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
-    /// The TLS 1.2 cipher suites that are offered, by their OpenSSL names, separated by colons; `DEFAULT` are all that are
-    /// known. Unlike in ingress-nginx there are six, ECDHE with AES-GCM or ChaCha20; other names are skipped with a warning.
-    PROXY_SSL_CIPHERS: String = "proxy-ssl-ciphers", parse: text, values: "DEFAULT or names separated by colons",
+    /// The cipher suites of TLS 1.2 that are offered, in OpenSSL's words. Unlike in ingress-nginx there are six, ECDHE with
+    /// AES-GCM or ChaCha20; other names are skipped with a warning.
+    PROXY_SSL_CIPHERS: CipherList = "proxy-ssl-ciphers", parse: cipher::list, values: "an OpenSSL cipher list",
     default: "DEFAULT", on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
     /// The versions of TLS, separated by spaces. Unlike in ingress-nginx, TLS 1.0 and 1.1 are not spoken, and are skipped with a
     /// warning.
@@ -41,16 +43,6 @@ config_keys! { "TLS towards backends";
     PROXY_SSL_LOCATION_ONLY: bool = "proxy-ssl-location-only", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Same;
 }
-
-/// TLS 1.2 suites that are known, by their OpenSSL names.
-const SUITES: [&str; 6] = [
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-RSA-CHACHA20-POLY1305",
-];
 
 /// The versions of `proxy-ssl-protocols`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,8 +70,8 @@ pub struct ProxySsl {
     pub name: Option<String>,
     /// `proxy-ssl-server-name`.
     pub sends_name: bool,
-    /// Known suites; empty: all.
-    pub ciphers: Vec<String>,
+    /// `proxy-ssl-ciphers`; empty: all.
+    pub ciphers: Vec<CipherSuite>,
     /// `proxy-ssl-protocols`.
     pub versions: Versions,
 }
@@ -125,26 +117,15 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ProxySsl> {
     })
 }
 
-fn ciphers(reader: &mut Reader<'_>) -> Vec<String> {
-    let text = reader.value(&PROXY_SSL_CIPHERS);
-    let names: Vec<&str> = text.split([':', ',', ' ']).filter(|name| !name.is_empty()).collect();
-    if names.contains(&"DEFAULT") {
-        return Vec::new();
-    }
-    let is_known = |name: &&&str| SUITES.contains(name);
-    let skipped: Vec<&str> = names.iter().filter(|name| !is_known(name)).copied().collect();
-    let known: Vec<String> = names.iter().filter(is_known).map(|name| (*name).to_owned()).collect();
-    if !skipped.is_empty() {
-        let rest = if known.is_empty() {
-            "none of the others is left, so all known suites are offered"
-        } else {
-            "the others are offered"
-        };
-        let message =
-            format!("{} cannot be offered; {rest}; known are {}", skipped.join(", "), SUITES.join(", "));
+/// Those of the list; empty where it names all.
+fn ciphers(reader: &mut Reader<'_>) -> Vec<CipherSuite> {
+    let list = reader.value(&PROXY_SSL_CIPHERS);
+    if !list.unknown.is_empty() {
+        let message = format!("{} are not spoken; the rest counts; remove them", list.unknown.join(", "));
         reader.note(PROXY_SSL_CIPHERS.row.key, Effect::Warn, message);
     }
-    known
+    let is_all = CipherSuite::ALL.iter().all(|suite| list.suites.contains(suite));
+    if is_all { Vec::new() } else { list.suites }
 }
 
 fn secret(text: &str) -> Result<(String, String), String> {
@@ -192,10 +173,6 @@ fn versions(text: &str) -> Result<Versions, String> {
         return Err("names no version of TLS that is spoken".to_owned());
     }
     Ok(found)
-}
-
-fn text(text: &str) -> Result<String, String> {
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]

@@ -300,7 +300,8 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
         write!(out, ", verified as {name} by {authorities}, depth {depth}")?;
     }
     if !ciphers.is_empty() {
-        write!(out, ", ciphers {}", ciphers.join(":"))?;
+        let names: Vec<&str> = ciphers.iter().map(|suite| suite.name()).collect();
+        write!(out, ", ciphers {}", names.join(":"))?;
     }
     out.push('\n');
     Ok(())

@@ -21,6 +21,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use crate::model::certificate::Authorities;
 use crate::model::policy::upstream::UpstreamTls;
+use crate::model::tls::CipherSuite;
 use crate::tls::ciphers;
 
 /// How TLS is spoken to endpoints.
@@ -62,11 +63,9 @@ pub enum ClientTlsError {
 impl ClientTls {
     /// From the policy.
     pub fn new(policy: &UpstreamTls, material: Material<'_>) -> Result<Self, ClientTlsError> {
-        let mut provider = aws_lc_rs::default_provider();
-        if !policy.ciphers.is_empty() {
-            provider.cipher_suites.retain(|suite| ciphers::is_allowed(*suite, &policy.ciphers));
-        }
-        let provider = Arc::new(provider);
+        let suites = if policy.ciphers.is_empty() { &CipherSuite::ALL[..] } else { &policy.ciphers };
+        let provider =
+            CryptoProvider { cipher_suites: ciphers::offered(suites), ..aws_lc_rs::default_provider() };
         let is_default = *policy == UpstreamTls::default();
         let versions: Vec<&'static SupportedProtocolVersion> = [
             (policy.has_tls13 || is_default, &rustls::version::TLS13),
@@ -81,20 +80,20 @@ impl ClientTls {
         let server_name = |name: &String| {
             ServerName::try_from(name.clone()).map_err(|_invalid| ClientTlsError::Name(name.clone()))
         };
-        let verifier: Arc<dyn ServerCertVerifier> = match (&policy.verify, material.authorities) {
-            (Some(verify), Some(authorities)) => Arc::new(Verifier {
+        let expected = match (&policy.verify, material.authorities) {
+            (Some(verify), Some(authorities)) => Some(Expected {
                 roots: roots(authorities)?,
                 name: server_name(&verify.name)?,
                 depth: verify.depth,
-                algorithms: provider.signature_verification_algorithms,
             }),
             (Some(_), None) => return Err(ClientTlsError::NoAuthority),
-            (None, _) => Arc::new(Unverified { algorithms: provider.signature_verification_algorithms }),
+            (None, _) => None,
         };
-        let builder = ClientConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
+        let verifier = Verifier { expected, algorithms: provider.signature_verification_algorithms };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&versions)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier);
+            .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = match material.certificate {
             Some(certificate) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate)))
@@ -130,54 +129,58 @@ fn roots(authorities: &Authorities) -> Result<RootCertStore, ClientTlsError> {
     }
 }
 
-/// Accepts every certificate; the endpoint must only have the key of the one that it shows.
+/// Accepts the certificates of endpoints. In any case an endpoint must have the key of the one that it shows, so that
+/// nobody joins later.
 #[derive(Debug)]
-pub struct Unverified {
-    /// Checks the signature over the handshake, so that nobody joins later.
-    pub algorithms: WebPkiSupportedAlgorithms,
-}
-
-/// Accepts a certificate of a trusted authority for one name, whatever name was asked for.
-#[derive(Debug)]
-struct Verifier {
-    roots: RootCertStore,
-    name: ServerName<'static>,
-    depth: u32,
+pub struct Verifier {
+    /// `None`: any certificate.
+    expected: Option<Expected>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Unverified {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
+/// A certificate of a trusted authority for one name, whatever name was asked for.
+#[derive(Debug)]
+struct Expected {
+    roots: RootCertStore,
+    name: ServerName<'static>,
+    depth: u32,
+}
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+impl Verifier {
+    /// Accepts every certificate.
+    pub fn of_any(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { expected: None, algorithms }
     }
+}
 
-    fn verify_tls13_signature(
+impl Expected {
+    fn verify(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        algorithms: &WebPkiSupportedAlgorithms,
+    ) -> Result<(), webpki::Error> {
+        let certificate = EndEntityCert::try_from(leaf)?;
+        let is_short = |path: &VerifiedPath<'_>| {
+            let between = path.intermediate_certificates().count();
+            if between > usize::try_from(self.depth).unwrap_or(usize::MAX) {
+                return Err(webpki::Error::MaximumPathDepthExceeded);
+            }
+            Ok(())
+        };
+        let roots = &self.roots.roots;
+        let usage = KeyUsage::server_auth();
+        certificate.verify_for_usage(
+            algorithms.all,
+            roots,
+            intermediates,
+            now,
+            usage,
+            None,
+            Some(&is_short),
+        )?;
+        certificate.verify_is_valid_for_subject_name(&self.name)
     }
 }
 
@@ -190,26 +193,9 @@ impl ServerCertVerifier for Verifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let certificate = EndEntityCert::try_from(leaf).map_err(bad)?;
-        let is_short = |path: &VerifiedPath<'_>| {
-            let between = path.intermediate_certificates().count();
-            if between > usize::try_from(self.depth).unwrap_or(usize::MAX) {
-                return Err(webpki::Error::MaximumPathDepthExceeded);
-            }
-            Ok(())
-        };
-        certificate
-            .verify_for_usage(
-                self.algorithms.all,
-                &self.roots.roots,
-                intermediates,
-                now,
-                KeyUsage::server_auth(),
-                None,
-                Some(&is_short),
-            )
-            .map_err(bad)?;
-        certificate.verify_is_valid_for_subject_name(&self.name).map_err(bad)?;
+        if let Some(expected) = &self.expected {
+            expected.verify(leaf, intermediates, now, &self.algorithms).map_err(bad)?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustls::{CipherSuite, ProtocolVersion, ServerConnection};
+use rustls::{ProtocolVersion, ServerConnection};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::client_certificate::{Judge, Verdict};
-use super::subject;
+use super::{ciphers, subject};
 
 /// A TLS connection.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ impl TlsInfo {
             Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
             _ => "TLSv1.2",
         };
-        let cipher = connection.negotiated_cipher_suite().map_or("", |suite| cipher(suite.suite()));
+        let cipher = connection.negotiated_cipher_suite().map_or("", |suite| ciphers::name(suite.suite()));
         let server_name = connection.server_name().map(|name| name.to_ascii_lowercase().into());
         let client = judge.map(|judge| {
             let chain = connection.peer_certificates().unwrap_or_default();
@@ -67,21 +67,6 @@ impl TlsInfo {
             ClientIdentity { judge: Arc::clone(judge), verdict, certificate: chain.first().and_then(read) }
         });
         Self { protocol, cipher, server_name, client }
-    }
-}
-
-fn cipher(suite: CipherSuite) -> &'static str {
-    match suite {
-        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
-        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
-        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-ECDSA-CHACHA20-POLY1305",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
-        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
-        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
-        _ => "",
     }
 }
 

@@ -11,12 +11,13 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
-use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::ciphers;
 use super::client_certificate::{Asking, Judge};
 use super::resolver::CertificateTable;
 use crate::model::policy::client_certificate::Requirement;
-use crate::model::tls::{CipherSuite, Ciphers, Group, Tls};
+use crate::model::tls::{Ciphers, Group, Tls};
 
 /// Sessions in memory; an entry is a few hundred bytes.
 const CACHED_SESSIONS: usize = 20_000;
@@ -162,23 +163,10 @@ pub fn config(
 }
 
 fn provider(ciphers: &Ciphers, groups: &[Group]) -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    let is_tls13 = |suite: &SupportedCipherSuite| matches!(suite, SupportedCipherSuite::Tls13(_));
-    provider.cipher_suites.retain(is_tls13);
-    provider.cipher_suites.extend(ciphers.suites.iter().map(|suite| supported_suite(*suite)));
-    provider.kx_groups = groups.iter().map(|group| supported_group(*group)).collect();
-    provider
-}
-
-fn supported_suite(suite: CipherSuite) -> SupportedCipherSuite {
-    use aws_lc_rs::cipher_suite as known;
-    match suite {
-        CipherSuite::EcdsaAes128 => known::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::RsaAes128 => known::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-        CipherSuite::EcdsaAes256 => known::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
-        CipherSuite::RsaAes256 => known::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-        CipherSuite::EcdsaChacha20 => known::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-        CipherSuite::RsaChacha20 => known::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+    CryptoProvider {
+        cipher_suites: ciphers::offered(&ciphers.suites),
+        kx_groups: groups.iter().map(|group| supported_group(*group)).collect(),
+        ..aws_lc_rs::default_provider()
     }
 }
 

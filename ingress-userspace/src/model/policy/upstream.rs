@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::certificate::CertificateId;
+use crate::model::tls::CipherSuite;
 
 /// The protocol towards the endpoints.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,8 +45,8 @@ pub struct UpstreamTls {
     pub has_tls12: bool,
     /// TLS 1.3 may be spoken.
     pub has_tls13: bool,
-    /// The only TLS 1.2 cipher suites that are offered, by their names in OpenSSL; empty: all that are known.
-    pub ciphers: Vec<String>,
+    /// The only cipher suites of TLS 1.2 that are offered, the best first; empty: all.
+    pub ciphers: Vec<CipherSuite>,
 }
 
 /// The verification of an endpoint's certificate.

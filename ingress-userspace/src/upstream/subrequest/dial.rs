@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{Place, Sender, SubrequestError};
-use crate::tls::client::Unverified;
+use crate::tls::client::Verifier;
 
 /// Bytes of a response head: login cookies can be large.
 const RESPONSE_HEAD: usize = 64 * 1024;
@@ -56,7 +56,7 @@ static CONNECTOR: LazyLock<Option<TlsConnector>> = LazyLock::new(|| {
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .ok()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Unverified { algorithms }))
+        .with_custom_certificate_verifier(Arc::new(Verifier::of_any(algorithms)))
         .with_no_client_auth();
     Some(TlsConnector::from(Arc::new(config)))
 });
