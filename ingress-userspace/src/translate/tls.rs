@@ -33,9 +33,19 @@ pub(super) struct KnownSecret {
     /// The object that was read last.
     read: Option<Arc<Secret>>,
     /// The newest certificate that could be used.
-    good: Option<Arc<Certificate>>,
+    good: Option<Good>,
     /// Why the object read last cannot be used.
     broken: Option<String>,
+}
+
+/// A certificate that can be served.
+#[derive(Debug)]
+struct Good {
+    certificate: Arc<Certificate>,
+    /// Seconds since 1970.
+    not_before: i64,
+    /// What is wrong with it all the same.
+    remark: Option<&'static str>,
 }
 
 /// What to do about a Secret that could not be loaded.
@@ -162,16 +172,30 @@ fn covers(build: &Build<'_>, id: &CertificateId, name: &str) -> bool {
     names.iter().any(|covered| covered == name || Some(covered) == one_label_up.as_ref())
 }
 
-fn check(build: &mut Build<'_>, Loaded { id, stale }: &Loaded, owner: &ObjectRef, field: &str) {
+/// Reports what is wrong with a certificate that is served.
+fn check(build: &mut Build<'_>, loaded: &Loaded, owner: &ObjectRef, field: &str) {
+    let Loaded { id, stale, not_before, remark } = loaded;
+    let date =
+        |seconds| jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default();
+    let mut messages = Vec::new();
     if let Some(reason) = stale {
-        let message =
-            format!("{reason}; the certificate that it held before is served until it is corrected");
-        build.problem(owner, (Code::SecretInvalid, Severity::Warning), (field, &id.name), message);
+        messages
+            .push(format!("{reason}; the certificate that it held before is served until it is corrected"));
     }
-    let Some(not_after) = build.certificates.get(id).map(|certificate| certificate.not_after) else { return };
+    let not_after = build.certificates.get(id).map_or(i64::MAX, |certificate| certificate.not_after);
     if not_after < build.now {
-        let when = jiff::Timestamp::from_second(not_after).map(|time| time.to_string()).unwrap_or_default();
-        let message = format!("the certificate expired at {when}; it is served nevertheless; renew it");
+        let when = date(not_after);
+        messages.push(format!("the certificate expired at {when}; it is served nevertheless; renew it"));
+    }
+    if *not_before > build.now {
+        let when = date(*not_before);
+        messages.push(format!(
+            "the certificate is not valid before {when}; it is served nevertheless; issue one that is valid now, or set \
+             the clock of this machine"
+        ));
+    }
+    messages.extend(remark.map(str::to_owned));
+    for message in messages {
         build.problem(owner, (Code::SecretInvalid, Severity::Warning), (field, &id.name), message);
     }
 }
@@ -181,6 +205,8 @@ struct Loaded {
     id: CertificateId,
     /// Why the Secret cannot be used any more; the certificate is what it held before.
     stale: Option<String>,
+    not_before: i64,
+    remark: Option<&'static str>,
 }
 
 /// The certificate of a Secret that is not served but shown, in the model.
@@ -198,13 +224,13 @@ fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
     if !known.read.as_ref().is_some_and(|read| Arc::ptr_eq(read, secret)) {
         known.read = Some(Arc::clone(secret));
         match parse(secret) {
-            Ok(certificate) => (known.good, known.broken) = (Some(Arc::new(certificate)), None),
+            Ok(good) => (known.good, known.broken) = (Some(good), None),
             Err(reason) => known.broken = Some(format!("Secret {key} {reason}")),
         }
     }
     let id = CertificateId { namespace: key.namespace.clone(), name: key.name.clone() };
     match (&known.good, &known.broken) {
-        (Some(certificate), stale) => {
+        (Some(Good { certificate, not_before, remark }), stale) => {
             // The OCSP response that a Secret carries is kept only where `enable-ocsp` asks for it.
             let served = if certificate.ocsp.is_some() && !build.is_stapled {
                 Arc::new(Certificate { ocsp: None, ..(**certificate).clone() })
@@ -212,14 +238,14 @@ fn load(build: &mut Build<'_>, key: &ObjectKey) -> Result<Loaded, String> {
                 Arc::clone(certificate)
             };
             build.certificates.entry(id.clone()).or_insert(served);
-            Ok(Loaded { id, stale: stale.clone() })
+            Ok(Loaded { id, stale: stale.clone(), not_before: *not_before, remark: *remark })
         }
         (None, reason) => Err(reason.clone().unwrap_or_default()),
     }
 }
 
 /// Reads `tls.crt` and `tls.key`. Error texts never quote them.
-fn parse(secret: &Secret) -> Result<Certificate, String> {
+fn parse(secret: &Secret) -> Result<Good, String> {
     let part = |name: &str| {
         let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|bytes| bytes.0.as_slice());
         bytes.filter(|bytes| !bytes.is_empty()).ok_or_else(|| format!("has no {name}"))
@@ -230,21 +256,59 @@ fn parse(secret: &Secret) -> Result<Certificate, String> {
     let leaf = chain.first().ok_or("holds a tls.crt without a certificate")?;
     let (_, parsed) =
         X509Certificate::from_der(leaf).ok().ok_or("holds a tls.crt that is not an X.509 certificate")?;
-    let key =
-        PrivateKeyDer::from_pem_slice(key).ok().ok_or("holds a tls.key that is not a PEM private key")?;
-    let signing = any_supported_type(&key).ok().ok_or("holds a tls.key of a kind that is not supported")?;
-    let pair = CertifiedKey::new(chain.clone(), signing);
-    if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) = pair.keys_match() {
-        return Err("holds a tls.key that does not belong to the first certificate of tls.crt".to_owned());
+    let key = private_key(key)?;
+    let signing = any_supported_type(&key).ok().ok_or(
+        "holds a tls.key of a kind that is not supported; there are RSA from 2048 bits, ECDSA with P-256, P-384 and P-521, \
+         and Ed25519",
+    )?;
+    let matches = |part: &CertificateDer<'static>| {
+        CertifiedKey::new(vec![part.clone()], Arc::clone(&signing)).keys_match()
+    };
+    if let Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) = matches(leaf) {
+        let is_further_down = chain.iter().any(|part| matches(part).is_ok());
+        let hint = if is_further_down { ", but to another one; put that one first" } else { "" };
+        return Err(format!(
+            "holds a tls.key that does not belong to the first certificate of tls.crt{hint}"
+        ));
     }
-    Ok(Certificate {
+    let certificate = Arc::new(Certificate {
         names: names(&parsed),
         not_after: parsed.validity().not_after.timestamp(),
         fingerprint: sha256(leaf),
         ocsp: part("tls.ocsp-staple").ok().map(<[u8]>::to_vec),
         key: KeyDer(key.secret_der().to_vec()),
         chain: chain.iter().map(|part| part.to_vec()).collect(),
+    });
+    let not_before = parsed.validity().not_before.timestamp();
+    let remark = (!is_in_order(&chain)).then_some(
+        "the certificates of tls.crt are not in order, each followed by the one that signed it; they are served as they are, \
+         and some clients refuse that; sort them, or remove what does not belong to the chain",
+    );
+    Ok(Good { certificate, not_before, remark })
+}
+
+/// A key that needs no passphrase.
+fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_error| {
+        // PKCS#8 says so in the first line, the older form in a header.
+        let is_encrypted = String::from_utf8_lossy(pem).lines().take(4).any(|line| line.contains("ENCRYPTED"));
+        if is_encrypted {
+            "holds a tls.key that is encrypted, and nobody can be asked for its passphrase; store it decrypted"
+        } else {
+            "holds a tls.key that is not a PEM private key"
+        }
     })
+}
+
+/// Whether each certificate is followed by that of its issuer. One that cannot be read is not judged.
+fn is_in_order(chain: &[CertificateDer<'_>]) -> bool {
+    let names = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        Some((certificate.subject().as_raw().to_vec(), certificate.issuer().as_raw().to_vec()))
+    };
+    let names: Option<Vec<_>> = chain.iter().map(names).collect();
+    let pairs = names.as_deref().unwrap_or_default().iter();
+    pairs.clone().zip(pairs.skip(1)).all(|((_, issuer), (subject, _))| issuer == subject)
 }
 
 /// DNS names of the leaf; its common name only when it has no alternative names at all.
@@ -292,7 +356,7 @@ mod tests {
     #[test]
     fn a_matching_pair_is_read() {
         let (certificate, key) = pair(&["B.example.com", "*.a.example.com"]);
-        let read = parse(&secret(&[("tls.crt", &certificate), ("tls.key", &key)])).unwrap();
+        let read = parse(&secret(&[("tls.crt", &certificate), ("tls.key", &key)])).unwrap().certificate;
         assert_eq!(read.names, ["*.a.example.com", "b.example.com"]);
         assert_eq!(read.fingerprint.len(), 64);
         assert_eq!(format!("{:?}", read.key), "[redacted]");
@@ -348,15 +412,27 @@ mod tests {
     #[test]
     fn every_broken_secret_says_why_and_shows_nothing_of_it() {
         let (certificate, key) = pair(&["a.example.com"]);
-        let (_, other_key) = pair(&["a.example.com"]);
+        let (other_certificate, other_key) = pair(&["a.example.com"]);
+        let block = |kind: &str, headers: &str| {
+            format!("-----BEGIN {kind}-----\n{headers}aGVsbG8=\n-----END {kind}-----\n")
+        };
+        let locked = block("ENCRYPTED PRIVATE KEY", "");
+        let locked_of_old = block("RSA PRIVATE KEY", "Proc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\n");
         let cut = &certificate[..certificate.len() / 2];
         type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
-        let rows: [Row<'_>; 6] = [
+        let rows: [Row<'_>; 9] = [
             ("empty", &[], "has no tls.crt"),
             ("no key", &[("tls.crt", &certificate)], "has no tls.key"),
             ("cut", &[("tls.crt", cut), ("tls.key", &key)], "tls.crt"),
             ("no PEM", &[("tls.crt", "hello"), ("tls.key", &key)], "without a certificate"),
             ("key is no key", &[("tls.crt", &certificate), ("tls.key", "hello")], "not a PEM private key"),
+            ("encrypted", &[("tls.crt", &certificate), ("tls.key", &locked)], "passphrase"),
+            ("encrypted as of old", &[("tls.crt", &certificate), ("tls.key", &locked_of_old)], "passphrase"),
+            (
+                "leaf last",
+                &[("tls.crt", &(other_certificate + &certificate)), ("tls.key", &key)],
+                "put that one first",
+            ),
             ("mismatch", &[("tls.crt", &certificate), ("tls.key", &other_key)], "does not belong"),
         ];
         for (name, parts, expected) in rows {
