@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::Context as _;
 
 use crate::proxy::eventually;
+use crate::secure::Pair;
 
 /// Its password.
 pub const PASSWORD: &str = "hunter2";
@@ -33,14 +34,41 @@ impl Redis {
 
     /// Starts one on this port.
     pub async fn start_at(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::launch(address, None).await
+    }
+
+    /// Starts one that speaks TLS alone.
+    pub async fn start_tls(pair: &Pair) -> anyhow::Result<Self> {
+        let free = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        Self::launch(free, Some(pair)).await
+    }
+
+    async fn launch(address: SocketAddr, pair: Option<&Pair>) -> anyhow::Result<Self> {
         let number = FOLDERS.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("portcullis-redis-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let port = address.port().to_string();
-        let process = Command::new("redis-server")
-            .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--requirepass", PASSWORD])
-            .arg("--dir")
-            .arg(&folder)
+        let mut command = Command::new("redis-server");
+        match pair {
+            None => drop(command.args(["--port", &port])),
+            Some(pair) => {
+                std::fs::write(folder.join("tls.crt"), &pair.certificate)?;
+                std::fs::write(folder.join("tls.key"), &pair.key)?;
+                command.args(["--port", "0", "--tls-port", &port, "--tls-auth-clients", "no"]);
+                // Of clients, whom it asks for nothing: it does not start without any.
+                command.args([
+                    "--tls-cert-file",
+                    "tls.crt",
+                    "--tls-key-file",
+                    "tls.key",
+                    "--tls-ca-cert-file",
+                    "tls.crt",
+                ]);
+            }
+        }
+        let process = command
+            .args(["--bind", "127.0.0.1", "--save", "", "--requirepass", PASSWORD])
+            .current_dir(&folder)
             .stdout(Stdio::null())
             .spawn()
             .context("redis-server cannot be started: `cargo xtask setup` installs it")?;

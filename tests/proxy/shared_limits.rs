@@ -2,17 +2,24 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ingress_tests::client::{self, Http1};
 use ingress_tests::manifests;
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::Instance;
 use ingress_tests::redis::Redis;
+use ingress_tests::secure::Authority;
 
 /// `hunter2`.
 const SECRET: &str =
     "---\napiVersion: v1\nkind: Secret\nmetadata: {name: redis}\ndata: {password: aHVudGVyMg==}\n";
 
 fn yaml(origin: &Origin, redis: &Redis, secret: &str) -> String {
+    yaml_with(origin, redis, secret, &[])
+}
+
+fn yaml_with(origin: &Origin, redis: &Redis, secret: &str, further: &[(&str, &str)]) -> String {
     let hourly =
         [("portcullis.dev/rate-limit", "10/1h"), ("portcullis.dev/rate-limit-key", "header:x-client")];
     let settings = [
@@ -20,7 +27,8 @@ fn yaml(origin: &Origin, redis: &Redis, secret: &str) -> String {
         ("rate-limit-redis-secret", "default/redis".to_owned()),
         ("rate-limit-redis-database", "2".to_owned()),
     ];
-    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
+    let settings: Vec<(&str, &str)> = settings.chain(further.iter().copied()).collect();
     [
         manifests::service("web", &[origin.address]),
         manifests::ingress("hourly", "hourly", "/", "web", &hourly),
@@ -146,4 +154,36 @@ async fn a_wrong_password_leaves_each_node_its_own_limits() {
     let mut connection = Http1::open(proxy.http).await.unwrap();
     assert_eq!(admitted(&mut connection, "a", 12).await, 10);
     shares(&proxy, 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_the_redis_must_show_a_certificate_of_the_authorities_that_are_given() {
+    let origin = Origin::start("web").await;
+    let authority = Authority::new();
+    let redis = Redis::start_tls(&authority.sign("127.0.0.1")).await.unwrap();
+    let tls = [("rate-limit-redis-tls", "true")];
+    let with = |authority: &Authority| {
+        let authorities = format!("\ndata: {{ca.crt: {}, ", STANDARD.encode(authority.pem()));
+        let secret = SECRET.replace("\ndata: {", &authorities);
+        yaml_with(&origin, &redis, &secret, &tls)
+    };
+    let first = manifests::serve(&with(&authority)).await.unwrap();
+    let second = manifests::serve(&with(&authority)).await.unwrap();
+    let mut one = Http1::open(first.http).await.unwrap();
+    let mut two = Http1::open(second.http).await.unwrap();
+    assert_eq!(admitted(&mut one, "a", 12).await, 10);
+    let (count, time) = until_refused(&mut two, "a").await;
+    assert!(count <= 8, "{count} more in {time:?}");
+    shares(&first, 1.0).await;
+
+    for (who, manifests) in [
+        ("another authority", with(&Authority::new())),
+        ("no authority: that of the system", yaml_with(&origin, &redis, SECRET, &tls)),
+        ("cleartext", yaml(&origin, &redis, SECRET)),
+    ] {
+        let alone = manifests::serve(&manifests).await.unwrap();
+        let mut connection = Http1::open(alone.http).await.unwrap();
+        assert_eq!(admitted(&mut connection, "b", 12).await, 10, "{who}");
+        shares(&alone, 0.0).await;
+    }
 }

@@ -11,13 +11,15 @@ config_keys! { "Limits over nodes";
     /// this key limits hold per node.
     RATE_LIMIT_REDIS_ADDRESS: String = "rate-limit-redis-address", parse: limit::host_and_port,
     values: "host:port", default: "", on_invalid: Warn, support: Own;
-    /// Secret with the key `password`, and `username` if the Redis wants one.
+    /// Secret with the key `password`, and `username` if the Redis wants one; key `ca.crt` holds the authorities by which
+    /// `rate-limit-redis-tls` verifies its certificate.
     RATE_LIMIT_REDIS_SECRET: (String, String) = "rate-limit-redis-secret", parse: limit::qualified_name,
     values: "namespace/name", default: "", on_invalid: Warn, support: Own;
     /// Number of the database in the Redis.
     RATE_LIMIT_REDIS_DATABASE: u32 = "rate-limit-redis-database", parse: value::integer, values: "a bare whole number",
     default: "0", on_invalid: Warn, support: Own;
-    /// Speak TLS with the Redis; its certificate is verified by the authorities of the system.
+    /// Speak TLS with the Redis; its certificate must be for the host of `rate-limit-redis-address`, and is verified by the
+    /// authorities in key `ca.crt` of `rate-limit-redis-secret`, or those of the system where there is no such key.
     RATE_LIMIT_REDIS_TLS: bool = "rate-limit-redis-tls", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Own;
     /// What all keys in the Redis begin with. Clusters with a prefix each can use one Redis.

@@ -9,8 +9,10 @@ pub struct SharedLimits {
     pub address: String,
     /// Number of its database.
     pub database: u32,
-    /// Spoken to over TLS, verified by the system's authorities.
+    /// Spoken to over TLS.
     pub is_tls: bool,
+    /// The authorities by which its certificate is verified, PEM; `None`: those of the system.
+    pub authorities: Option<String>,
     /// In front of every key.
     pub prefix: String,
     /// Its user, if it wants one.

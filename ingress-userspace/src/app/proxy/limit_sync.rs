@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -201,7 +201,7 @@ impl Task {
 }
 
 async fn connect(settings: &SharedLimits) -> anyhow::Result<Link> {
-    let SharedLimits { address, database, is_tls, prefix: _, user, password } = settings;
+    let SharedLimits { address, database, is_tls, authorities, prefix: _, user, password } = settings;
     let scheme = if *is_tls { "rediss" } else { "redis" };
     let mut login = RedisConnectionInfo::default().set_db((*database).into()).set_skip_set_lib_name();
     if let Some(user) = user {
@@ -214,7 +214,14 @@ async fn connect(settings: &SharedLimits) -> anyhow::Result<Link> {
     let limits = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(PATIENCE))
         .set_response_timeout(Some(PATIENCE));
-    let mut redis = Client::open(info)?.get_multiplexed_async_connection_with_config(&limits).await?;
+    let client = match authorities {
+        Some(pem) => {
+            let root_cert = Some(pem.as_bytes().to_vec());
+            Client::build_with_tls(info, TlsCertificates { client_tls: None, root_cert })?
+        }
+        None => Client::open(info)?,
+    };
+    let mut redis = client.get_multiplexed_async_connection_with_config(&limits).await?;
     let script: String = redis::cmd("SCRIPT").arg("LOAD").arg(CHARGE).query_async(&mut redis).await?;
     Ok(Link { redis, script })
 }

@@ -35,12 +35,15 @@ pub(super) fn write_connections(out: &mut String, limit: Option<&ConnectionLimit
 }
 
 pub(super) fn write_shared(out: &mut String, shared: Option<&SharedLimits>) -> fmt::Result {
-    let Some(SharedLimits { address, database, is_tls, prefix, user, password }) = shared else {
+    let Some(SharedLimits { address, database, is_tls, authorities, prefix, user, password }) = shared else {
         return Ok(());
     };
     write!(out, "global limits: shared by {address}, database {database}, prefix {prefix}")?;
     if *is_tls {
         out.push_str(", TLS");
+    }
+    if authorities.is_some() {
+        out.push_str(" by authorities of its own");
     }
     if let Some(user) = user {
         write!(out, ", user {user}")?;
