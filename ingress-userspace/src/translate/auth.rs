@@ -172,8 +172,13 @@ impl Lines {
         let hash = hash.trim_end();
         let reason = match self.scheme {
             PasswordScheme::Basic => unusable(hash),
-            PasswordScheme::Digest => (hash.len() != 32 || !hash.bytes().all(|b| b.is_ascii_hexdigit()))
-                .then_some("holds no realm and hash as htdigest writes them"),
+            PasswordScheme::Digest => match (hash.len(), hash.bytes().all(|b| b.is_ascii_hexdigit())) {
+                (32, true) => None,
+                (64, true) => Some(
+                    "holds a hash of SHA-256, and as in ingress-nginx digest authentication is that with MD5",
+                ),
+                _ => Some("holds no realm and hash as htdigest writes them"),
+            },
         };
         if let Some(reason) = reason {
             self.wrong.push(format!("{place} {reason}"));
@@ -246,9 +251,11 @@ mod tests {
     #[test]
     fn digest_lines_have_a_realm() {
         let hash = "0123456789abcdef0123456789abcdef";
-        let (users, wrong) = read(PasswordScheme::Digest, &format!("ada:staff:{hash}\nbob:{hash}\n"));
+        let text = format!("ada:staff:{hash}\nbob:{hash}\neve:staff:{hash}{hash}\n");
+        let (users, wrong) = read(PasswordScheme::Digest, &text);
         assert_eq!(users, [("ada".to_owned(), hash.to_owned())]);
-        assert_eq!(wrong.len(), 1);
+        assert_eq!(wrong.len(), 2);
+        assert!(wrong[0].contains("htdigest") && wrong[1].contains("SHA-256"), "{wrong:?}");
     }
 
     #[test]
