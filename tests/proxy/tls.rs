@@ -26,7 +26,7 @@ async fn three_hosts(origin: &Origin) -> Model {
         route(&mut model, host, PathMatch::Prefix(String::new()), policies(), to(&id));
         if let Some(secret) = secret {
             let certificate = certificate(&mut model, secret, host);
-            std::sync::Arc::make_mut(model.hosts.last_mut().unwrap()).certificate = Some(certificate);
+            Arc::make_mut(model.hosts.last_mut().unwrap()).certificate = Some(certificate);
         }
     }
     model
@@ -124,7 +124,7 @@ async fn a_host_has_ciphers_of_its_own() {
     model.global.tls.has_tls13 = false;
     let host =
         model.hosts.iter_mut().find(|host| host.pattern == HostPattern::Exact("a.example".into())).unwrap();
-    std::sync::Arc::make_mut(host).ciphers =
+    Arc::make_mut(host).ciphers =
         Some(Ciphers { suites: vec![CipherSuite::EcdsaChacha20], is_our_order: true });
     let proxy = Instance::start(model).await.unwrap();
     let agreed = |name: &'static str| async move {
