@@ -97,7 +97,8 @@ fn reply((status, lines, body): Reply) -> Response<Full<Bytes>> {
 
 /// oauth2-proxy as far as an ingress meets it. `/oauth2/auth` knows a user by the cookie `_oauth2_proxy` (its value is the
 /// name) or by `Authorization: Bearer NAME`: 202 with who it is, else 401; the user `fresh` gets a session renewed, in two
-/// cookies; `banned` gets 403, `broken` 502. `/oauth2/start` goes to the provider.
+/// cookies; `expired` gets 401 and loses its session, in two cookies; `banned` gets 403, `broken` 502. `/oauth2/start` goes to
+/// the provider, `/oauth2/callback` comes from there with a session for `alice`, in two cookies, and goes back.
 pub async fn oauth2_proxy() -> Responder {
     Responder::start(|seen| {
         let path = seen.line.split_once(' ').map_or("", |(_, target)| target);
@@ -105,6 +106,12 @@ pub async fn oauth2_proxy() -> Responder {
             let cookie = ("set-cookie", "_oauth2_proxy_csrf=1; Path=/; HttpOnly".to_owned());
             let location = ("location", "https://provider.example/authorize".to_owned());
             return (302, vec![location, cookie], String::new());
+        }
+        if let Some((_, back)) = path.split_once("/oauth2/callback?state=") {
+            let cookies = ["_oauth2_proxy_csrf=; Path=/; Max-Age=0", "_oauth2_proxy=alice; Path=/; HttpOnly; Secure"];
+            let mut lines = vec![("location", back.replace("%2F", "/").replace("%3F", "?").replace("%3D", "="))];
+            lines.extend(cookies.map(|cookie| ("set-cookie", cookie.to_owned())));
+            return (302, lines, String::new());
         }
         if !path.starts_with("/oauth2/auth") {
             return (404, Vec::new(), "not found\n".to_owned());
@@ -114,6 +121,10 @@ pub async fn oauth2_proxy() -> Responder {
         let bearer = seen.header("authorization").and_then(|text| text.strip_prefix("Bearer ").map(str::to_owned));
         match cookie.or(bearer).as_deref() {
             None => (401, vec![("www-authenticate", "Bearer realm=\"test\"".to_owned())], "Unauthorized\n".to_owned()),
+            Some("expired") => {
+                let cleared = |part| ("set-cookie", format!("_oauth2_proxy_{part}=; Path=/; Max-Age=0"));
+                (401, vec![cleared(0), cleared(1)], String::new())
+            }
             Some("banned") => (403, Vec::new(), "Forbidden\n".to_owned()),
             Some("broken") => (502, Vec::new(), String::new()),
             Some(user) => {

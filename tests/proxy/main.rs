@@ -41,6 +41,7 @@ mod keepalive;
 mod lifecycle;
 mod mirror;
 mod next_upstream;
+mod oauth2_proxy;
 mod order;
 mod proxy_protocol;
 mod proxy_ssl;

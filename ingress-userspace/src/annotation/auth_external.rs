@@ -5,7 +5,7 @@ use super::snippet::{self, AuthSnippet};
 use super::value::url::{self, UrlText};
 use super::value::{self, auth};
 use super::{Effect, Found, Read, Reader};
-use crate::model::policy::auth_external::CacheDuration;
+use crate::model::policy::auth_external::{CacheDuration, StatedVerdict};
 use crate::model::template::{Part, Template};
 
 annotations! { "External authentication";
@@ -106,9 +106,10 @@ config_keys! { "External authentication, cluster-wide";
     /// `auth-always-set-cookie` of `global-auth-url`.
     GLOBAL_AUTH_ALWAYS_SET_COOKIE: bool = "global-auth-always-set-cookie", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Same;
-    /// Refused: text for nginx's configuration is never executed. Use `global-auth-response-headers` and the other keys.
-    GLOBAL_AUTH_SNIPPET: String = "global-auth-snippet", parse: auth::snippet, values: "nothing: remove it",
-    default: "", on_invalid: Warn, support: Refused;
+    /// `auth-snippet` of `global-auth-url`. One that cannot be read is left out, and the service is asked all the same.
+    GLOBAL_AUTH_SNIPPET: AuthSnippet = "global-auth-snippet", parse: snippet::read_auth,
+    values: "proxy_set_header, auth_request_set, return, if and set of nginx", default: "", on_invalid: Warn,
+    support: Differs;
     /// Paths of Ingresses that are not authenticated, in any way: those that begin with one of these. The challenges of ACME
     /// (HTTP-01) must be among them.
     NO_AUTH_LOCATIONS: Vec<String> = "no-auth-locations", parse: value::locations,
@@ -134,6 +135,8 @@ pub struct ExternalAuth {
     pub quoted_headers: Vec<String>,
     /// Headers that the service gets, of `auth-snippet`.
     pub request_headers: Vec<(String, Template)>,
+    /// Verdicts of `auth-snippet` for which the service is not asked.
+    pub stated: Vec<StatedVerdict>,
     /// ConfigMap with further headers, as written.
     pub headers_from: Option<String>,
     /// Key and times of kept verdicts.
@@ -185,7 +188,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
         reader.get(number);
     }
     reader.get(&AUTH_KEEPALIVE_SHARE_VARS);
-    reader.get(&GLOBAL_AUTH_SNIPPET);
+    let of_all = reader.get(&GLOBAL_AUTH_SNIPPET).value().unwrap_or_default();
     let takes_part = reader.value(&ENABLE_GLOBAL_AUTH);
     match reader.get(&AUTH_URL) {
         Read::Value(url) => return Some(read(reader, url, &OWN, snippet)),
@@ -197,7 +200,7 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<ExternalAuth> {
         return None;
     }
     let url = reader.get(&GLOBAL_AUTH_URL).value()?;
-    Some(read(reader, url, &GLOBAL, AuthSnippet::default()))
+    Some(read(reader, url, &GLOBAL, of_all))
 }
 
 /// Paths that are not authenticated.
@@ -218,6 +221,7 @@ fn read(reader: &mut Reader<'_>, url: UrlText, keys: &Keys, snippet: AuthSnippet
         response_headers: reader.get(keys.response_headers).value().unwrap_or_default(),
         quoted_headers: snippet.quoted,
         request_headers: snippet.headers,
+        stated: snippet.verdicts,
         headers_from: keys.headers_from.and_then(|key| reader.get(key).value()),
         cache: reader.get(keys.cache_key).value().map(|key| (key, durations)),
         sets_cookies_always: reader.value(keys.always),

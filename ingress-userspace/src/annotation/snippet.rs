@@ -18,6 +18,7 @@ use crate::model::policy::answer::Answer;
 use crate::model::policy::answer_rewrite::Replacement;
 use crate::model::policy::headers::Headers;
 pub use auth::AuthSnippet;
+pub(super) use auth::read as read_auth;
 
 annotations! { "Snippets";
     /// Read, never executed: `more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `more_clear_input_headers`,
@@ -38,10 +39,10 @@ annotations! { "Snippets";
     /// `enable-cors` stand before it.
     SERVER_SNIPPET: Server = "server-snippet", parse: server::read, values: "directives of nginx, as listed", default: "",
     on_invalid: Refuse, scope: "host", twins: [], in: Both, support: Differs;
-    /// Read, never executed: `proxy_set_header` sets headers of the request to `auth-url`, and `auth_request_set` names headers
-    /// of its answer for `auth-signin`. Unlike in ingress-nginx it needs no permission, a header that is sent anyway is
+    /// Read, never executed: `proxy_set_header` sets headers of the request to `auth-url`, `auth_request_set` names headers of
+    /// its answer for `auth-signin`, and `return`, with `if` and `set`, is a verdict for which it is not asked. Unlike in ingress-nginx it needs no permission, a header that is sent anyway is
     /// replaced, `Host` and headers that frame a message are refused, and any other directive makes the paths answer 503.
-    AUTH_SNIPPET: AuthSnippet = "auth-snippet", parse: auth::read, values: "proxy_set_header and auth_request_set of nginx",
+    AUTH_SNIPPET: AuthSnippet = "auth-snippet", parse: auth::read, values: "proxy_set_header, auth_request_set, return, if and set of nginx",
     default: "", on_invalid: Refuse, scope: "path", twins: [], in: Annotation, support: Differs;
     /// Refused: use the ConfigMaps of TCP and UDP services.
     STREAM_SNIPPET: () = "stream-snippet", parse: refused, values: "nothing", default: "",

@@ -33,8 +33,9 @@ struct Answer {
     headers: Option<HeaderChanges>,
 }
 
+/// A comparison of something in the request.
 #[derive(Debug)]
-struct Condition {
+pub(super) struct Condition {
     subject: Template,
     test: Test,
 }
@@ -94,7 +95,7 @@ impl Answer {
             }
             answer::Content::Host(name) => Content::Host(name.as_str().into()),
         };
-        let conditions = conditions.iter().map(Condition::new).collect::<Result<_, _>>()?;
+        let conditions = Condition::from_policy(conditions)?;
         let headers = Headers { request: Vec::new(), response: headers.clone() };
         Ok(Self { conditions, status, content, headers: HeaderChanges::from_policy(&headers)? })
     }
@@ -146,6 +147,16 @@ impl Answer {
 }
 
 impl Condition {
+    /// All from the model.
+    pub(super) fn from_policy(policy: &[answer::Condition]) -> Result<Vec<Self>, AnswerError> {
+        policy.iter().map(Self::new).collect()
+    }
+
+    /// Whether it is so.
+    pub(super) fn holds(&self, view: &View<'_>) -> bool {
+        self.test.holds(&view.expand(&self.subject), &mut None)
+    }
+
     fn new(policy: &answer::Condition) -> Result<Self, AnswerError> {
         let compile = |pattern: &answer::Pattern| {
             path_regex::search_with(&pattern.text, pattern.is_case_sensitive)

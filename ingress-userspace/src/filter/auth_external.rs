@@ -13,9 +13,10 @@ use aws_lc_rs::digest;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
+use super::answer::{AnswerError, Condition};
 use super::{Filter, Outcome, Stop};
 use crate::model::backend::BackendId;
-use crate::model::policy::auth_external::{AuthCache, AuthExternal, CacheDuration};
+use crate::model::policy::auth_external::{AuthCache, AuthExternal, CacheDuration, StatedVerdict};
 use crate::model::route::RouteSource;
 use crate::model::template::{Template, Variable};
 use crate::proxy::ask::{Question, ask};
@@ -53,6 +54,7 @@ pub struct AuthService {
     request_headers: Vec<(HeaderName, Template)>,
     kept: Option<Kept>,
     sets_cookies_always: bool,
+    stated: Vec<(Vec<Condition>, StatusCode)>,
 }
 
 /// How verdicts are kept.
@@ -74,6 +76,9 @@ pub enum AuthServiceError {
     /// The header is none.
     #[error("{0:?} is not a header of external authentication")]
     Header(String),
+    /// A verdict without a question is none.
+    #[error(transparent)]
+    Stated(#[from] AnswerError),
 }
 
 impl AuthService {
@@ -86,7 +91,11 @@ impl AuthService {
     ) -> Result<Self, AuthServiceError> {
         let method = policy.method.as_deref().unwrap_or("GET");
         let name = |name: &String| name.parse().map_err(|_invalid| AuthServiceError::Header(name.clone()));
-        let request_headers = policy.request_headers.iter();
+        let request_headers: Vec<(HeaderName, Template)> = policy
+            .request_headers
+            .iter()
+            .map(|(header, value)| Ok((name(header)?, value.clone())))
+            .collect::<Result<_, AuthServiceError>>()?;
         let kept = |AuthCache { key, durations }: &AuthCache| Kept {
             key: key.clone(),
             identity: format!("{}\n{}\n{policy}", source.host, source.path),
@@ -101,11 +110,10 @@ impl AuthService {
             redirect: policy.request_redirect.clone(),
             response_headers: policy.response_headers.iter().map(name).collect::<Result<_, _>>()?,
             quoted_headers: policy.quoted_headers.iter().map(name).collect::<Result<_, _>>()?,
-            request_headers: request_headers
-                .map(|(header, value)| Ok((name(header)?, value.clone())))
-                .collect::<Result<_, _>>()?,
+            request_headers,
             kept: policy.cache.as_ref().map(kept),
             sets_cookies_always: policy.sets_cookies_always,
+            stated: policy.stated.iter().map(stated).collect::<Result<_, _>>()?,
         })
     }
 
@@ -163,8 +171,14 @@ impl AuthService {
         ask(ctx, head, &to, question, Deadlines { connect, answer }).await
     }
 
-    /// The answer, kept or new. Cookies of a new one wait for the response.
+    /// The answer, stated, kept or new. Cookies of a new one wait for the response.
     async fn answer(&self, ctx: &mut RequestCtx, head: &RequestHead) -> Result<Answer, SubrequestError> {
+        let view = View::new(ctx, head);
+        let mut stated = self.stated.iter();
+        if let Some((_, status)) = stated.find(|(all, _)| all.iter().all(|condition| condition.holds(&view)))
+        {
+            return Ok(Answer { status: *status, headers: HeaderMap::new() });
+        }
         let Some(kept) = &self.kept else {
             let answer = self.ask(ctx, head).await?;
             ctx.auth_cookies.extend(answer.headers.get_all(header::SET_COOKIE).iter().cloned());
@@ -199,6 +213,12 @@ impl AuthService {
         }
         essence
     }
+}
+
+fn stated(policy: &StatedVerdict) -> Result<(Vec<Condition>, StatusCode), AnswerError> {
+    let status =
+        StatusCode::from_u16(policy.status).map_err(|_invalid| AnswerError::Status(policy.status))?;
+    Ok((Condition::from_policy(&policy.conditions)?, status))
 }
 
 impl Kept {

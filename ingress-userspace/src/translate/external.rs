@@ -125,6 +125,7 @@ fn auth_external(build: &mut Build<'_>, at: &At<'_>, auth: &ExternalAuth) -> Res
         request_headers,
         cache: auth.cache.clone().map(|(key, durations)| AuthCache { key, durations }),
         sets_cookies_always: auth.sets_cookies_always,
+        stated: auth.stated.clone(),
     })
 }
 

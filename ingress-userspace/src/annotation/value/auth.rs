@@ -117,11 +117,6 @@ fn time(text: &str) -> Option<Duration> {
     Some(time.min(Duration::from_secs(10 * 365 * 86_400)))
 }
 
-/// Text for another program's configuration.
-pub fn snippet(_text: &str) -> Result<String, String> {
-    Err("is text for nginx's configuration, which is never executed".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::Condition;
 use crate::model::template::Template;
 use crate::model::url::Url;
 
@@ -28,6 +29,17 @@ pub struct AuthExternal {
     pub cache: Option<AuthCache>,
     /// Cookies of the answer go to the client whatever the status; else only with those that nginx adds headers to.
     pub sets_cookies_always: bool,
+    /// Verdicts for which nobody is asked: the first whose conditions hold.
+    pub stated: Vec<StatedVerdict>,
+}
+
+/// A verdict that depends on the request alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatedVerdict {
+    /// All of them; none: always.
+    pub conditions: Vec<Condition>,
+    /// As if the service had answered with this status, without any header.
+    pub status: u16,
 }
 
 /// How long verdicts are kept, and for whom.
@@ -61,6 +73,7 @@ impl std::fmt::Display for AuthExternal {
             request_headers,
             cache,
             sets_cookies_always,
+            stated,
         } = self;
         write!(f, "{} {url}", method.as_deref().unwrap_or("asks"))?;
         if let Some(signin) = signin {
@@ -82,6 +95,12 @@ impl std::fmt::Display for AuthExternal {
             write!(f, ", kept by {key}")?;
             for CacheDuration { statuses, time } in durations {
                 write!(f, " {statuses:?} {time:?}")?;
+            }
+        }
+        for StatedVerdict { conditions, status } in stated {
+            write!(f, ", {status} unasked")?;
+            for Condition { subject, test } in conditions {
+                write!(f, " where {subject} {test:?}")?;
             }
         }
         f.write_str(if *sets_cookies_always { ", cookies always" } else { "" })
