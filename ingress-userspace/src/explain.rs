@@ -186,7 +186,7 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
             found.status = Some(failure.status().as_u16());
             found.outcome.push(format!("{} ({})", failure, failure.reason()));
         }
-        Ok(Decision::Answer(response)) => {
+        Ok(Decision::Answer(response) | Decision::Refuse(response)) => {
             found.status = Some(response.head.status.as_u16());
             let lines = response.head.headers.iter();
             found.outcome.extend(lines.map(|(name, value)| format!("{name}: {}", text(value))));
@@ -329,7 +329,6 @@ fn candidate(route: &Route) -> Candidate {
     let matches = match &route.matches.path {
         PathMatch::Exact(path) => format!("exactly {path}"),
         PathMatch::Prefix(path) => format!("prefix {}", if path.is_empty() { "/" } else { path }),
-        PathMatch::StartsWith(path) => format!("text prefix {path}"),
         PathMatch::Regex(path) => format!("expression ^{}", path.trim_start_matches('^')),
     };
     let backends: Vec<String> = route.action.backends().map(ToString::to_string).collect();

@@ -40,6 +40,8 @@ pub type Outcome = ControlFlow<Stop>;
 pub enum Stop {
     /// This is the answer.
     Respond(Response),
+    /// This is how authentication refuses, unless a page stands instead.
+    Refuse(Response),
     /// It failed; `proxy::error` makes the answer.
     Fail(ProxyError),
 }
@@ -91,6 +93,18 @@ pub struct Chain {
 }
 
 impl Chain {
+    /// Whether limits, lists or authentication may refuse a request.
+    pub fn is_guarded(&self) -> bool {
+        self.rate_limit.is_some()
+            || self.quota.is_some()
+            || self.connection_limit.is_some()
+            || self.deny_list.is_some()
+            || self.allow_list.is_some()
+            || self.auth_basic.is_some()
+            || self.auth_digest.is_some()
+            || self.auth_external.is_some()
+    }
+
     /// Whether a response needs its request.
     pub fn quotes_request(&self) -> bool {
         self.answer_rewrite.is_some()

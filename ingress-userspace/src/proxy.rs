@@ -9,6 +9,7 @@ pub mod choose;
 pub mod connection;
 pub mod context;
 pub mod error;
+pub mod finish;
 pub mod forward;
 pub mod forwarded;
 pub mod gate;

@@ -93,8 +93,6 @@ pub struct Route {
     pub transport: RouteTransport,
     /// Which endpoint takes a request, and over which connection.
     pub delivery: Delivery,
-    /// Its host has TLS.
-    pub has_tls: bool,
     /// Its requests stand in the access log.
     pub is_logged: bool,
     /// How the access log and metrics name the route before a backend is chosen.

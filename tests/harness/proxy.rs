@@ -280,10 +280,7 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
     };
     let written = match &path {
         PathMatch::Prefix(text) if text.is_empty() => "/".to_owned(),
-        PathMatch::Exact(text)
-        | PathMatch::Prefix(text)
-        | PathMatch::StartsWith(text)
-        | PathMatch::Regex(text) => text.clone(),
+        PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text) => text.clone(),
     };
     let source =
         RouteSource { namespace: "default".into(), name: "web".into(), host: host.into(), path: written };
@@ -295,7 +292,6 @@ pub fn route(model: &mut Model, host: &str, path: PathMatch, policies: Policies,
             listeners: vec![ListenerName("http".into()), ListenerName("https".into())],
             certificate: None,
             ciphers: None,
-            has_tls: false,
             client_auth: None,
             passthrough: None,
             routes: vec![route],

@@ -95,7 +95,7 @@ async fn what_should_not_be_compressed_is_not() {
     }
     let target = "/bytes/5000?h=content-type:text/css";
     let head = get(&mut connection, "HEAD", target, "gzip").await;
-    assert_eq!((head.header("content-encoding"), head.header("content-length")), (None, Some("5000")));
+    assert_eq!((head.header("content-encoding"), head.header("content-length")), (Some("gzip"), None));
     let old = format!("GET {target} HTTP/1.0\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n");
     let old = client::raw(proxy.http, old.as_bytes()).await.unwrap();
     assert!(!old.to_ascii_lowercase().contains("content-encoding"));

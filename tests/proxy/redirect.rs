@@ -18,7 +18,7 @@ async fn cleartext_is_redirected_to_https_but_for_the_challenge() {
     let proxy = Instance::start(simple("web.example", policies, &[origin.address])).await.unwrap();
     let cases = [
         ("web.example:8080", "/", "https://web.example"),
-        ("WEB.example", "/dir/", "https://web.example/dir"),
+        ("WEB.example", "/dir/", "https://WEB.example/dir"),
         ("web.example", "/a%20b?c=d", "https://web.example/a%20b?c=d"),
         ("web.example", "//evil.example/x", "https://web.example//evil.example/x"),
     ];

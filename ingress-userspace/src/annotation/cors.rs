@@ -9,7 +9,8 @@ annotations! { "Cross-origin requests";
     /// tells browsers which origins may read the answers, our own errors included.
     ENABLE_CORS: bool = "enable-cors", parse: value::boolean, values: "true or false", default: "false",
     on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
-    /// The origins, compared without case; `https://*.example.com` takes exactly one label. The request's origin is echoed
+    /// The origins, compared without case; `https://*.example.com` takes exactly one label, and
+    /// `null` is that of documents without one. The request's origin is echoed
     /// when it matches; otherwise no header is added. `*` alone is sent as it is. Unlike in ingress-nginx a value without
     /// a readable origin allows nobody, not everybody, and the whole origin is compared.
     CORS_ALLOW_ORIGIN: OriginList = "cors-allow-origin", parse: origins,
@@ -99,8 +100,11 @@ fn origins(text: &str) -> Result<OriginList, String> {
     Ok(OriginList { origins: Origins::List(list), unreadable })
 }
 
-/// `scheme://[*.]name[:port]`.
+/// `scheme://[*.]name[:port]`, or the `null` of documents without an origin.
 fn origin(text: &str) -> Option<OriginPattern> {
+    if text == "null" {
+        return Some(OriginPattern { start: text.to_owned(), end: None });
+    }
     let (scheme, rest) = text.split_once("://")?;
     let (name, port) = match rest.split_once(':') {
         Some((name, port)) => (name, Some(port)),
@@ -156,6 +160,7 @@ mod tests {
         {
             assert_eq!(origin(good).is_some(), !good.starts_with("chrome-"), "{good}");
         }
+        assert!(origin("null").is_some());
         for bad in [
             "a.example",
             "https://",
@@ -164,7 +169,6 @@ mod tests {
             "https://a:b",
             "https://a\"",
             "~^https://",
-            "null",
         ] {
             assert_eq!(origin(bad), None, "{bad}");
         }

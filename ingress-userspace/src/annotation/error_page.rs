@@ -9,8 +9,8 @@ annotations! { "Error pages";
     /// `X-Ingress-Name`, `X-Service-Name`, `X-Service-Port` and `X-Request-ID`. Without a `default-backend` that has
     /// endpoints the controller's is asked (`--default-backend-service`). The list replaces that of the cluster, for which the
     /// controller's default backend makes the pages. With `auth-signin` a 401 of the backend becomes a redirect there. Unlike in
-    /// ingress-nginx refusals by authentication are never replaced, without any default backend errors stay as they
-    /// are, and the page is asked for without the body of the request.
+    /// ingress-nginx the answers of a configuration that fails closed are never replaced, without any default backend errors
+    /// stay as they are, and the page is asked for without the body of the request.
     CUSTOM_HTTP_ERRORS: Vec<u16> = "custom-http-errors", parse: value::error_statuses,
     values: "statuses from 300 to 599, separated by commas", default: "",
     on_invalid: Warn, scope: "path", twins: [], in: Both, support: Differs;

@@ -44,8 +44,8 @@ config_keys! { "Headers, cluster-wide";
     /// Sends a `Server` header of our own. Unlike in ingress-nginx it names Portcullis.
     SERVER_TOKENS: bool = "server-tokens", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Differs;
-    /// Sends `Strict-Transport-Security` with every answer over TLS of hosts that have TLS: browsers will not use cleartext
-    /// for them again.
+    /// Sends `Strict-Transport-Security` with every answer over TLS but redirects to or from `www.`: browsers will not use
+    /// cleartext for them again.
     HSTS: bool = "hsts", parse: value::boolean, values: "true or false",
     default: "true", on_invalid: Warn, support: Same;
     /// For how long.

@@ -6,8 +6,8 @@ use crate::model::policy::answer::LocationForm;
 use crate::model::template::Template;
 
 annotations! { "Redirects";
-    /// Redirects from HTTP to HTTPS with status 308 (ConfigMap `http-redirect-code`) if the host has a certificate. The
-    /// port and a trailing `/` are dropped. Not for paths under `/.well-known/acme-challenge` (ConfigMap
+    /// Redirects from HTTP to HTTPS with status 308 (ConfigMap `http-redirect-code`) if an Ingress of the host has
+    /// a TLS section, and the host is not the catch-all. The port and a trailing `/` are dropped. Not for paths under `/.well-known/acme-challenge` (ConfigMap
     /// `no-tls-redirect-locations`): by the path of the Ingress as in ingress-nginx, and by the path of the request too.
     SSL_REDIRECT: bool = "ssl-redirect", parse: value::boolean, values: "true or false", default: "true",
     on_invalid: Warn, scope: "path", twins: [], in: Both, support: Same;

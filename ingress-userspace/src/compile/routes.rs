@@ -209,9 +209,7 @@ fn compile_host(host: &Arc<Host>, before: &Cache, cache: &mut Cache, context: &C
             labels: cache.label(before, RouteLabels { canary: id.upstream_name(), ..main }),
         });
         let (timeouts, is_logged) = (route.policies.timeouts, route.policies.is_logged);
-        let has_tls = host.has_tls;
-        let made =
-            Route { chain: filters, action, timeouts, transport, delivery, has_tls, is_logged, labels };
+        let made = Route { chain: filters, action, timeouts, transport, delivery, is_logged, labels };
         routes.push(matcher, Arc::new(made));
     }
     let labels =
@@ -224,7 +222,6 @@ pub fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
     Ok(match path {
         PathMatch::Exact(path) => PathMatcher::Exact(path.clone()),
         PathMatch::Prefix(path) => PathMatcher::Prefix(path.clone()),
-        PathMatch::StartsWith(text) => PathMatcher::StartsWith(text.clone()),
         PathMatch::Regex(text) => PathMatcher::Regex(
             path_regex::compile(text)
                 .map_err(|error| format!("the expression {text:?} cannot be used: {error}"))?,
@@ -233,10 +230,7 @@ pub fn path_matcher(path: &PathMatch) -> Result<PathMatcher, String> {
 }
 
 fn literal_start(path: &PathMatch) -> String {
-    let (PathMatch::Exact(text)
-    | PathMatch::Prefix(text)
-    | PathMatch::StartsWith(text)
-    | PathMatch::Regex(text)) = path;
+    let (PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text)) = path;
     let text = text.strip_prefix('^').unwrap_or(text);
     let end = text.find(|c: char| !(c.is_ascii_alphanumeric() || "/-_".contains(c))).unwrap_or(text.len());
     text.get(..end).unwrap_or_default().to_owned()

@@ -55,7 +55,6 @@ fn model(hosts: &[&str], endpoints: &[&str]) -> Arc<Model> {
         listeners: vec![ListenerName("http".into())],
         certificate: None,
         ciphers: None,
-        has_tls: false,
         client_auth: None,
         passthrough: None,
         routes: vec![Route {

@@ -78,6 +78,11 @@ impl Answers {
         let answers: Vec<Answer> = policy.iter().map(Answer::new).collect::<Result<_, _>>()?;
         Ok((!answers.is_empty()).then_some(Self(answers)))
     }
+
+    /// Whether they lead to or from `www.`.
+    pub fn leads_to_name(&self) -> bool {
+        self.0.iter().any(|answer| matches!(answer.content, Content::Host(_)))
+    }
 }
 
 impl Answer {

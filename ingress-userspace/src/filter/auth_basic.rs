@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use base64::{alphabet, engine::DecodePaddingMode};
 use http::{HeaderValue, StatusCode, header};
 
 use super::{Filter, Outcome, Stop};
@@ -14,6 +15,12 @@ use crate::proxy::context::RequestCtx;
 use crate::proxy::error::ProxyError;
 use crate::proxy::head::{Request, RequestHead, Response};
 use crate::snapshot::users::{UserLists, Users};
+
+/// As nginx reads it: padded or not.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The users of a route.
 #[derive(Debug)]
@@ -71,7 +78,7 @@ impl Filter for BasicAuth {
         }
         let mut response = Response::text(StatusCode::UNAUTHORIZED);
         response.head.headers.set(header::WWW_AUTHENTICATE, self.challenge.clone());
-        ControlFlow::Break(Stop::Respond(response))
+        ControlFlow::Break(Stop::Refuse(response))
     }
 
     fn when_skipped(&self, request: &mut Request) {
@@ -86,7 +93,7 @@ fn credentials(head: &RequestHead) -> Option<(String, Vec<u8>)> {
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;
     }
-    let bytes = STANDARD.decode(encoded.trim()).ok()?;
+    let bytes = BASE64.decode(encoded.trim()).ok()?;
     let colon = bytes.iter().position(|byte| *byte == b':')?;
     let (user, rest) = bytes.split_at_checked(colon)?;
     let user = std::str::from_utf8(user).ok().filter(|user| !user.is_empty())?;

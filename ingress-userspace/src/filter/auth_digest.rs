@@ -88,7 +88,7 @@ impl DigestAuth {
         if let Ok(value) = HeaderValue::try_from(text) {
             response.head.headers.set(header::WWW_AUTHENTICATE, value);
         }
-        Stop::Respond(response)
+        Stop::Refuse(response)
     }
 }
 

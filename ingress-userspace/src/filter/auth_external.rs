@@ -284,16 +284,16 @@ impl Filter for AuthService {
                 ControlFlow::Continue(())
             }
             StatusCode::UNAUTHORIZED => {
-                let response = self.signin(ctx, &request.head).unwrap_or_else(|| {
-                    let mut response = Response::text(StatusCode::UNAUTHORIZED);
-                    for value in answer.headers.get_all(header::WWW_AUTHENTICATE) {
-                        response.head.headers.add(header::WWW_AUTHENTICATE, value.clone());
-                    }
-                    response
-                });
-                ControlFlow::Break(Stop::Respond(response))
+                let signin = self.signin(ctx, &request.head);
+                let is_signin = signin.is_some();
+                let mut response = signin.unwrap_or_else(|| Response::text(StatusCode::UNAUTHORIZED));
+                for value in answer.headers.get_all(header::WWW_AUTHENTICATE) {
+                    response.head.headers.add(header::WWW_AUTHENTICATE, value.clone());
+                }
+                let stop = if is_signin { Stop::Respond(response) } else { Stop::Refuse(response) };
+                ControlFlow::Break(stop)
             }
-            StatusCode::FORBIDDEN => ControlFlow::Break(Stop::Respond(Response::text(StatusCode::FORBIDDEN))),
+            StatusCode::FORBIDDEN => ControlFlow::Break(Stop::Refuse(Response::text(StatusCode::FORBIDDEN))),
             status => ControlFlow::Break(Stop::Fail(ProxyError::AuthStatus(status))),
         }
     }

@@ -1,8 +1,9 @@
 //! `use-gzip`, `enable-brotli`, `enable-zstd`: responses are compressed for clients that accept it.
 //!
-//! As in nginx: status 200, 403 or 404, a listed media type, long enough, not coded yet, HTTP/1.1 or later, no HEAD. A response
-//! that could be compressed says `Vary: Accept-Encoding` in any case. Its length is unknown then, ranges of it cannot be
-//! asked for, and a strong entity tag becomes a weak one.
+//! As in nginx: status 200, 403 or 404, a listed media type, long enough, not coded yet, HTTP/1.1 or later, and a coding that
+//! the client names (`*` is none). A response that could be compressed says `Vary: Accept-Encoding` in any case. Its length
+//! is unknown then, ranges of it cannot be asked for, a strong entity tag becomes a weak one, and one without quotes is
+//! dropped. HEAD is answered as GET would be. Unlike in nginx `Cache-Control: no-transform` is honoured.
 //!
 //! It holds for the whole proxy, so it is no part of a route's chain; where it is off nothing is looked at.
 
@@ -31,6 +32,8 @@ pub struct Accepted {
     gzip: f32,
     /// Given explicitly, above which another coding is unwanted.
     identity: f32,
+    /// There is no body to compress.
+    is_head: bool,
 }
 
 impl Compression {
@@ -43,10 +46,10 @@ impl Compression {
         (!bodies.codings.is_empty()).then(|| Self { codings: bodies.codings.clone(), gzip_except })
     }
 
-    /// Looks at a request; `None`: its response must stay as it is.
-    pub fn accepted(&self, parts: &request::Parts) -> Option<Accepted> {
-        if parts.method == Method::HEAD || parts.version < Version::HTTP_11 {
-            return None;
+    /// Looks at a request.
+    pub fn accepted(&self, parts: &request::Parts) -> Accepted {
+        if parts.version < Version::HTTP_11 {
+            return Accepted::default();
         }
         let lines = parts.headers.get_all(header::ACCEPT_ENCODING).iter();
         let mut accepted = Accepted::parse(lines.filter_map(|value| value.to_str().ok()));
@@ -56,7 +59,8 @@ impl Compression {
         {
             accepted.gzip = 0.0;
         }
-        Some(accepted)
+        accepted.is_head = parts.method == Method::HEAD;
+        accepted
     }
 
     /// The codings that are meant for a response.
@@ -95,6 +99,9 @@ pub fn apply(ctx: &RequestCtx, response: &mut Response) {
     headers.remove(&header::CONTENT_LENGTH);
     headers.remove(&header::ACCEPT_RANGES);
     weaken(headers);
+    if accepted.is_head {
+        return;
+    }
     let body = std::mem::replace(&mut response.body, Body::empty());
     response.body = body.compressed(*coding, *level);
 }
@@ -125,16 +132,17 @@ fn weaken(headers: &mut Headers) {
     let Some(tag) = headers.get(&header::ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/")) else {
         return;
     };
-    match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
-        Ok(weak) => headers.set(header::ETAG, weak),
-        Err(_) => drop(headers.remove(&header::ETAG)),
+    let weak = tag.as_bytes().starts_with(b"\"").then(|| [b"W/", tag.as_bytes()].concat());
+    match weak.and_then(|weak| HeaderValue::from_bytes(&weak).ok()) {
+        Some(weak) => headers.set(header::ETAG, weak),
+        None => drop(headers.remove(&header::ETAG)),
     }
 }
 
 impl Accepted {
     /// Reads the lines of `Accept-Encoding`.
     fn parse<'a>(lines: impl Iterator<Item = &'a str>) -> Self {
-        let (mut found, mut any) = ([None; 4], 0.0);
+        let mut accepted = Self::default();
         for entry in lines.flat_map(|line| line.split(',')) {
             let (name, parameters) = entry.split_once(';').unwrap_or((entry, ""));
             let weight = parameters.split(';').find_map(|parameter| {
@@ -142,24 +150,15 @@ impl Accepted {
                 key.trim().eq_ignore_ascii_case("q").then(|| value.trim().parse::<f32>().unwrap_or(0.0))
             });
             let weight: f32 = weight.unwrap_or(1.0).clamp(0.0, 1.0);
-            let [zstd, brotli, gzip, identity] = &mut found;
             match name.trim().to_ascii_lowercase().as_str() {
-                "zstd" => *zstd = Some(weight),
-                "br" => *brotli = Some(weight),
-                "gzip" | "x-gzip" => *gzip = Some(weight),
-                "identity" => *identity = Some(weight),
-                "*" => any = weight,
+                "zstd" => accepted.zstd = weight,
+                "br" => accepted.brotli = weight,
+                "gzip" => accepted.gzip = weight,
+                "identity" => accepted.identity = weight,
                 _ => {}
             }
         }
-        let [zstd, brotli, gzip, identity] = found;
-        let or_any = |weight: Option<f32>| weight.unwrap_or(any);
-        Self {
-            zstd: or_any(zstd),
-            brotli: or_any(brotli),
-            gzip: or_any(gzip),
-            identity: identity.unwrap_or(0.0),
-        }
+        accepted
     }
 
     fn weight(&self, coding: Coding) -> f32 {
@@ -206,9 +205,9 @@ mod tests {
             ("gzip, br, zstd", "zstd"),
             ("br;q=0.5, gzip;q=0.8", "gzip"),
             ("GZIP;Q=0", ""),
-            ("x-gzip", "gzip"),
-            ("*", "zstd"),
-            ("*;q=0.1, br;q=0.2, zstd;q=0", "br"),
+            ("x-gzip", ""),
+            ("*", ""),
+            ("*, br;q=0.2, zstd;q=0", "br"),
             ("gzip;q=0.5, identity", ""),
             ("gzip;q=nan-sense", ""),
             ("deflate", ""),

@@ -67,9 +67,7 @@ impl Filter for Cors {
             return ControlFlow::Continue(());
         }
         let mut response = Response::text(StatusCode::NO_CONTENT);
-        // Spelled as ingress-nginx does.
-        let kind = HeaderValue::from_static("text/plain charset=UTF-8");
-        response.head.headers.set(header::CONTENT_TYPE, kind);
+        response.head.headers.remove(&header::CONTENT_TYPE);
         response.body = Body::empty();
         ControlFlow::Break(Stop::Respond(response))
     }

@@ -2,8 +2,8 @@
 //!
 //! As ingress-nginx: the page's backend is asked at `/` with the request's method and headers and the `X-*` headers that say
 //! what happened, and the client sees its answer with its status. What the proxy itself answers is replaced as what
-//! a backend answers. Unlike ingress-nginx, refusals by authentication and by a broken configuration are not: a page's
-//! backend that ignores `X-Code` would let them look like success. The page is asked for without the request's body.
+//! a backend answers, refusals by authentication with their challenge. Unlike in ingress-nginx, those of a broken
+//! configuration are not, and the page is asked for without the request's body.
 
 use std::sync::Arc;
 
@@ -48,7 +48,7 @@ impl ErrorPages {
         }
     }
 
-    /// Replaces an answer of the backend, if it is one of those. `head` is the request as it came.
+    /// Replaces an answer of the backend, or of authentication, if it is one of those. `head` is the request as it came.
     pub async fn replace_answer(
         &self,
         ctx: &mut RequestCtx,
@@ -56,11 +56,12 @@ impl ErrorPages {
         head: &RequestHead,
         response: Response,
     ) -> Response {
-        if !self.replaces_upstream {
+        if ctx.is_from_backend && !self.replaces_upstream {
             return response;
         }
         let status = response.head.status.as_u16();
         if status == 401
+            && ctx.is_from_backend
             && let Some(signin) = route.chain.auth_external.as_ref().and_then(|auth| auth.signin(ctx, head))
         {
             return signin;
@@ -120,6 +121,10 @@ impl ErrorPages {
         let (answer, lease) = asked.ok()?;
         let (parts, incoming) = answer.into_parts();
         let head = forward::from_upstream(ctx, parts.status, parts.headers);
+        // As in nginx, whose pages are locations of their own.
+        ctx.is_page = true;
+        ctx.cors_origin = None;
+        ctx.auth_cookies.clear();
         Some(Response { head, body: Body::endpoint(incoming, route.timeouts.read, lease) })
     }
 }
@@ -127,8 +132,10 @@ impl ErrorPages {
 /// What a default backend is told about the request that it answers instead of another.
 pub fn describe(ctx: &RequestCtx, route: &Route, head: &RequestHead, outgoing: &mut forward::Outgoing) {
     let labels = &route.labels;
-    let format = head.headers.get(&header::ACCEPT).cloned();
-    outgoing.headers.insert(X_FORMAT, format.unwrap_or(HeaderValue::from_static("")));
+    match head.headers.get(&header::ACCEPT) {
+        Some(format) => drop(outgoing.headers.insert(X_FORMAT, format.clone())),
+        None => drop(outgoing.headers.remove(X_FORMAT)),
+    }
     let port = labels.upstream.rsplit('-').next().unwrap_or_default();
     for (name, text) in [
         (X_NAMESPACE, labels.namespace.as_str()),
@@ -143,8 +150,8 @@ pub fn describe(ctx: &RequestCtx, route: &Route, head: &RequestHead, outgoing: &
     outgoing.headers.insert(forward::X_REQUEST_ID, ctx.record.request_id.clone());
 }
 
-/// Whether a page may stand instead of our answer. Never for refusals by authentication or by a configuration that fails
-/// closed, and not where the client is not to be talked to any more.
+/// Whether a page may stand instead of our answer. Never for a configuration that fails closed, and not where the client
+/// is not to be talked to any more.
 fn may_be_replaced(failure: &ProxyError) -> bool {
     matches!(
         failure,
@@ -166,5 +173,7 @@ fn may_be_replaced(failure: &ProxyError) -> bool {
             | ProxyError::UpstreamTls(_)
             | ProxyError::ResponseHeadTooLarge
             | ProxyError::UnexpectedUpgrade
+            | ProxyError::AuthService(_)
+            | ProxyError::AuthStatus(_)
     )
 }

@@ -11,6 +11,7 @@ use http::{HeaderValue, StatusCode};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 
+use super::answer::Answers;
 use super::{Filter, Outcome};
 use crate::model::global::ServerField;
 use crate::model::policy::headers;
@@ -145,9 +146,9 @@ pub fn change_globally(ctx: &RequestCtx, response: &mut Response) {
     let fields = &ctx.snapshot.globals.fields;
     // As this connection is, whatever a proxy before us says: where its TLS ends, it has a say about its names.
     let is_https = ctx.connection.peer.scheme == Scheme::Https;
-    if let (true, Some(hsts)) =
-        (is_https && ctx.route.as_ref().is_some_and(|route| route.has_tls), &fields.hsts)
-    {
+    let answers = ctx.route.as_ref().and_then(|route| route.chain.answers.as_ref());
+    let leads_to_name = answers.is_some_and(Answers::leads_to_name);
+    if let (true, Some(hsts)) = (is_https && !leads_to_name, &fields.hsts) {
         response.head.headers.set(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
     }
     if fields.server == ServerField::Own {
@@ -225,6 +226,9 @@ impl Filter for HeaderChanges {
     }
 
     fn on_response(&self, ctx: &mut RequestCtx, response: &mut Response) {
+        if ctx.is_page {
+            return;
+        }
         self.change(ctx, ctx.head.as_deref(), response);
     }
 }

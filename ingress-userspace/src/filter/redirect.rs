@@ -55,7 +55,8 @@ impl Filter for HttpsRedirect {
         if ctx.peer.scheme == Scheme::Https || is_exempt() {
             return ControlFlow::Continue(());
         }
-        let host = host(ctx, head);
+        let told = told_host(ctx);
+        let host = told.as_ref().unwrap_or(&head.host).written();
         if host.is_empty() {
             // HTTP/1.0 without Host: there is no name to redirect to.
             return ControlFlow::Break(Stop::Fail(ProxyError::NoHostToRedirect));
@@ -79,10 +80,14 @@ pub fn location_path(path: &str) -> Box<str> {
     encoded.into()
 }
 
+/// The host that a trusted proxy says was asked for.
+fn told_host(ctx: &RequestCtx) -> Option<HostName> {
+    ctx.peer.host.as_ref().and_then(|host| HostName::parse(host.clone()))
+}
+
 /// The host that the client asked for, without port, lower case.
 fn host(ctx: &RequestCtx, head: &RequestHead) -> String {
-    let named = ctx.peer.host.as_ref().and_then(|host| HostName::parse(host.clone()));
-    named.as_ref().unwrap_or(&head.host).name().to_owned()
+    told_host(ctx).as_ref().unwrap_or(&head.host).name().to_owned()
 }
 
 /// A path of this host as it stands in `Location`.

@@ -61,7 +61,7 @@ impl PathRewrite {
     ) -> Option<Result<PathAndQuery, ProxyError>> {
         let captures = self.pattern.captures(target.path())?;
         let mut path = Vec::new();
-        expand(&self.path, &captures, variable, &mut path);
+        expand(&self.path, &captures, variable, false, &mut path);
         if path.first() != Some(&b'/') {
             path.insert(0, b'/');
         }
@@ -72,7 +72,15 @@ impl PathRewrite {
         path::encode(&path, &mut text);
         let mut query = Vec::new();
         if let Some(pieces) = &self.query {
-            expand(pieces, &captures, variable, &mut query);
+            // As nginx: groups of a path without `%` and `+` go into a query as they are.
+            let is_quoted = target
+                .raw()
+                .split('?')
+                .next()
+                .unwrap_or_default()
+                .bytes()
+                .any(|byte| byte == b'%' || byte == b'+');
+            expand(pieces, &captures, variable, is_quoted, &mut query);
         }
         let own = String::from_utf8_lossy(&query);
         // `?` at the end of the replacement drops the query of the request, as nginx does.
@@ -131,6 +139,7 @@ fn expand(
     pieces: &[Piece],
     captures: &Captures<'_>,
     variable: &dyn Fn(&Variable) -> String,
+    quotes_captures: bool,
     into: &mut Vec<u8>,
 ) {
     for piece in pieces {
@@ -138,8 +147,21 @@ fn expand(
             Piece::Variable(name) => into.extend_from_slice(variable(name).as_bytes()),
             Piece::Text(text) => into.extend_from_slice(text),
             Piece::Capture(number) => {
-                into.extend_from_slice(captures.get(*number).map_or(&[], |capture| capture.as_bytes()));
+                let text = captures.get(*number).map_or(&[][..], |capture| capture.as_bytes());
+                if quotes_captures { quote(text, into) } else { into.extend_from_slice(text) }
             }
+        }
+    }
+}
+
+/// Text as it stands in the value of a query's argument.
+fn quote(text: &[u8], into: &mut Vec<u8>) {
+    for byte in text {
+        let is_plain = byte.is_ascii_graphic() && !b"\"#%&+;<>?".contains(byte);
+        if is_plain {
+            into.push(*byte);
+        } else {
+            into.extend_from_slice(format!("%{byte:02X}").as_bytes());
         }
     }
 }
@@ -172,6 +194,8 @@ mod tests {
         check("/api", "/", "/api/v1/users", "/");
         check("/x/(.*)", "/y?own=1&rest=$1", "/x/z?q=2", "/y?own=1&rest=z&q=2");
         check("/x/(.*)", "/y?", "/x/z?q=2", "/y");
+        check("/x/(.*)", "/y?p=$1&z=1", "/x/a%20b%26c", "/y?p=a%20b%26c&z=1");
+        check("/x/(.*)", "/y?p=$1&z=1", "/x/a&b=c", "/y?p=a&b=c&z=1");
         check("/other", "/", "/x", "unchanged");
         check("/(a)(b)?", "/$2$1$9", "/a", "/a");
         check("/x(.*)", "$1", "/xyz", "/yz");

@@ -81,7 +81,7 @@ impl Access {
 
 fn status(stop: &Stop) -> StatusCode {
     match stop {
-        Stop::Respond(response) => response.head.status,
+        Stop::Respond(response) | Stop::Refuse(response) => response.head.status,
         Stop::Fail(error) => error.status(),
     }
 }

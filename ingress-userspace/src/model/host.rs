@@ -31,8 +31,6 @@ pub struct Host {
     pub certificate: Option<CertificateId>,
     /// Cipher suites of its own, for TLS 1.2.
     pub ciphers: Option<Ciphers>,
-    /// An Ingress gives it TLS, with a certificate of its own or with the listener's.
-    pub has_tls: bool,
     /// What it asks of its clients in the handshake; its routes say the same.
     pub client_auth: Option<ClientAuth>,
     /// TLS with a server name of the pattern goes to this backend as it is.

@@ -95,6 +95,25 @@ pub struct Policies {
     pub trace: Option<Trace>,
 }
 
+impl Policies {
+    /// Whether a request may get another answer than without them although no backend is asked.
+    pub fn answers_requests(&self) -> bool {
+        let limits = [&self.rate_limit, &self.quota].into_iter().any(Option::is_some);
+        let is_guarded = limits
+            || self.connection_limit.is_some()
+            || self.allow_list.is_some()
+            || self.deny_list.is_some()
+            || self.password_auth.is_some()
+            || self.auth_external.is_some();
+        is_guarded
+            || self.deny.is_some()
+            || self.cors.is_some()
+            || !self.answers.is_empty()
+            || self.https_redirect.is_some()
+            || !self.headers.response.is_empty()
+    }
+}
+
 /// Stands in for a policy that cannot be honoured.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deny {

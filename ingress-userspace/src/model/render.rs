@@ -140,7 +140,6 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
         PathMatch::Exact(path) => format!("exact {path}"),
         PathMatch::Prefix(path) if path.is_empty() => "prefix /".to_owned(),
         PathMatch::Prefix(path) => format!("prefix {path}"),
-        PathMatch::StartsWith(path) => format!("starts with {path}"),
         PathMatch::Regex(path) => format!("regex {path}"),
     };
     let action = match &route.action {

@@ -47,8 +47,6 @@ pub enum PathMatch {
     /// Per path element, case-sensitive; `/foo` takes `/foo`, `/foo/` and `/foo/x`, not `/foobar`. Stored without a
     /// trailing slash, `/` as the empty string.
     Prefix(String),
-    /// Any path that starts with this text (nginx's literal prefix location).
-    StartsWith(String),
     /// A case-insensitive regular expression, anchored at the start only (nginx's `location ~* "^…"`); within `(?-i:…)`
     /// capital letters differ from small ones.
     Regex(String),

@@ -4,6 +4,7 @@
 //! order. A canary without an endpoint takes nothing. When the main backend has none the fallback serves.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::context::RequestCtx;
@@ -11,6 +12,7 @@ use super::error::ProxyError;
 use super::head::RequestHead;
 use super::session::{self, Session};
 use super::variables::{View, cookie};
+use crate::filter::{Outcome, Stop};
 use crate::model::policy::delivery::{Affinity, Algorithm, Balance};
 use crate::snapshot::delivery::{Canary, Delivery, Rule};
 use crate::snapshot::{Action, Route, Target};
@@ -69,6 +71,25 @@ impl<'r> Choice<'r> {
         };
         picked.map(Arc::clone)
     }
+}
+
+/// Refuses what no endpoint can take before limits count it and anybody is asked for a password.
+pub fn served(route: &Route) -> Outcome {
+    let Action::Forward { targets, fallback, .. } = &route.action else { return ControlFlow::Continue(()) };
+    if !route.chain.is_guarded() {
+        return ControlFlow::Continue(());
+    }
+    let canary = route.delivery.canary.as_deref().map(|canary| &canary.target);
+    let mut is_missing = false;
+    for target in targets.iter().chain(fallback).chain(canary) {
+        let endpoints = target.backend.endpoints.pin();
+        if !endpoints.usable.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        is_missing |= endpoints.is_missing;
+    }
+    let failure = if is_missing { ProxyError::BackendMissing } else { ProxyError::NoEndpoint };
+    ControlFlow::Break(Stop::Fail(failure))
 }
 
 /// The backend for a request.

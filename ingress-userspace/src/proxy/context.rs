@@ -180,6 +180,8 @@ pub struct RequestCtx {
     pub cors_origin: Option<HeaderValue>,
     /// The response is a backend's.
     pub is_from_backend: bool,
+    /// The response is an error page: what the route would say of its own is not said.
+    pub is_page: bool,
     /// What the log will say.
     pub record: Box<Record>,
     /// The client's side of a protocol switch, when it asked for one that we allow.
@@ -215,6 +217,7 @@ impl RequestCtx {
             head: None,
             cors_origin: None,
             is_from_backend: false,
+            is_page: false,
             record,
             upgrade: None,
             is_internal: false,

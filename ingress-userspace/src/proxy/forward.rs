@@ -30,6 +30,8 @@ const X_SCHEME: HeaderName = HeaderName::from_static("x-scheme");
 const X_ORIGINAL_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-original-forwarded-for");
 const X_ORIGINAL_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-original-forwarded-host");
 const X_ORIGINAL_URI: HeaderName = HeaderName::from_static("x-original-uri");
+/// Made by old servers for old browsers; nginx removes it.
+const X_PAD: HeaderName = HeaderName::from_static("x-pad");
 /// Set on requests to a fallback backend, as ingress-nginx tells its default backend.
 pub const X_CODE: HeaderName = HeaderName::from_static("x-code");
 
@@ -95,11 +97,18 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
     join(&mut headers, header::COOKIE, b"; ");
     let peer = &ctx.peer;
     let globals = &ctx.snapshot.globals.forwarded;
-    join(&mut headers, X_FORWARDED_FOR, b", ");
+    join(&mut headers, globals.for_header.clone(), b", ");
     let forwarded_for = forwarded::chain(globals, peer, headers.get(&globals.for_header));
-    let original_for = headers.get(X_FORWARDED_FOR).cloned();
-    let original_host = headers.get(X_FORWARDED_HOST).cloned();
-    for name in UNTRUSTED.iter().filter(|_| !ctx.is_internal) {
+    let original_for = headers.get(&globals.for_header).cloned();
+    let original_host = headers.get(&globals.host_header).cloned();
+    // What a proxy says that is believed goes on, but for what we set ourselves.
+    let is_believed = globals.is_believed && globals.trusted.contains(peer.connection);
+    let untrusted: &[HeaderName] = match (ctx.is_internal, is_believed) {
+        (true, _) => &[],
+        (false, true) => &[X_ORIGINAL_FORWARDED_FOR, X_ORIGINAL_FORWARDED_HOST],
+        (false, false) => &UNTRUSTED,
+    };
+    for name in untrusted {
         headers.remove(name);
     }
     if !ctx.is_internal {
@@ -109,7 +118,8 @@ pub fn to_upstream(ctx: &RequestCtx, head: RequestHead, upgrade: Option<HeaderVa
         Scheme::Http => HeaderValue::from_static("http"),
         Scheme::Https => HeaderValue::from_static("https"),
     };
-    headers.insert(header::HOST, host.sent().clone());
+    let asked = peer.host.as_ref().filter(|_| !ctx.is_internal).unwrap_or(host.sent());
+    headers.insert(header::HOST, asked.clone());
     let fields = &ctx.snapshot.globals.fields;
     if !fields.omits_request_id || headers.contains_key(X_REQUEST_ID) {
         headers.insert(X_REQUEST_ID, ctx.record.request_id.clone());
@@ -162,7 +172,7 @@ pub fn for_question(ctx: &RequestCtx, head: &RequestHead) -> HeaderMap {
     }
     join(&mut headers, header::COOKIE, b"; ");
     let globals = &ctx.snapshot.globals.forwarded;
-    join(&mut headers, X_FORWARDED_FOR, b", ");
+    join(&mut headers, globals.for_header.clone(), b", ");
     let forwarded_for = forwarded::chain(globals, &ctx.peer, headers.get(&globals.for_header));
     let claimed: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")).cloned().collect();
@@ -190,6 +200,7 @@ fn tell_of_certificate(ctx: &RequestCtx, headers: &mut HeaderMap) {
 pub fn from_upstream(ctx: &RequestCtx, status: StatusCode, mut headers: HeaderMap) -> ResponseHead {
     let upgrade = headers.get(header::UPGRADE).cloned().filter(|_| status == StatusCode::SWITCHING_PROTOCOLS);
     remove_hop_by_hop(&mut headers);
+    headers.remove(X_PAD);
     // What serves the request is nobody's business (`server-tokens: false`, `allow-backend-server-header: false`).
     if ctx.snapshot.globals.fields.server != ServerField::Backend {
         headers.remove(header::SERVER);

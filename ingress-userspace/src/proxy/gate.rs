@@ -154,13 +154,11 @@ fn target(uri: Uri) -> Result<Target, GateReason> {
     match uri.into_parts().path_and_query {
         // `GET name:port`: the authority form belongs to CONNECT.
         _ if has_authority && !has_scheme => Err(GateReason::TargetForm),
-        Some(target) if target.path().is_empty() => match target.query() {
-            None => Target::parse(PathAndQuery::from_static("/")),
-            Some(query) => {
-                let text = format!("/?{query}");
-                Target::parse(PathAndQuery::try_from(text).map_err(|_invalid| GateReason::TargetBytes)?)
-            }
-        },
+        // `http://name?query`: the path is the root.
+        Some(target) if target.as_str().starts_with('?') => {
+            let text = format!("/{target}");
+            Target::parse(PathAndQuery::try_from(text).map_err(|_invalid| GateReason::TargetBytes)?)
+        }
         Some(target) => Target::parse(target),
         None if has_scheme => Target::parse(PathAndQuery::from_static("/")),
         None => Err(GateReason::TargetForm),
@@ -193,6 +191,7 @@ mod tests {
         check(get("/").header("host", ""), Err(GateReason::HostInvalid));
         check(get("http://b.example/").header("host", "a"), Ok("b.example"));
         check(get("http://b.example").header("host", "a"), Ok("b.example"));
+        check(get("http://b.example?q").header("host", "a"), Ok("b.example"));
         check(get("http://u@b.example/").header("host", "a"), Err(GateReason::UserInfo));
         check(get("ftp://b.example/").header("host", "a"), Err(GateReason::Scheme));
         check(get("/").version(Version::HTTP_10), Ok(""));

@@ -200,6 +200,11 @@ impl HostName {
             .unwrap_or_default()
     }
 
+    /// The name as the client wrote it, without port.
+    pub fn written(&self) -> &str {
+        self.sent.as_bytes().get(..self.length).and_then(|name| str::from_utf8(name).ok()).unwrap_or_default()
+    }
+
     /// As the client sent it, port included.
     pub fn sent(&self) -> &HeaderValue {
         &self.sent

@@ -7,16 +7,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Version, header, request};
+use http::{HeaderValue, header, request};
 use hyper::body::Incoming;
 use tracing::{debug, error};
 
-use super::body::{Body, Carried, Progress};
+use super::body::{Body, Progress};
 use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, RequestHead, Response};
-use super::worker::{Phase, Worker};
-use super::{choose, forward, forwarded, gate, logged, retry, session, upgrade};
+use super::worker::Worker;
+use super::{choose, finish, forward, forwarded, gate, logged, retry, session, upgrade};
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, compression, error_page, headers, redirect, run, run_response};
 use crate::snapshot::{Action, Route};
@@ -47,7 +47,7 @@ pub async fn serve(
     let mut ctx = RequestCtx::new(worker, connection, snapshot, record);
     ctx.upgrade = client_side;
     let globals = Arc::clone(&ctx.snapshot.globals);
-    ctx.accepted = globals.compression.as_ref().and_then(|compression| compression.accepted(&parts));
+    ctx.accepted = globals.compression.as_ref().map(|compression| compression.accepted(&parts));
     let (body, progress) = Body::client(incoming, version, globals.client_body_gap);
     // A defect in one request must not end the others of its connection, nor the process.
     let answered = AssertUnwindSafe(answer(&mut ctx, parts, body, &progress, wanted)).catch_unwind().await;
@@ -64,7 +64,7 @@ pub async fn serve(
     if let Some(route) = ctx.route.clone() {
         response_filters(&route.chain, &mut ctx, &mut response);
     }
-    finish(ctx, active, response, version, &progress)
+    finish::finish(ctx, active, response, version, &progress)
 }
 
 async fn answer(
@@ -99,6 +99,8 @@ fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Requ
 pub enum Decision {
     /// The proxy answers.
     Answer(Response),
+    /// Authentication refuses it.
+    Refuse(Response),
     /// It goes to an endpoint of the route, as the filters left it.
     Forward(Arc<Route>, Request),
 }
@@ -128,6 +130,7 @@ async fn dispatch(
 ) -> Result<Response, ProxyError> {
     let answered = match decide(ctx, request).await {
         Ok(Decision::Answer(response)) => return Ok(response),
+        Ok(Decision::Refuse(response)) => Ok(response),
         Ok(Decision::Forward(route, request)) => send(ctx, &route, request, progress, wanted).await,
         Err(failure) => Err(failure),
     };
@@ -158,11 +161,12 @@ async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, 
     };
     ctx.record.labels = Arc::clone(&route.labels);
     ctx.route = Some(Arc::clone(&route));
-    let outcome = request_filters(&route.chain, ctx, &mut request).await;
+    let outcome = request_filters(&route, ctx, &mut request).await;
     logged::values(ctx, &request.head);
     match outcome {
         ControlFlow::Continue(()) => {}
         ControlFlow::Break(Stop::Respond(response)) => return Ok(Decision::Answer(response)),
+        ControlFlow::Break(Stop::Refuse(response)) => return Ok(Decision::Refuse(response)),
         ControlFlow::Break(Stop::Fail(failure)) => return Err(failure),
     }
     match &route.action {
@@ -185,10 +189,11 @@ fn route(ctx: &mut RequestCtx, head: &RequestHead) -> Option<Arc<Route>> {
     route
 }
 
-/// In the order of nginx's phases: CORS preflight; answers without a backend (app-root, permanent and temporal redirects,
-/// to or from `www.`, those of snippets); redirects to HTTPS; limits; source lists and authentication (with `satisfy`); mirror; then what concerns the
-/// request that goes upstream. So redirects and preflight answers pass limits, lists and authentication.
-async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
+/// In the order of nginx's phases: the announced length of the body; CORS preflight; answers without a backend (app-root,
+/// permanent and temporal redirects, to or from `www.`, those of snippets); redirects to HTTPS; whether there is an endpoint;
+/// limits; source lists and authentication (with `satisfy`); mirror; then what concerns the request that goes upstream. So
+/// redirects and preflight answers pass limits, lists and authentication.
+async fn request_filters(route: &Route, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
     let Chain {
         client_certificate,
         deny,
@@ -214,12 +219,16 @@ async fn request_filters(chain: &Chain, ctx: &mut RequestCtx, request: &mut Requ
         answer_rewrite: _,
         error_pages: _,
         trace,
-    } = chain;
+    } = &route.chain;
     run(client_certificate, ctx, request).await?;
     run(deny, ctx, request).await?;
+    if let Some(limit) = body_limit {
+        limit.announced(request)?;
+    }
     run(cors, ctx, request).await?;
     run(answers, ctx, request).await?;
     run(https_redirect, ctx, request).await?;
+    choose::served(route)?;
     run(rate_limit, ctx, request).await?;
     run(quota, ctx, request).await?;
     run(connection_limit, ctx, request).await?;
@@ -363,38 +372,4 @@ fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {
 fn note(ctx: &RequestCtx, failure: &ProxyError) {
     ctx.worker.counters.failed(failure);
     debug!(reason = failure.reason(), source = failure.source_of_error().name(), error = ?failure, "request failed");
-}
-
-/// Hands the response to the engine; the log record goes with its body.
-fn finish(
-    ctx: RequestCtx,
-    active: ActiveRequest,
-    response: Response,
-    version: Version,
-    progress: &Progress,
-) -> http::Response<Body> {
-    let RequestCtx { connection, mut record, worker, in_flight, snapshot, .. } = ctx;
-    let limits = &snapshot.globals.connections;
-    let Response { mut head, mut body } = response;
-    let is_http1 = version < Version::HTTP_2;
-    let is_worn = connection.requests.get() >= limits.requests || limits.idle.is_zero();
-    let is_over = is_worn || worker.phase() >= Phase::Draining;
-    if is_http1 {
-        if is_over && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
-        }
-    } else {
-        head.headers.remove(&header::CONNECTION);
-    }
-    if !progress.is_received.get() {
-        connection.linger();
-    }
-    let headers = head.headers.into_engine();
-    record.answered(head.status, &headers);
-    record.received(progress.bytes.get());
-    body.carry(Carried { record, active, in_flight });
-    let mut engine = http::Response::new(body);
-    *engine.status_mut() = head.status;
-    *engine.headers_mut() = headers;
-    engine
 }

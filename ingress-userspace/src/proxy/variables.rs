@@ -64,7 +64,8 @@ impl<'a> View<'a> {
             }
             Variable::Uri => out.write_str(&String::from_utf8_lossy(head.target.path())),
             Variable::Args => out.write_str(head.target.query().unwrap_or_default()),
-            Variable::IsArgs => out.write_str(if head.target.query().is_some() { "?" } else { "" }),
+            Variable::IsArgs => out
+                .write_str(if head.target.query().is_some_and(|query| !query.is_empty()) { "?" } else { "" }),
             Variable::RequestMethod => out.write_str(head.method.as_str()),
             Variable::Request => {
                 write!(out, "{} {} {}", head.method, head.target.raw(), protocol(head.version))
@@ -212,7 +213,10 @@ fn joined<'a>(name: &str, lines: impl Fn(&HeaderName) -> Vec<&'a str>, out: &mut
 pub fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
     let lines = head.headers.all(&header::COOKIE).filter_map(|value| value.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.map(|(name, value)| (name.trim(), value.trim())).find(|(found, _)| *found == name).map(|(_, v)| v)
+    pairs
+        .map(|(name, value)| (name.trim(), value.trim()))
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v)
 }
 
 /// The value of an argument of the query, as it stands there; names without regard to case.

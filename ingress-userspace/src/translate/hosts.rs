@@ -1,11 +1,13 @@
 //! Drafts of hosts → finished hosts: the mode of their paths, precedence, policies.
 
+mod remainder;
+
 use std::collections::BTreeSet;
 
 use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
 use super::policies::{Owner, PathOf, route_policies};
-use super::{Build, ciphers, delivery, passthrough, policies, proxy_ssl, server_snippet, sessions, twins};
+use super::{Build, ciphers, delivery, passthrough, proxy_ssl, server_snippet, sessions, twins};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
@@ -27,8 +29,13 @@ pub(super) struct Draft {
     pub(super) default_canary: Option<DraftCanary>,
     /// The Ingress that gives it TLS and the certificate, `None` for the default one.
     pub(super) tls: Option<(usize, Option<CertificateId>)>,
+    /// Some Ingress with rules for it has a TLS section, for whichever names; as in ingress-nginx, cleartext requests are
+    /// redirected then.
+    pub(super) has_tls_section: bool,
     /// The host as the first rule wrote it.
     pub(super) written: String,
+    /// The Ingress of that rule, which has the requests that no path takes.
+    pub(super) first: Option<usize>,
 }
 
 impl Draft {
@@ -95,9 +102,12 @@ pub(super) fn finish(
         })
     });
     let has_tls = draft.tls.is_some()
+        || draft.has_tls_section
         || matches!(&pattern, HostPattern::Exact(name)
             if name.split_once('.').is_some_and(|(_, suffix)| shared.tls_suffixes.contains(suffix)));
-    let mode = Mode { shared, is_regex, has_tls, https_port: build.settings.https_port };
+    // A catch-all host has the default certificate, which is none that a redirect could count on.
+    let is_redirected = has_tls && pattern != HostPattern::Any;
+    let mode = Mode { shared, is_regex, has_tls: is_redirected, https_port: build.settings.https_port };
     let mut routes = Vec::with_capacity(draft.paths.len() + 1);
     twins::drop_twins(build, shared, &mut draft, |owner, path| mode.is_expression(owner, path));
     for path in &draft.paths {
@@ -120,24 +130,7 @@ pub(super) fn finish(
     if let Some(route) = start_page(build, shared, &mode, &draft) {
         routes.insert(0, route);
     }
-    let everything = || RouteMatch { path: PathMatch::Prefix(String::new()) };
-    let default = draft.default.as_ref();
-    let default = default.and_then(|(owner, action)| shared.owners.get(*owner).map(|owner| (owner, action)));
-    if let Some((owner, action)) = default {
-        let mut policies = route_policies(owner, &mode.path("/", false));
-        policies.delivery = delivery::delivery(shared, owner, ("/", action), draft.default_canary.as_ref());
-        let source = source(owner, &draft, "/");
-        routes.push(Route { source, matches: everything(), policies, action: with_fallback(owner, action) });
-    } else if let Some(action) = &shared.controller_default {
-        let source = RouteSource {
-            namespace: String::new(),
-            name: String::new(),
-            host: draft.written.clone(),
-            path: "/".into(),
-        };
-        let policies = policies::unconfigured(shared.defaults, shared.controller_default.as_ref());
-        routes.push(Route { source, matches: everything(), policies, action: action.clone() });
-    }
+    routes.extend(remainder::remainder(&mode, &pattern, &draft));
     set_upstream_tls(build, shared, &draft, &mut routes);
     server_snippet::apply(build, shared, &draft, &mut routes);
     let client_auth = super::client_certificate::of_host(build, shared, &draft);
@@ -148,7 +141,7 @@ pub(super) fn finish(
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
     let passthrough = passthrough::backend(build, shared, &pattern, &draft);
     let certificate = draft.tls.and_then(|(_, certificate)| certificate);
-    Host { pattern, listeners, certificate, ciphers, has_tls, client_auth, passthrough, routes }
+    Host { pattern, listeners, certificate, ciphers, client_auth, passthrough, routes }
 }
 
 impl Mode<'_> {

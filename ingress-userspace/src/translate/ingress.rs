@@ -141,9 +141,12 @@ fn read_ingress(
             build.problem(&owner.object, (Code::FieldInvalid, Severity::Warning), at, message);
         }
         let certificate = tls.certificate(build, &pattern);
-        let draft = drafts
-            .entry(pattern)
-            .or_insert_with(|| Draft { written: written.to_owned(), ..Draft::default() });
+        let draft = drafts.entry(pattern).or_insert_with(|| Draft {
+            written: written.to_owned(),
+            first: Some(index),
+            ..Draft::default()
+        });
+        draft.has_tls_section |= !tls.is_empty();
         set_tls(build, draft, owners, index, certificate);
         let default_action = default.as_ref().or(controller_default);
         read_rule(build, draft, owners, index, rule, &field, default_action);

@@ -133,7 +133,6 @@ pub(super) fn add(
         added.push(Host {
             pattern: other,
             certificate: host.certificate.clone().filter(|_| is_covered),
-            has_tls: false,
             routes: vec![route],
             ..host.clone()
         });

@@ -14,35 +14,32 @@ use crate::path_regex;
 pub(super) enum PathKind {
     Exact,
     Prefix,
-    /// `ImplementationSpecific`: nginx's literal prefix.
+    /// `ImplementationSpecific`: a prefix, and the type that expressions have.
     Literal,
 }
 
 /// How a path is told from another one of its host while nobody knows whether they are regular expressions: as it is
-/// written, but that at the root a prefix and a literal prefix are the same.
+/// written. As in ingress-nginx `ImplementationSpecific` is Prefix.
 pub(super) fn written(kind: PathKind, path: &str) -> (PathKind, &str) {
-    match (kind, path) {
-        (PathKind::Literal | PathKind::Prefix, "/") => (PathKind::Prefix, ""),
-        other => other,
+    match kind {
+        PathKind::Exact => (PathKind::Exact, path),
+        PathKind::Prefix | PathKind::Literal => (PathKind::Prefix, if path == "/" { "" } else { path }),
     }
 }
 
-/// How a path is told from another one of an ordinary host. Prefix `/p` and `/p/` are the same, and at the root a prefix and a
-/// literal prefix are.
+/// How a path is told from another one of an ordinary host: Prefix `/p` and `/p/` are the same.
 pub(super) fn identity(kind: PathKind, path: &str) -> (PathKind, &str) {
     match kind {
-        PathKind::Literal if path == "/" => (PathKind::Prefix, ""),
-        PathKind::Prefix => (PathKind::Prefix, path.trim_end_matches('/')),
-        other => (other, path),
+        PathKind::Exact => (PathKind::Exact, path),
+        PathKind::Prefix | PathKind::Literal => (PathKind::Prefix, path.trim_end_matches('/')),
     }
 }
 
 /// The match of a path on an ordinary host.
 pub(super) fn plain(kind: PathKind, path: &str) -> PathMatch {
-    match identity(kind, path) {
-        (PathKind::Exact, path) => PathMatch::Exact(path.to_owned()),
-        (PathKind::Prefix, path) => PathMatch::Prefix(path.to_owned()),
-        (PathKind::Literal, path) => PathMatch::StartsWith(path.to_owned()),
+    match kind {
+        PathKind::Exact => PathMatch::Exact(path.to_owned()),
+        PathKind::Prefix | PathKind::Literal => PathMatch::Prefix(path.trim_end_matches('/').to_owned()),
     }
 }
 
@@ -53,7 +50,6 @@ pub(super) fn rank(matched: &PathMatch, written: &str) -> (Reverse<usize>, u8, R
         PathMatch::Regex(text) => (text.len(), 0),
         PathMatch::Exact(path) => (path.len(), 0),
         PathMatch::Prefix(path) => (path.len().max(1), 1),
-        PathMatch::StartsWith(path) => (path.len(), 2),
     };
     (Reverse(len), kind, Reverse(written.to_owned()))
 }
@@ -109,7 +105,7 @@ mod tests {
             (Prefix, "/"),
             (Exact, "/foo"),
             (Prefix, "/foo/"),
-            (Literal, "/foo/"),
+            (Literal, "/lit/"),
             (Prefix, "/foo/bar"),
             (Exact, "/"),
         ];
@@ -117,8 +113,8 @@ mod tests {
         sorted.sort_by_key(|(matched, path)| rank(matched, path));
         let expected = [
             PathMatch::Prefix("/foo/bar".into()),
-            PathMatch::StartsWith("/foo/".into()),
             PathMatch::Exact("/foo".into()),
+            PathMatch::Prefix("/lit".into()),
             PathMatch::Prefix("/foo".into()),
             PathMatch::Exact("/".into()),
             PathMatch::Prefix(String::new()),

@@ -272,13 +272,19 @@ fn answers(owner: &Owner<'_>) -> Vec<Answer> {
         let content = Content::Location { to: url.clone(), keeps_query: false, form: LocationForm::Host };
         Answer::always(*status, content)
     });
-    let mut answers: Vec<Answer> = redirect.chain(settings.snippet.answers.iter().cloned()).collect();
-    for answer in &mut answers {
-        if let Content::Location { form, .. } = &mut answer.content {
-            *form = settings.redirect.form;
-        }
+    redirect.map(|answer| formed(owner, answer)).chain(snippet_answers(owner)).collect()
+}
+
+/// What the snippet answers.
+pub(super) fn snippet_answers(owner: &Owner<'_>) -> Vec<Answer> {
+    owner.settings.snippet.answers.iter().map(|answer| formed(owner, answer.clone())).collect()
+}
+
+fn formed(owner: &Owner<'_>, mut answer: Answer) -> Answer {
+    if let Content::Location { form, .. } = &mut answer.content {
+        *form = owner.settings.redirect.form;
     }
-    answers
+    answer
 }
 
 fn headers(owner: &Owner<'_>, is_rewritten: bool) -> Headers {
@@ -290,6 +296,16 @@ fn headers(owner: &Owner<'_>, is_rewritten: bool) -> Headers {
     changes.request.extend(settings.snippet.headers.request.iter().cloned());
     changes.response.extend(owner.custom.iter().chain(&settings.snippet.headers.response).cloned());
     changes
+}
+
+/// The policies of what no path of a host takes, for the Ingress that brought the host. The controller's default backend
+/// speaks HTTP and makes its own pages.
+pub(super) fn unserved(owner: &Owner<'_>, of: &PathOf<'_>, action: Option<&RouteAction>) -> Policies {
+    Policies {
+        upstream: Upstream::default(),
+        error_pages: unowned_error_pages(&owner.settings, action),
+        ..route_policies(owner, of)
+    }
 }
 
 /// The policies of a route that belongs to no Ingress: the cluster's defaults, without the redirect to HTTPS.

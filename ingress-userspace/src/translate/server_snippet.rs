@@ -85,9 +85,7 @@ fn reaches(reach: &Reach, matched: &PathMatch) -> bool {
         (Reach::Expression, PathMatch::Exact(_)) | (Reach::Prefix { .. }, PathMatch::Exact(_)) => false,
         (Reach::Expression, _) => true,
         (Reach::Prefix { is_first, .. }, PathMatch::Regex(_)) => *is_first,
-        (Reach::Prefix { path, .. }, PathMatch::Prefix(other) | PathMatch::StartsWith(other)) => {
-            other.len() <= path.len()
-        }
+        (Reach::Prefix { path, .. }, PathMatch::Prefix(other)) => other.len() <= path.len(),
     }
 }
 

@@ -127,6 +127,11 @@ impl<'a> Entries<'a> {
         Self { owner, entries }
     }
 
+    /// Whether the Ingress has no TLS section.
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The certificate for a host: outer `None` when this Ingress gives it no TLS, inner `None` for the default one.
     pub(super) fn certificate(
         &self,

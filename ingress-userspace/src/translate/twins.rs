@@ -15,7 +15,7 @@ pub(super) fn drop_twins(
 ) {
     let is_plain = |path: &DraftPath| {
         let owner = shared.owners.get(path.owner);
-        path.kind == PathKind::Prefix && owner.is_some_and(|owner| !is_expression(owner, path))
+        path.kind != PathKind::Exact && owner.is_some_and(|owner| !is_expression(owner, path))
     };
     let host = draft.shown().to_owned();
     let mut kept: Vec<DraftPath> = Vec::with_capacity(draft.paths.len());

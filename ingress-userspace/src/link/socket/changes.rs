@@ -192,13 +192,12 @@ mod tests {
     use crate::model::backend::BackendState;
     use crate::model::edge::Pool;
 
-    fn host(name: &str, has_tls: bool) -> Arc<Host> {
+    fn host(name: &str, is_secure: bool) -> Arc<Host> {
         Arc::new(Host {
             pattern: HostPattern::Exact(name.to_owned()),
-            listeners: vec![ListenerName("http".to_owned())],
+            listeners: vec![ListenerName(if is_secure { "https" } else { "http" }.to_owned())],
             certificate: None,
             ciphers: None,
-            has_tls,
             client_auth: None,
             passthrough: None,
             routes: Vec::new(),

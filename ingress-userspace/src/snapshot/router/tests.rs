@@ -19,7 +19,6 @@ fn route(name: &str) -> Arc<Route> {
         is_logged: true,
         transport: RouteTransport::plain(),
         delivery: Delivery::default(),
-        has_tls: false,
         labels: Arc::new(RouteLabels { path: name.to_owned(), ..RouteLabels::default() }),
     })
 }

@@ -1,0 +1,42 @@
+//! A response on its last step: how its connection goes on, and the log record that goes with its body.
+
+use http::{HeaderValue, Version, header};
+
+use super::body::{Body, Carried, Progress};
+use super::context::{ActiveRequest, RequestCtx};
+use super::head::Response;
+use super::worker::Phase;
+
+/// Hands the response to the engine.
+pub(super) fn finish(
+    ctx: RequestCtx,
+    active: ActiveRequest,
+    response: Response,
+    version: Version,
+    progress: &Progress,
+) -> http::Response<Body> {
+    let RequestCtx { connection, mut record, worker, in_flight, snapshot, .. } = ctx;
+    let limits = &snapshot.globals.connections;
+    let Response { mut head, mut body } = response;
+    let is_http1 = version < Version::HTTP_2;
+    let is_worn = connection.requests.get() >= limits.requests || limits.idle.is_zero();
+    let is_over = is_worn || worker.phase() >= Phase::Draining;
+    if is_http1 {
+        if is_over && head.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            head.headers.set(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    } else {
+        head.headers.remove(&header::CONNECTION);
+    }
+    if !progress.is_received.get() {
+        connection.linger();
+    }
+    let headers = head.headers.into_engine();
+    record.answered(head.status, &headers);
+    record.received(progress.bytes.get());
+    body.carry(Carried { record, active, in_flight });
+    let mut engine = http::Response::new(body);
+    *engine.status_mut() = head.status;
+    *engine.headers_mut() = headers;
+    engine
+}
