@@ -106,6 +106,56 @@ async fn origins_methods_and_headers() {
             &location("^https://app\\.example$", "GET, POST", "X-One, X-Two", false, "600", "X-Exposed"),
             &["https://app.example", "https://evil.example"],
         ),
+        cors("cors-backend", &[], &location("*", METHODS, HEADERS, true, "1728000", ""), &["https://a.example"])
+            .with(
+                "GET",
+                "cors-backend.example",
+                "/",
+                &[("X-Answer", "Access-Control-Allow-Origin: https://b.example|Access-Control-Max-Age: 1|Vary: Origin")],
+                "",
+            )
+            .with("GET", "cors-backend.example", "/", &[("X-Answer", "status=404")], "")
+            .with("GET", "cors-backend.example", "/", &[("X-Answer", "status=500")], "")
+            .with("OPTIONS", "cors-backend.example", "/", &[], "")
+            .with("HEAD", "cors-backend.example", "/", &[], ""),
+        cors(
+            "cors-null",
+            &[("cors-allow-origin", "null, https://app.example")],
+            &location("^null$|^https://app\\.example$", METHODS, HEADERS, true, "1728000", ""),
+            &["null", "https://app.example", "http://app.example"],
+        )
+        .with("OPTIONS", "cors-null.example", "/", &[], ""),
+        cors(
+            "cors-out",
+            &[("whitelist-source-range", "198.18.0.0/15")],
+            &location("*", METHODS, HEADERS, true, "1728000", "").replace("@proxy@", "allow 198.18.0.0/15; deny all; @proxy@"),
+            &["https://a.example"],
+        ),
+        cors(
+            "cors-moved",
+            &[("permanent-redirect", "https://new.example")],
+            &location("*", METHODS, HEADERS, true, "1728000", "").replace("@proxy@", "return 301 https://new.example; @proxy@"),
+            &["https://a.example"],
+        ),
+        cors(
+            "cors-size",
+            &[("proxy-body-size", "2")],
+            &location("*", METHODS, HEADERS, true, "1728000", "").replace("@proxy@", "client_max_body_size 2; @proxy@"),
+            &["https://a.example"],
+        )
+        .with("POST", "cors-size.example", "/", &[("Origin", "https://a.example")], "body")
+        .with("OPTIONS", "cors-size.example", "/", &[("Origin", "https://a.example")], "body"),
+        cors(
+            "cors-auth",
+            &[("auth-type", "basic"), ("auth-secret", "cors-users"), ("auth-realm", "r")],
+            &location("*", METHODS, HEADERS, true, "1728000", "")
+                .replace("@proxy@", "auth_basic r; auth_basic_user_file @dir@/htpasswd; proxy_set_header Authorization ''; @proxy@"),
+            &["https://a.example"],
+        )
+        .manifests(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {name: cors-users}\nstringData:\n  auth: |\n    \
+             user:$apr1$Vy7bAIIE$QWY09URiq4Rk6RJrcarNI.\n",
+        ),
     ])
     .await;
 }

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::stream;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
@@ -22,16 +24,20 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) async fn start() -> Self {
+        Self::named("", Arc::default()).await
+    }
+
+    /// Another one, which says its name and writes into the same list.
+    pub(crate) async fn named(name: &'static str, seen: Arc<Mutex<Vec<String>>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let log = Arc::clone(&log);
                 let service = service_fn(move |request| {
                     let log = Arc::clone(&log);
-                    async move { Ok::<_, Infallible>(echo(&log, request).await) }
+                    async move { Ok::<_, Infallible>(echo(name, &log, request).await) }
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new()
@@ -43,10 +49,14 @@ impl Echo {
     }
 }
 
-async fn echo(log: &Mutex<Vec<String>>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn echo(
+    name: &str,
+    log: &Mutex<Vec<String>>,
+    request: Request<Incoming>,
+) -> Response<BoxBody<Bytes, Infallible>> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let mut text = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);
+    let mut text = format!("{name}{} {} {:?}\n", parts.method, parts.uri, parts.version);
     let mut lines: Vec<String> = parts
         .headers
         .iter()
@@ -61,7 +71,9 @@ async fn echo(log: &Mutex<Vec<String>>, request: Request<Incoming>) -> Response<
     let _ =
         write!(text, "body {} bytes {:?}", body.len(), String::from_utf8_lossy(&body[..body.len().min(64)]));
     log.lock().expect("no panic").push(text);
-    let mut response = Response::new(Full::new(Bytes::from(format!("echo {}", parts.uri.path()))));
+    let mut response = Response::new(());
+    let mut content = Bytes::from(format!("echo {}", parts.uri.path()));
+    let mut is_chunked = false;
     // The part of an auth service has a script of its own.
     let script = if parts.uri.path().starts_with("/auth") { "x-auth-answer" } else { "x-answer" };
     let script = parts.headers.get(script).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -69,7 +81,9 @@ async fn echo(log: &Mutex<Vec<String>>, request: Request<Incoming>) -> Response<
         if let Some(millis) = step.strip_prefix("delay=") {
             tokio::time::sleep(Duration::from_millis(millis.parse().expect("a number"))).await;
         } else if let Some(bytes) = step.strip_prefix("bytes=") {
-            *response.body_mut() = Full::new(vec![b'x'; bytes.parse().expect("a number")].into());
+            content = vec![b'x'; bytes.parse().expect("a number")].into();
+        } else if step == "chunked" {
+            is_chunked = true;
         } else if let Some(status) = step.strip_prefix("status=") {
             *response.status_mut() = status.parse().expect("a status");
         } else if let Some((name, value)) = step.split_once(": ") {
@@ -77,5 +91,8 @@ async fn echo(log: &Mutex<Vec<String>>, request: Request<Incoming>) -> Response<
             response.headers_mut().append(name, value.parse().expect("a value"));
         }
     }
-    response
+    response.map(|()| match is_chunked {
+        false => Full::new(content).boxed(),
+        true => StreamBody::new(stream::iter([Ok(Frame::data(content))])).boxed(),
+    })
 }

@@ -45,5 +45,67 @@ async fn statuses_of_the_backend() {
         let answer = format!("status={status}");
         found = found.with("GET", host, "/x?y=z", &[("X-Answer", &answer), ("Accept", accept)], "");
     }
-    run(vec![found]).await;
+    let basic = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: pages-users}\nstringData:\n  auth: |\n    \
+                 user:$apr1$Vy7bAIIE$QWY09URiq4Rk6RJrcarNI.\n";
+    let own =
+        |name: &'static str, service: &str, status: u16, annotations: &[(&str, &str)], directives: &str| {
+            let host = format!("{name}.example");
+            let codes = status.to_string();
+            let pages = [("custom-http-errors", codes.as_str()), ("default-backend", "web")];
+            let error = format!("error_page {status} = @{name}{status};");
+            case(name)
+                .manifests(ingress(name, &host, "/", service, &[&pages[..], annotations].concat()))
+                .server(
+                    &host,
+                    &format!(
+                        "{} location / {{ proxy_intercept_errors on; {error} {directives} {} }}",
+                        page(name, status, name)
+                            .replace("X-Service-Name web", &format!("X-Service-Name {service}")),
+                        proxy(&[(
+                            "http://origin",
+                            if service == "dead" { "http://dead" } else { "http://origin" }
+                        )])
+                    ),
+                )
+                .any_body()
+                .with(
+                    "GET",
+                    &host,
+                    "/x?y=z",
+                    &[("X-Answer", "status=418|X-Page: 1"), ("Accept", "text/html")],
+                    "",
+                )
+                .with("HEAD", &host, "/x", &[("X-Answer", "status=418")], "")
+        };
+    run(vec![
+        found,
+        own(
+            "page-list",
+            "web",
+            403,
+            &[("whitelist-source-range", "198.18.0.0/15")],
+            "allow 198.18.0.0/15; deny all;",
+        ),
+        own(
+            "page-auth",
+            "web",
+            401,
+            &[("auth-type", "basic"), ("auth-secret", "pages-users"), ("auth-realm", "r")],
+            "auth_basic r; auth_basic_user_file @dir@/htpasswd; proxy_set_header Authorization '';",
+        )
+        .manifests(basic),
+        own("page-dead", "dead", 502, &[], "").with("GET", "page-dead.example", "/", &[], ""),
+        own("page-cors", "web", 404, &[("enable-cors", "true")], "more_set_headers 'Access-Control-Allow-Origin: *' 'Access-Control-Allow-Credentials: true'
+               'Access-Control-Allow-Methods: GET, PUT, POST, DELETE, PATCH, OPTIONS'
+               'Access-Control-Allow-Headers: DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization'
+               'Access-Control-Max-Age: 1728000';")
+            .with(
+                "GET",
+                "page-cors.example",
+                "/x",
+                &[("X-Answer", "status=404"), ("Origin", "https://a.example")],
+                "",
+            ),
+    ])
+    .await;
 }

@@ -62,6 +62,126 @@ async fn answers_of_the_service() {
             &[("X-Auth-Answer", "status=200"), ("X-Auth-User", "forged")],
             "",
         ),
+        asked(
+            "ask-param",
+            &[("auth-signin", "https://login.example/start?a=b"), ("auth-signin-redirect-param", "next")],
+            &guarded("", signin, &named.replace("start?rd=", "start?a=b&next=")),
+        ),
+        asked(
+            "ask-own-param",
+            &[("auth-signin", "https://login.example/start?rd=$scheme://$host$request_uri")],
+            &guarded("", signin, &named.replace("$http_host%2Fpriv", "$host$request_uri")),
+        ),
+        asked(
+            "ask-redirect",
+            &[("auth-request-redirect", "https://$host/back")],
+            &guarded("", "", "").replace(
+                "X-Auth-Request-Redirect $request_uri",
+                "X-Auth-Request-Redirect https://$host/back",
+            ),
+        ),
+        asked(
+            "ask-always",
+            &[("auth-always-set-cookie", "true")],
+            &guarded("", "", "")
+                .replace("add_header Set-Cookie $auth_cookie;", "add_header Set-Cookie $auth_cookie always;"),
+        )
+        .with(
+            "GET",
+            "ask-always.example",
+            "/priv",
+            &[("X-Auth-Answer", "status=200|Set-Cookie: s=1"), ("X-Answer", "status=404")],
+            "",
+        )
+        .with(
+            "GET",
+            "ask-always.example",
+            "/priv",
+            &[("X-Auth-Answer", "status=403|Set-Cookie: s=1")],
+            "",
+        ),
+        asked("ask-cookie", &[], &guarded("", "", ""))
+            .with(
+                "GET",
+                "ask-cookie.example",
+                "/priv",
+                &[("X-Auth-Answer", "status=200|Set-Cookie: s=1"), ("X-Answer", "status=404")],
+                "",
+            )
+            .with(
+                "GET",
+                "ask-cookie.example",
+                "/priv",
+                &[
+                    ("X-Auth-Answer", "status=200|Set-Cookie: s=1"),
+                    ("X-Answer", "status=302|Set-Cookie: t=2"),
+                ],
+                "",
+            )
+            .with(
+                "GET",
+                "ask-cookie.example",
+                "/priv",
+                &[("X-Auth-Answer", "status=401|Set-Cookie: s=1|WWW-Authenticate: Bearer")],
+                "",
+            )
+            .with(
+                "GET",
+                "ask-cookie.example",
+                "/a%20b?c=d",
+                &[("X-Auth-Answer", "status=204"), ("Cookie", "x=y"), ("Authorization", "Bearer t")],
+                "",
+            )
+            .with("HEAD", "ask-cookie.example", "/priv", &[("X-Auth-Answer", "status=200")], "")
+            .with(
+                "OPTIONS",
+                "ask-cookie.example",
+                "/priv",
+                &[("X-Auth-Answer", "status=401|WWW-Authenticate: Bearer")],
+                "",
+            )
+            .with(
+                "PUT",
+                "ask-cookie.example",
+                "/priv",
+                &[
+                    ("X-Auth-Answer", "status=200"),
+                    ("Content-Type", "text/plain"),
+                    ("Range", "bytes=0-1"),
+                    ("If-None-Match", "\"x\""),
+                ],
+                "body",
+            ),
+        asked(
+            "ask-out",
+            &[("whitelist-source-range", "198.18.0.0/15")],
+            &guarded("", "allow 198.18.0.0/15; deny all;", ""),
+        ),
+        asked(
+            "ask-any",
+            &[("whitelist-source-range", "198.18.0.0/15"), ("satisfy", "any")],
+            &guarded("", "satisfy any; allow 198.18.0.0/15; deny all;", ""),
+        ),
+        case("ask-nobody")
+            .manifests(ingress(
+                "ask-nobody",
+                "ask-nobody.example",
+                "/",
+                "web",
+                &[("auth-url", "http://@dead@/auth")],
+            ))
+            .server("ask-nobody.example", &guarded("", "", "").replace("@origin@", "@dead@"))
+            .get("ask-nobody.example", "/"),
+        case("ask-empty")
+            .manifests(ingress(
+                "ask-empty",
+                "ask-empty.example",
+                "/",
+                "empty",
+                &[("auth-url", "http://@origin@/auth")],
+            ))
+            .server("ask-empty.example", &guarded("", "return 503;", ""))
+            .with("GET", "ask-empty.example", "/", &[("X-Auth-Answer", "status=401")], ""),
         asked("ask-signin", &[("auth-signin", "https://login.example/start")], &guarded("", signin, named)),
     ])
     .await;

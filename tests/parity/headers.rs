@@ -33,7 +33,19 @@ async fn requests() {
             .with("POST", host, "/", &[("Content-Type", "text/plain")], "hello")
             .with("PUT", host, "/", &[("X-Answer", "status=201")], "hello")
             .raw("POST / HTTP/1.1\r\nHost: req.example\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+            .with("GET", host, "/", &[("X-Dup", "1"), ("X-Dup", "2"), ("X-Empty", "")], "")
+            .with("GET", host, "/", &[("Range", "bytes=0-1"), ("If-None-Match", "\"x\""), ("If-Modified-Since", "Mon, 01 Jan 2024 00:00:00 GMT")], "")
+            .with("GET", host, "/", &[("Via", "1.1 a"), ("Max-Forwards", "1"), ("Pragma", "no-cache"), ("Referer", "http://r.example/")], "")
+            .with("GET", host, "/", &[("X-Forwarded-Ssl", "on"), ("X-Forwarded-Server", "s"), ("X-Client-IP", "1.2.3.4"), ("True-Client-IP", "1.2.3.4")], "")
+            .with("GET", host, "/", &[("TE", "gzip")], "")
+            .with("GET", host, "/", &[], "body of a GET")
+            .with("DELETE", host, "/", &[], "body of a DELETE")
+            .with("POST", host, "/", &[("Expect", "100-continue")], "hello")
+            .with("GET", host, "/", &[("X-Request-ID", "")], "")
+            .with("GET", host, "/", &[("X-Large", "x".repeat(7000).as_str())], "")
+            .with("POST", host, "/", &[], "x".repeat(100_000).as_str())
             .raw("GET / HTTP/1.0\r\nHost: req.example\r\n\r\n")
+            .raw("GET / HTTP/1.0\r\nHost: req.example\r\nX-Answer: chunked\r\n\r\n")
             .raw("POST / HTTP/1.1\r\nHost: req.example\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"),
         case("Host upstream is replaced")
             .manifests(ingress("vh", "vh.example", "/", "web", &[("upstream-vhost", "inner.example")]))
@@ -61,12 +73,31 @@ async fn responses() {
         "status=304|ETag: \"x\"",
         "Content-Type: application/json; charset=utf-8",
         "WWW-Authenticate: Basic realm=\"x\"|status=401",
+        "Keep-Alive: timeout=5",
+        "Content-Encoding: gzip|Vary: Accept-Encoding",
+        "Accept-Ranges: bytes|status=206|Content-Range: bytes 0-5/10",
+        "Refresh: 5; url=/x|Link: </a>; rel=preload|Content-Disposition: attachment",
+        "Expires: Mon, 01 Jan 2024 00:00:00 GMT|Age: 5|Pragma: no-cache|Via: 1.1 x|Warning: 199 x",
+        "chunked|X-Custom: 1",
+        "chunked|status=404",
+        "status=205",
+        "status=307|Location: http://other.example/x",
+        "status=300|Location: /x",
+        "status=418",
+        "status=599",
+        "X-Frame-Options: DENY|Content-Security-Policy: default-src 'self'|X-Frame-Options: SAMEORIGIN",
+        "bytes=100000|Content-Type: text/plain",
+        "bytes=100000|Content-Type: text/plain|chunked",
+        "Trailer: X-T",
+        "X-Empty: ",
+        "X-Pad: 1|Status: 500",
     ];
     let mut found = case("what a backend answers goes through")
         .manifests(ingress("res", host, "/", "web", &[]))
         .server(host, "location / { @proxy@ }");
     for answer in answers {
         found = found.with("GET", host, "/", &[("X-Answer", answer)], "");
+        found = found.with("HEAD", host, "/", &[("X-Answer", answer)], "");
     }
     let cookies =
         "status=200|Set-Cookie: a=b; Domain=inner.local; Path=/one|Set-Cookie: c=d; Path=/two; HttpOnly";

@@ -7,11 +7,15 @@
 )]
 
 mod access;
+mod canary;
+mod compression;
 mod cors;
 mod echo;
 mod errors;
 mod external;
+mod forwarded;
 mod headers;
+mod http2;
 mod nginx;
 mod paths;
 mod redirects;

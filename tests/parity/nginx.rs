@@ -98,13 +98,13 @@ http {{
   ssl_certificate {dir}/tls.crt; ssl_certificate_key {dir}/tls.key;
   {http}
   {beside}
-  server {{ listen {own} default_server; listen {tls} ssl default_server; location / {{ return 404; }} }}
+  server {{ listen {own} default_server; listen {tls} ssl http2 default_server; location / {{ return 404; }} }}
   {servers}
 }}
 "
     );
     let text = text
-        .replace("@listen@", &format!("listen {own}; listen {tls} ssl"))
+        .replace("@listen@", &format!("listen {own}; listen {tls} ssl http2"))
         .replace("@dir@", &dir.to_string());
     text.replace("@proxy@", PROXY)
 }

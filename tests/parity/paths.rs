@@ -42,11 +42,10 @@ async fn literal_paths() {
         }
         cases.push(found);
     }
-    let literal = "location /lit { @proxy@ } location / { return 404; }";
     cases.push(
-        case("implementation specific is a literal prefix")
+        case("implementation specific is a prefix")
             .manifests(ingress_with("lit", "lit.example", ("/lit", "ImplementationSpecific"), "web", &[]))
-            .server("lit.example", literal)
+            .server("lit.example", &prefix("/lit"))
             .get("lit.example", "/lit")
             .get("lit.example", "/literal")
             .get("lit.example", "/lit/x")
@@ -80,13 +79,142 @@ async fn literal_paths() {
                 "web",
                 &[],
             ))
-            .server("slash.example", "location /dir/ { @proxy@ } location / { return 404; }")
+            .server(
+                "slash.example",
+                "location /dir/ { @proxy@ } location = /dir/ { @proxy@ } location / { return 404; }",
+            )
             .get("slash.example", "/dir")
             .get("slash.example", "/dir?a=b")
             .get("slash.example", "/dir/")
-            .get("slash.example", "/dirx"),
+            .get("slash.example", "/dirx")
+            .with("GET", "SLASH.example:8080", "/dir", &[], "")
+            .with("POST", "slash.example", "/dir", &[], "body"),
     );
     run(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn targets_and_hosts_as_clients_write_them() {
+    let host = "target.example";
+    let mut targets =
+        case("targets").manifests(ingress("target", host, "/", "web", &[])).server(host, &prefix("/"));
+    for target in [
+        "/%zz",
+        "/a%2",
+        "/%",
+        "/%00",
+        "/a%00b",
+        "/..",
+        "/../x",
+        "/a/../../b",
+        "/a;b=c/d",
+        "/a,b",
+        "/~u/@x:y",
+        "/a%7Eb",
+        "/a%3Fb",
+        "/a%23b",
+        "/%E4%B8%AD",
+        "/a?b?c",
+        "/a?",
+        "/?",
+        "/?a=%zz",
+        "/a?q=%00",
+        "/a+b",
+        "/a'b(c)*",
+        "/a=b&c",
+        "/$x",
+        "/a:b",
+        "/a?x=[1]&y={2}|3",
+        "/a?x=\"1\"",
+        "/a?u=http://b/../c//d",
+        "/a?q=<s>",
+        "/a[1]",
+        "/a|b",
+        "/a{b}",
+        "/a\"b",
+        "/a<b>",
+        "/a^b`c",
+        "/a!b",
+        "/%2e%2E%2Fx",
+        "/-._~",
+    ] {
+        targets = targets.get(host, target);
+    }
+    let mut hosts = case("hosts")
+        .manifests(ingress("spelt", "spelt.example", "/", "web", &[]))
+        .server("spelt.example", &prefix("/"));
+    for host in [
+        "SPELT.example",
+        "spelt.example.",
+        "spelt.example:1",
+        "spelt.example:",
+        "Spelt.Example.:8080",
+        "unspelt.example",
+    ] {
+        hosts = hosts.get(host, "/x");
+    }
+    let requests = case("requests")
+        .manifests(ingress("form", "form.example", "/", "web", &[]))
+        .server("form.example", &prefix("/"))
+        .raw("GET http://form.example/x?y HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET http://form.example HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET http://form.example?a HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET /x HTTP/1.1\r\nHost: form.example\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET /x HTTP/1.1\r\nConnection: close\r\n\r\n")
+        .raw("GET /x HTTP/1.0\r\n\r\n")
+        .raw("GET /x HTTP/1.1\nHost: form.example\nConnection: close\n\n")
+        .raw("\r\nGET /x HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("OPTIONS * HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET x HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET /a b HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("get /x HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("FOO-BAR /x HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("PROPFIND /x HTTP/1.1\r\nHost: form.example\r\nConnection: close\r\n\r\n")
+        .raw("GET /x HTTP/1.1\r\nHost: form.example\r\nX-Empty:\r\nX-Pad:   a   \r\nConnection: close\r\n\r\n")
+        .raw("GET /x HTTP/1.1\r\nHost: form.example\r\nX.Dot: 1\r\nX!: 2\r\nConnection: close\r\n\r\n")
+        .raw("POST /x HTTP/1.1\r\nHost: form.example\r\nContent-Length: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab")
+        .raw("POST /x HTTP/1.1\r\nHost: form.example\r\nContent-Length: x\r\nConnection: close\r\n\r\nab")
+        .raw("POST /x HTTP/1.1\r\nHost: form.example\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\nzz\r\nab\r\n0\r\n\r\n");
+    run(vec![targets, hosts, requests]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_path_takes_has_the_annotations_of_the_first_ingress() {
+    let basic = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: rest}\nstringData:\n  auth: |\n    \
+                 user:$apr1$Vy7bAIIE$QWY09URiq4Rk6RJrcarNI.\n";
+    let rest = |name: &'static str, annotations: &[(&str, &str)], directives: &str| {
+        let host = format!("{name}.example");
+        case(name)
+            .manifests(ingress(name, &host, "/only", "web", annotations))
+            .server(
+                &host,
+                &format!(
+                    "location /only/ {{ {directives} @proxy@ }} location = /only {{ {directives} @proxy@ }}
+                     location / {{ {directives} proxy_pass http://nobody; }}"
+                ),
+            )
+            .get(&host, "/only")
+            .get(&host, "/other")
+            .get(&host, "/")
+    };
+    run(vec![
+        rest("rest-plain", &[], "")
+            .http("upstream nobody { server unix:@dir@/nobody; }\nserver { listen unix:@dir@/nobody; return 404; }\n"),
+        rest("rest-deny", &[("denylist-source-range", "127.0.0.1")], "deny 127.0.0.1;"),
+        rest(
+            "rest-auth",
+            &[("auth-type", "basic"), ("auth-secret", "rest"), ("auth-realm", "r")],
+            "auth_basic r; auth_basic_user_file @dir@/htpasswd; proxy_set_header Authorization \"\";",
+        )
+        .manifests(basic),
+        rest(
+            "rest-forced",
+            &[("force-ssl-redirect", "true")],
+            "if ($request_uri ~ \"^(.*?)/?$\") { return 308 https://$host$1; }",
+        ),
+        rest("rest-moved", &[("permanent-redirect", "https://new.example")], "return 301 https://new.example;"),
+    ])
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

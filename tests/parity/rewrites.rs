@@ -47,6 +47,14 @@ async fn captures_and_queries() {
         rewrite("choice", "/(?:old|older)/(.*)", "/new/$1", &["/old/a", "/older/a", "/oldest/a"]),
         rewrite("digits", "/u/([0-9]+)(/.*)?", "/users/$1$2", &["/u/7", "/u/7/posts", "/u/x"]),
         rewrite("encoded", "/e/(.*)", "/f/$1", &["/e/a%2Bb", "/e/%C3%A4", "/e/a+b;c=d"]),
+        rewrite("args", "/q/(.*)", "/s?p=$1&z=1", &["/q/a%20b", "/q/a%26b?y=1", "/q/", "/q/x?"]),
+        rewrite("dots", "/d/(.*)", "/e/$1", &["/d/a.b", "/d/a/./b", "/d/x/../y", "/d//a"]),
+        rewrite(
+            "signs",
+            "/z/(.*)",
+            "/y/$1",
+            &["/z/a%25b", "/z/a%3Fb", "/z/a%23", "/z/%E4%B8%AD", "/z/a%22b", "/z/a~b!'()*"],
+        ),
         rewrite("dollar", "/end$", "/done", &["/end", "/end/x"]),
     ])
     .await;

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use ingress_tests::client::{self, PATIENCE};
 use ingress_tests::manifests::{service, translation};
@@ -63,14 +64,25 @@ pub(crate) struct Case {
     pub(crate) nginx_http: String,
     requests: Vec<Sent>,
     compares_body: bool,
+    compares_our_kind: bool,
+    /// Services whose one endpoint answers every request with these bytes and closes.
+    canned: Vec<(&'static str, &'static str)>,
 }
 
 /// A request and how it is sent.
 #[derive(Clone, Debug)]
 struct Sent {
     bytes: Vec<u8>,
-    /// Over TLS, with this server name.
-    tls: Option<String>,
+    over: Over,
+}
+
+#[derive(Clone, Debug)]
+enum Over {
+    Cleartext,
+    /// With this server name.
+    Tls(String),
+    /// HTTP/2, over TLS with this server name.
+    Http2(String),
 }
 
 /// Begins a case.
@@ -82,6 +94,8 @@ pub(crate) fn case(name: &'static str) -> Case {
         nginx_http: String::new(),
         requests: Vec::new(),
         compares_body: true,
+        compares_our_kind: false,
+        canned: Vec::new(),
     }
 }
 
@@ -101,6 +115,12 @@ impl Case {
     /// What stands beside the server blocks.
     pub(crate) fn http(mut self, text: &str) -> Self {
         self.nginx_http.push_str(text);
+        self
+    }
+
+    /// A Service `name` that answers with these bytes and closes; `@name@` is its address.
+    pub(crate) fn canned(mut self, name: &'static str, answer: &'static str) -> Self {
+        self.canned.push((name, answer));
         self
     }
 
@@ -126,15 +146,40 @@ impl Case {
             let _ = write!(text, "Content-Length: {}\r\n", body.len());
         }
         let _ = write!(text, "\r\n{body}");
-        self.requests.push(Sent { bytes: text.into_bytes(), tls: None });
+        self.requests.push(Sent { bytes: text.into_bytes(), over: Over::Cleartext });
         self
     }
 
     /// The last request over TLS.
     pub(crate) fn over_tls(mut self, name: &str) -> Self {
         if let Some(last) = self.requests.last_mut() {
-            last.tls = Some(name.to_owned());
+            last.over = Over::Tls(name.to_owned());
         }
+        self
+    }
+
+    /// The last request over HTTP/2, in TLS.
+    pub(crate) fn over_http2(mut self, name: &str) -> Self {
+        if let Some(last) = self.requests.last_mut() {
+            last.over = Over::Http2(name.to_owned());
+        }
+        self
+    }
+
+    /// The same requests once more, over HTTP/2.
+    pub(crate) fn twice(mut self, name: &str) -> Self {
+        let again: Vec<Sent> = self
+            .requests
+            .iter()
+            .map(|sent| Sent { bytes: sent.bytes.clone(), over: Over::Http2(name.to_owned()) })
+            .collect();
+        self.requests.extend(again);
+        self
+    }
+
+    /// `Content-Type` and `Content-Length` of answers without a backend are compared, too.
+    pub(crate) fn whole_head(mut self) -> Self {
+        self.compares_our_kind = true;
         self
     }
 
@@ -146,7 +191,7 @@ impl Case {
 
     /// Bytes as they are.
     pub(crate) fn raw(mut self, bytes: &str) -> Self {
-        self.requests.push(Sent { bytes: bytes.as_bytes().to_vec(), tls: None });
+        self.requests.push(Sent { bytes: bytes.as_bytes().to_vec(), over: Over::Cleartext });
         self
     }
 }
@@ -170,15 +215,28 @@ pub(crate) async fn run(cases: Vec<Case>) {
 /// The same with a ConfigMap and what it is in the `http` block.
 pub(crate) async fn run_with(config_map: &str, http: &str, mut cases: Vec<Case>) {
     let origin = Echo::start().await;
+    let other = Echo::named("other ", Arc::clone(&origin.seen)).await;
+    let dead = ingress_tests::origin::refused().await;
+    let mut yaml = String::new();
+    let mut raw = Vec::new();
     for case in &mut cases {
+        for (name, answer) in &case.canned {
+            let backend = ingress_tests::origin::canned(answer).await;
+            yaml.push_str(&service(name, &[backend.address]));
+            case.nginx = case.nginx.replace(&format!("@{name}@"), &backend.address.to_string());
+            raw.push(backend);
+        }
         for text in [&mut case.manifests, &mut case.nginx, &mut case.nginx_http] {
-            *text = text.replace("@origin@", &origin.address.to_string());
+            *text = text
+                .replace("@origin@", &origin.address.to_string())
+                .replace("@dead@", &dead.to_string())
+                .replace("@other@", &other.address.to_string());
         }
     }
-    let dead = ingress_tests::origin::refused().await;
     let nginx = Nginx::start(&cases, http, origin.address, dead).await;
-    let mut yaml = service("web", &[origin.address]) + &service("dead", &[dead]) + &service("empty", &[]);
+    yaml.push_str(&(service("web", &[origin.address]) + &service("dead", &[dead]) + &service("empty", &[])));
     yaml.push_str(&service("mixed", &[dead, origin.address]));
+    yaml.push_str(&service("other", &[other.address]));
     yaml.push_str(config_map);
     for case in &cases {
         yaml.push_str(&case.manifests);
@@ -190,18 +248,46 @@ pub(crate) async fn run_with(config_map: &str, http: &str, mut cases: Vec<Case>)
             let theirs = outcome([nginx.address, nginx.tls], &origin, request, case).await;
             let ours = outcome([proxy.http, proxy.https], &origin, request, case).await;
             if theirs != ours {
-                let line =
-                    String::from_utf8_lossy(&request.bytes).lines().next().unwrap_or_default().to_owned();
-                differences
-                    .push(format!("{}: {line}\n  nginx:      {theirs:?}\n  portcullis: {ours:?}", case.name));
+                let sent: String = String::from_utf8_lossy(&request.bytes).chars().take(300).collect();
+                differences.push(format!(
+                    "{}: {sent:?} {:?}\n{}",
+                    case.name,
+                    request.over,
+                    told(&theirs, &ours)
+                ));
             }
         }
     }
     assert!(differences.is_empty(), "{} differences\n{}", differences.len(), differences.join("\n"));
 }
 
+/// What differs.
+fn told(theirs: &Outcome, ours: &Outcome) -> String {
+    let mut text = String::new();
+    let lines = [("nginx", theirs, ours), ("portcullis", ours, theirs)];
+    for (name, one, other) in lines {
+        let _ = write!(text, "  {name}: {}", one.status);
+        for header in one.headers.iter().filter(|header| !other.headers.contains(header)) {
+            let _ = write!(text, ", {header:?}");
+        }
+        if one.body != other.body {
+            let _ = write!(
+                text,
+                ", {} bytes {:?}",
+                one.body.len(),
+                one.body.chars().take(80).collect::<String>()
+            );
+        }
+        if one.seen != other.seen {
+            let _ = write!(text, ", the backend saw {:?}", one.seen);
+        }
+        text.push('\n');
+    }
+    text
+}
+
 async fn outcome([plain, tls]: [SocketAddr; 2], origin: &Echo, request: &Sent, case: &Case) -> Outcome {
-    let address = if request.tls.is_some() { tls } else { plain };
+    let address = if matches!(request.over, Over::Cleartext) { plain } else { tls };
     let before = origin.seen.lock().expect("no panic").len();
     let answer = timeout(PATIENCE, exchange(address, request)).await.expect("an answer in time");
     let port = address.port().to_string();
@@ -214,21 +300,32 @@ async fn outcome([plain, tls]: [SocketAddr; 2], origin: &Echo, request: &Sent, c
         .skip(before)
         .map(|text| normal(&text.replace(&format!("x-forwarded-port: {port}\n"), "x-forwarded-port: PORT\n")))
         .collect();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    let ignored = ["date", "server", "connection", "keep-alive", "content-length", "transfer-encoding"];
+    let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    let status = head
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_default();
+    let is_proxied = body.contains("echo") || status == 304;
+    let mut ignored = vec!["date", "server", "connection", "keep-alive", "transfer-encoding"];
+    if !is_proxied && !case.compares_our_kind {
+        // The text of our own answers is ours.
+        ignored.extend(["content-length", "content-type"]);
+    }
     let lines = head.lines().skip(1).filter_map(|line| line.split_once(':'));
     let mut headers: Vec<(String, String)> = lines
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), normal(value.trim())))
         .filter(|(name, _)| !ignored.contains(&name.as_str()))
-        // The text of our own answers is ours.
-        .filter(|(name, _)| body.contains("echo") || name != "content-type")
         .collect();
     headers.sort();
     let is_chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
     let body = if seen.is_empty() {
         String::new()
-    } else if is_chunked {
+    } else if is_chunked && case.compares_body {
         unchunk(body)
     } else {
         body.to_owned()
@@ -252,12 +349,40 @@ fn unchunk(mut text: &str) -> String {
 }
 
 async fn exchange(address: SocketAddr, request: &Sent) -> String {
-    match &request.tls {
-        None => speak(TcpStream::connect(address).await.expect("a listener"), &request.bytes).await,
-        Some(name) => {
+    match &request.over {
+        Over::Cleartext => {
+            speak(TcpStream::connect(address).await.expect("a listener"), &request.bytes).await
+        }
+        Over::Tls(name) => {
             speak(client::tls(address, name, &["http/1.1"]).await.expect("a handshake"), &request.bytes).await
         }
+        Over::Http2(name) => ask(address, name, &request.bytes).await,
     }
+}
+
+/// The request over HTTP/2, its answer written as HTTP/1 writes it.
+async fn ask(address: SocketAddr, name: &str, bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+    let mut lines = head.lines();
+    let mut first = lines.next().unwrap_or_default().split(' ');
+    let (method, target) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
+    let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let host = fields.iter().find(|(name, _)| *name == "Host").map(|(_, host)| *host).unwrap_or_default();
+    let mut request = client::request(method, host, target, body.to_owned());
+    for (name, value) in fields {
+        if !["Host", "Connection", "Content-Length"].contains(&name) {
+            let name: http::HeaderName = name.parse().expect("a name");
+            request.headers_mut().append(name, value.parse().expect("a value"));
+        }
+    }
+    let mut client = client::Http2::open_tls(address, name).await.expect("a connection");
+    let answer = client.send(request).await.expect("an answer");
+    let mut text = format!("HTTP/2 {} -\r\n", answer.status);
+    for (name, value) in &answer.headers {
+        let _ = write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
+    }
+    format!("{text}\r\n{}", answer.text())
 }
 
 async fn speak(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {

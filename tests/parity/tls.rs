@@ -35,12 +35,21 @@ async fn https_is_told_and_kept() {
             .manifests(ingress("tlsroot", "tlsroot.example", "/", "web", &[("app-root", "/app")]))
             .server(
                 "tlsroot.example",
-                "if ($uri = /) { return 302 $scheme://$http_host/app; } location / { @proxy@ }",
+                &format!("if ($uri = /) {{ return 302 $scheme://$http_host/app; }} {location}"),
             )
             .get("tlsroot.example", "/app")
             .over_tls("tlsroot.example")
-            .get("tlsroot.example", "/")
-            .over_tls("tlsroot.example"),
+            .get("tlsroot.example", "/x")
+            .over_http2("tlsroot.example"),
+        case("what nobody serves")
+            .server("nobody.example", &format!("location / {{ {HSTS} return 404; }}"))
+            .get("nobody.example", "/")
+            .over_tls("nobody.example"),
+        case("what no path takes is redirected first")
+            .manifests(with_tls(ingress("tlspath", "path.tls.example", "/only", "web", &[])))
+            .server("path.tls.example", "return 308 https://$host$request_uri;")
+            .get("path.tls.example", "/only")
+            .get("path.tls.example", "/other"),
     ])
     .await;
 }
