@@ -177,13 +177,7 @@ fn set_upstream_tls(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
         let own = owner.filter(|owner| owner.settings.proxy_ssl_location_only || verifies(owner));
         let tls = own.map_or_else(|| of_host.clone(), |owner| owner.proxy_ssl.clone());
         route.policies.upstream.tls = tls.unwrap_or_default();
-        if let Some(snippet) = owner.and_then(|owner| owner.settings.snippet.upstream_tls.as_ref()) {
-            let tls = &mut route.policies.upstream.tls;
-            if !(tls.has_tls12 || tls.has_tls13) {
-                (tls.has_tls12, tls.has_tls13) = (true, true);
-            }
-            tls.server_name = snippet.name.clone().filter(|_| snippet.is_named);
-        }
+        proxy_ssl::name_server(owner, &mut route.policies.upstream.tls);
     }
 }
 

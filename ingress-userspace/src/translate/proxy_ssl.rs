@@ -132,6 +132,15 @@ pub(super) fn of_host(
     decided.and_then(|owner| owner.proxy_ssl.clone())
 }
 
+/// The server name that a snippet sends.
+pub(super) fn name_server(owner: Option<&Owner<'_>>, tls: &mut UpstreamTls) {
+    let Some(snippet) = owner.and_then(|owner| owner.settings.snippet.upstream_tls.as_ref()) else { return };
+    if !(tls.has_tls12 || tls.has_tls13) {
+        (tls.has_tls12, tls.has_tls13) = (true, true);
+    }
+    tls.server_name = snippet.name.clone().filter(|_| snippet.is_named);
+}
+
 /// Whether TLS is spoken at all.
 pub(super) fn is_spoken(protocol: UpstreamProtocol) -> bool {
     match protocol {
