@@ -164,6 +164,13 @@ pub struct RuleArgs {
     /// Honour the annotation `ssl-passthrough`.
     #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
     pub enable_ssl_passthrough: bool,
+    /// Send only to endpoints of the zone of `--node-zone`, where every endpoint of a Service has hints about zones and one of
+    /// them is for this zone.
+    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
+    pub enable_topology_aware_routing: bool,
+    /// Zone of this node, as the hints of EndpointSlices name it.
+    #[arg(long, value_name = "ZONE", env = "NODE_ZONE")]
+    pub node_zone: Option<String>,
     /// Service for requests that no rule matches, `namespace/name`; default: answer 404.
     #[arg(long, value_name = "NS/NAME")]
     pub default_backend_service: Option<String>,

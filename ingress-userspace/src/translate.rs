@@ -103,6 +103,8 @@ pub struct Settings {
     pub enable_external_names: bool,
     /// `ssl-passthrough` is honoured.
     pub enable_ssl_passthrough: bool,
+    /// The zone whose endpoints are preferred, where EndpointSlices say which those are.
+    pub zone: Option<String>,
 }
 
 impl Default for Settings {
@@ -127,6 +129,7 @@ impl Default for Settings {
             udp_services: None,
             enable_external_names: true,
             enable_ssl_passthrough: false,
+            zone: None,
         }
     }
 }

@@ -143,6 +143,7 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
             "configmap" => settings.config_map = Some(key()?),
             "tcp-services-configmap" => settings.tcp_services = Some(key()?),
             "udp-services-configmap" => settings.udp_services = Some(key()?),
+            "node-zone" => settings.zone = Some(value.to_owned()),
             "disable-svc-external-name" => settings.enable_external_names = value != "true",
             "enable-ssl-passthrough" => settings.enable_ssl_passthrough = value == "true",
             "default-backend-service" => settings.default_backend = Some(key()?),

@@ -114,7 +114,19 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         udp_services: object("udp-services-configmap", &rules.udp_services_configmap)?,
         enable_external_names: !rules.disable_svc_external_name,
         enable_ssl_passthrough: rules.enable_ssl_passthrough,
+        zone: zone(rules),
     })
+}
+
+/// The zone whose endpoints are preferred.
+fn zone(rules: &RuleArgs) -> Option<String> {
+    let zone = rules.node_zone.clone().filter(|zone| !zone.is_empty());
+    if rules.enable_topology_aware_routing && zone.is_none() {
+        warn!(
+            "--enable-topology-aware-routing needs --node-zone (NODE_ZONE), endpoints of all zones are used"
+        );
+    }
+    zone.filter(|_| rules.enable_topology_aware_routing)
 }
 
 fn selector(rules: &RuleArgs) -> Result<Option<Selector>, SettingsError> {

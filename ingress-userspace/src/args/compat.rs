@@ -40,7 +40,6 @@ const IGNORED: &[(&str, Takes, &str)] = &[
         Takes::Switch,
         "no certificate is fetched from addresses that stand in certificates",
     ),
-    ("enable-topology-aware-routing", Takes::Switch, "every ready endpoint is used"),
     ("exclude-socket-metrics", Takes::Value, "all metrics are served; drop some where they are scraped"),
     ("health-check-path", Takes::Value, "the paths are /healthz and /readyz"),
     ("health-check-timeout", Takes::Value, "the process asks nobody else whether it is healthy"),

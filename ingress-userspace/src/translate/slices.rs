@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
-use k8s_openapi::api::discovery::v1::{EndpointPort, EndpointSlice};
+use k8s_openapi::api::discovery::v1::{Endpoint as SliceEndpoint, EndpointPort, EndpointSlice};
 
 use super::ports::{Carrier, find_port_of, show_port, target_number};
 use super::{Settings, problem};
@@ -94,10 +94,11 @@ impl Search<'_> {
         let wanted = port.name.as_deref().unwrap_or_default();
         let mut found: BTreeMap<SocketAddr, EndpointCondition> = BTreeMap::new();
         let mut has_port = false;
+        let zone = self.settings.zone.as_deref().filter(|zone| is_split(slices, zone));
         for slice in slices {
             let numbers = numbers(slice, wanted, target_number(port), carrier);
             has_port |= !numbers.is_empty();
-            for (address, condition) in self.addresses(slice) {
+            for (address, condition) in self.addresses(slice, zone) {
                 for number in &numbers {
                     let endpoint = SocketAddr::new(address, *number);
                     found
@@ -145,7 +146,8 @@ impl Search<'_> {
         found.into_iter().map(|(address, condition)| Endpoint { address, condition }).collect()
     }
 
-    fn addresses(&mut self, slice: &EndpointSlice) -> Vec<(IpAddr, EndpointCondition)> {
+    /// The endpoints of a slice, of this zone alone if one is given.
+    fn addresses(&mut self, slice: &EndpointSlice, zone: Option<&str>) -> Vec<(IpAddr, EndpointCondition)> {
         let object = reference(slice);
         if slice.address_type == "FQDN" {
             self.problem(
@@ -158,6 +160,9 @@ impl Search<'_> {
         }
         let mut found = Vec::new();
         for (index, endpoint) in slice.endpoints.iter().enumerate() {
+            if zone.is_some_and(|zone| !zones(endpoint).any(|hinted| hinted == zone)) {
+                continue;
+            }
             let conditions = endpoint.conditions.as_ref();
             let is_ready = conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
             let is_terminating = conditions.and_then(|conditions| conditions.terminating).unwrap_or(false);
@@ -225,6 +230,28 @@ impl Search<'_> {
     ) {
         self.problems.push(problem(object, what, at, message));
     }
+}
+
+/// The zones that an endpoint is meant for.
+fn zones(endpoint: &SliceEndpoint) -> impl Iterator<Item = &str> {
+    let hints = endpoint.hints.iter().flat_map(|hints| hints.for_zones.iter().flatten());
+    hints.map(|zone| zone.name.as_str())
+}
+
+/// Whether the ready endpoints of a Service are split over zones, each of them, and this zone has some.
+fn is_split(slices: &[&EndpointSlice], zone: &str) -> bool {
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let is_ready = |endpoint: &&SliceEndpoint| {
+        endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+    };
+    let mut has_own = false;
+    for endpoint in endpoints.filter(is_ready) {
+        if zones(endpoint).next().is_none() {
+            return false;
+        }
+        has_own |= zones(endpoint).any(|hinted| hinted == zone);
+    }
+    has_own
 }
 
 /// The port numbers of a slice for a port of its Service: that of the same name; any, where the Service's has no name; else,
