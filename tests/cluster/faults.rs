@@ -9,13 +9,13 @@ use ingress_tests::cluster::{Load, SOON, eventually, get};
 use crate::install::published;
 use crate::{Context, HOST, VIPS, http};
 
-fn load() -> Load {
+pub(crate) fn load() -> Load {
     let addresses: Vec<SocketAddr> = VIPS.iter().map(|vip| http(vip)).collect();
     Load::start(&addresses, HOST, "/")
 }
 
 /// Waits until this many more requests were answered.
-fn more(load: &Load, requests: u64) -> anyhow::Result<()> {
+pub(crate) fn more(load: &Load, requests: u64) -> anyhow::Result<()> {
     let goal = load.sent() + requests;
     eventually("requests go on", Duration::from_secs(60), || {
         ensure!(load.sent() >= goal, "{} of {goal}", load.sent());
@@ -54,7 +54,7 @@ pub(crate) fn api_server(context: &Context) -> anyhow::Result<()> {
 }
 
 /// Edits the Ingress alone: other objects would replace pods.
-fn set_path(context: &Context, path: &str) -> anyhow::Result<()> {
+pub(crate) fn set_path(context: &Context, path: &str) -> anyhow::Result<()> {
     let patch =
         format!(r#"[{{"op": "replace", "path": "/spec/rules/0/http/paths/0/path", "value": "{path}"}}]"#);
     context.rig.kubectl(&["patch", "ingress", "shop", "--type=json", "--patch", &patch])?;
@@ -71,7 +71,8 @@ pub(crate) fn agent_killed(context: &Context) -> anyhow::Result<()> {
     more(&load, 200)?;
     eventually("both agents run again and are ready", SOON, || {
         let now = context.rig.processes("data-plane", "agent")?;
-        ensure!(now.len() == 2 && now.iter().all(|agent| agent.restarts > 0), "{now:?}");
+        let is_new = now.iter().zip(&before).all(|(now, before)| now.restarts > before.restarts);
+        ensure!(now.len() == 2 && is_new, "{now:?}");
         Ok(())
     })?;
     context.rig.kubectl(&[

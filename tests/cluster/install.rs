@@ -94,7 +94,10 @@ pub(crate) fn release(context: &Context, action: &str, values: &str) -> anyhow::
     }
     // What a test cannot wait for: minutes of draining.
     let quick = "dataplane.drainTimeout=5,controller.terminationGracePeriodSeconds=30,dataplane.workers=2";
-    run(helm.args(["--set", quick, "--values", &file]))?;
+    helm.args(["--set", quick]);
+    // After a broken watch everything is listed again within a tenth of it.
+    helm.args(["--set", "controller.extraArgs.sync-period=50s"]);
+    run(helm.args(["--values", &file]))?;
     Ok(())
 }
 

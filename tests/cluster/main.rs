@@ -6,6 +6,7 @@
 #![expect(clippy::indexing_slicing, reason = "JSON without the key is null, not a panic")]
 #![expect(clippy::print_stdout, reason = "a test runner of its own talks to its user")]
 
+mod absence;
 mod admission;
 mod certificates;
 mod conformance;
@@ -86,10 +87,14 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("scope: namespaces by label", scope::labelled_namespaces),
     ("an EdgePolicy drops a source in the kernel", edit::edge_policy),
     ("requests succeed while the API server is down, then changes apply", faults::api_server),
+    ("absence: killed agents and proxies serve the last model without the API server", absence::start),
+    ("absence: a long one fails no request and no status is written after it", absence::long),
+    ("absence: the Lease changes hands after it and no status flaps", absence::leader),
     ("a killed agent is started again without a failed request", faults::agent_killed),
     ("a killed leader is followed by the other replica", faults::leader_killed),
     ("a rolling update of the DaemonSet fails no request", faults::rolling_update),
     ("an update to an agent without rights stops at its first node, unnoticed", faults::broken_update),
+    ("absence: an etcd restored from an older copy takes and brings back routes", absence::restored),
     ("without kernel programs the nodes' own addresses are served", install::userspace),
     ("a deleted Ingress answers 404", edit::delete),
 ];

@@ -145,6 +145,23 @@ impl Rig {
         run(Command::new("nsenter").args(["-t", pid.trim(), "-n", "-m", "--"]).args(line.split_whitespace()))
     }
 
+    /// The process on a node whose command begins with these words; needs no API server.
+    pub fn find(&self, node: usize, words: &[&str]) -> anyhow::Result<i32> {
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
+        let of_node = std::fs::read_to_string(self.state.join(format!("node-{node}.pid")))?;
+        let of_node = namespace(of_node.trim())?;
+        for entry in std::fs::read_dir("/proc")?.flatten() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            let mut command = command.split('\0').map(|word| word.rsplit('/').next().unwrap_or(word));
+            let is_it = words.iter().all(|word| command.next() == Some(word));
+            if is_it && namespace(&pid).is_ok_and(|found| found == of_node) {
+                return pid.parse().with_context(|| format!("pid {pid:?}"));
+            }
+        }
+        anyhow::bail!("no process {words:?} on node-{node}")
+    }
+
     /// The processes of a container name in the ready pods of a component, by node.
     pub fn processes(&self, component: &str, container: &str) -> anyhow::Result<Vec<Process>> {
         let selector = format!("app.kubernetes.io/component={component}");
