@@ -346,6 +346,9 @@ mod tests {
     use crate::k8s::cluster::Cluster;
     use crate::translate::{Reuse, Settings, translate_with};
 
+    /// Certificates of these tests are valid then.
+    const NOW: i64 = 1_800_000_000;
+
     fn secret(parts: &[(&str, &str)]) -> Secret {
         let data =
             parts.iter().map(|(name, text)| ((*name).to_owned(), ByteString(text.as_bytes().to_vec())));
@@ -377,7 +380,7 @@ mod tests {
         let mut build = |secret: Option<Secret>| {
             let secrets = secret.map(|secret| (id.clone(), Arc::new(secret))).into_iter().collect();
             let cluster = Cluster { secrets, ..Cluster::default() };
-            let found = translate_with(&mut reuse, &cluster, &settings, 0);
+            let found = translate_with(&mut reuse, &cluster, &settings, NOW);
             (found.model.certificates.len(), found.problems.len())
         };
         assert_eq!(build(Some(Secret::default())), (0, 1));
@@ -407,7 +410,7 @@ mod tests {
                 config_maps: [(config.clone(), Arc::new(config_map))].into(),
                 ..Cluster::default()
             };
-            let found = translate_with(&mut reuse, &cluster, &settings, 0);
+            let found = translate_with(&mut reuse, &cluster, &settings, NOW);
             found.model.certificates.values().next().unwrap().ocsp.clone()
         };
         assert_eq!(staple("true").as_deref(), Some(&b"response"[..]));
