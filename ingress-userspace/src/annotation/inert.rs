@@ -9,11 +9,10 @@ pub(super) fn check(row: &'static Row, key: &str, text: &str, told: &[Finding]) 
     if told.iter().any(|finding| finding.key == key) {
         return None;
     }
-    let trimmed = text.trim();
-    let is_off = trimmed.is_empty() || trimmed == "off" || value::boolean(trimmed) == Ok(false);
-    if is_off || trimmed == row.default {
+    if asks_for_nothing(row, text) {
         return None;
     }
+    let trimmed = text.trim();
     let (kind, effect) = match row.support {
         Support::Ignored => (FindingKind::Unsupported, Effect::Note),
         Support::Refused => (FindingKind::Unsupported, row.on_invalid),
@@ -23,4 +22,10 @@ pub(super) fn check(row: &'static Row, key: &str, text: &str, told: &[Finding]) 
         return Some(row.invalid(key.to_owned(), text, &reason));
     }
     Some(Finding { key: key.to_owned(), value: text.to_owned(), kind, effect, message: row.sentence() })
+}
+
+/// Whether such a setting is there and switched off, as charts leave it.
+pub fn asks_for_nothing(row: &Row, text: &str) -> bool {
+    let text = text.trim();
+    text.is_empty() || text == "off" || value::boolean(text) == Ok(false) || text == row.default
 }

@@ -175,6 +175,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_switched_off_or_gone_from_ingress_nginx_is_not_refused() {
+        let annotations = [
+            ("server-snippet: \"\"", "supported"),
+            ("enable-modsecurity: \"false\"", "supported"),
+            ("enable-modsecurity: \"true\"", "refused"),
+            ("secure-backends: \"true\"", "ignored"),
+        ];
+        for (annotation, expected) in annotations {
+            let text = INGRESS.replace("rewrit-target: /x", annotation);
+            let (_, text) = lint("off", &text, &["-o", "json"]);
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(value["ingresses"][0]["settings"][0]["verdict"], expected, "{annotation}");
+        }
+    }
+
+    #[test]
     fn every_annotation_has_a_verdict_and_quirks_are_named() {
         let web = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: web\n  annotations:\n    \
                    nginx.ingress.kubernetes.io/rewrite-target: /$1\n    nginx.ingress.kubernetes.io/ssl-redirect: \"false\"\n    \

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::quirks::{Quirk, quirks};
 use crate::annotation::registry::{self, Row, Support};
-use crate::annotation::{Effect, OWN_PREFIX, cloud, known};
+use crate::annotation::{Effect, OWN_PREFIX, cloud, inert, known};
 use crate::cli::objects::Objects;
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::problem::{ObjectRef, Problem, Severity};
@@ -118,7 +118,7 @@ fn ingress_report(objects: &Objects, key: &ObjectKey, ingress: &Ingress, known: 
     for (written, value) in ingress.metadata.annotations.iter().flatten() {
         let setting = match cloud::advise(written, value) {
             Some(advice) => Some((Verdict::Ignored, advice.text(), "docs/migration.md#clouds".to_owned())),
-            None if is_served => annotation(objects, written),
+            None if is_served => annotation(objects, written, value),
             None => None,
         };
         let Some((mut verdict, mut message, docs)) = setting else { continue };
@@ -145,7 +145,7 @@ fn ingress_report(objects: &Objects, key: &ObjectKey, ingress: &Ingress, known: 
     IngressReport { object, is_served, verdict: worst.max(of_fields), settings, quirks }
 }
 
-fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, String)> {
+fn annotation(objects: &Objects, written: &str, value: &str) -> Option<(Verdict, String, String)> {
     let (prefix, key) = written.rsplit_once('/')?;
     if prefix != OWN_PREFIX && prefix != objects.settings.annotations_prefix {
         return None;
@@ -153,7 +153,7 @@ fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, Stri
     let row = registry::annotation_row(key).filter(|_| known::counts(prefix, key));
     let docs = format!("docs/reference/annotations.md#{key}");
     if let Some(row) = row {
-        let (verdict, message) = of_row(row);
+        let (verdict, message) = of_row(row, value);
         // What ingress-nginx itself has removed keeps no path from being served.
         let is_harmless = matches!(row.on_invalid, Effect::Note | Effect::Warn);
         let verdict = if verdict == Verdict::Refused && is_harmless { Verdict::Ignored } else { verdict };
@@ -162,7 +162,11 @@ fn annotation(objects: &Objects, written: &str) -> Option<(Verdict, String, Stri
     Some((Verdict::Ignored, "unknown".to_owned(), docs))
 }
 
-fn of_row(row: &Row) -> (Verdict, String) {
+fn of_row(row: &Row, value: &str) -> (Verdict, String) {
+    let is_inert = matches!(row.support, Support::Ignored | Support::Refused);
+    if is_inert && inert::asks_for_nothing(row, value) {
+        return (Verdict::Supported, String::new());
+    }
     let docs = || row.docs.lines().map(str::trim).collect::<Vec<_>>().join(" ");
     match row.support {
         Support::Same | Support::Own => (Verdict::Supported, String::new()),
@@ -179,7 +183,7 @@ fn config(objects: &Objects) -> Vec<Setting> {
     for (key, value) in object.data.iter().flatten() {
         let row = registry::config_row(key);
         let (mut verdict, mut message) = match row {
-            Some(row) => of_row(row),
+            Some(row) => of_row(row, value),
             None => (Verdict::Ignored, "unknown".to_owned()),
         };
         let field = format!("data[{key}]");
