@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::compile::{Compiled, Compiler, routes};
+use crate::filter::headers;
 use crate::model::Model;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerProtocol;
@@ -195,6 +196,7 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
             match choose::choose(&ctx, &route, &request.head) {
                 Ok(choice) => {
                     found.backend = Some(choice.target.labels.upstream.clone());
+                    ctx.record.labels = Arc::clone(&choice.target.labels);
                     let usable = choice.endpoints.usable.iter();
                     found.endpoints = usable.map(|endpoint| endpoint.address.to_string()).collect();
                 }
@@ -203,7 +205,9 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
                     found.outcome.push(format!("{} ({})", failure, failure.reason()));
                 }
             }
-            let outgoing = forward::to_upstream(&ctx, request.head, None);
+            let lines = forward::changes(&ctx, &route, &request.head);
+            let mut outgoing = forward::to_upstream(&ctx, request.head, None);
+            headers::put(lines, &mut outgoing.headers);
             found.upstream_request = Some(format!("{} {}", outgoing.method, outgoing.uri));
             let lines = outgoing.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
             found.upstream_headers = lines.collect();
