@@ -164,7 +164,7 @@ fn annotation(objects: &Objects, written: &str, value: &str) -> Option<(Verdict,
 
 fn of_row(row: &Row, value: &str) -> (Verdict, String) {
     let is_inert = matches!(row.support, Support::Ignored | Support::Refused);
-    if is_inert && inert::asks_for_nothing(row, value) {
+    if value.trim().is_empty() || (is_inert && inert::asks_for_nothing(row, value)) {
         return (Verdict::Supported, String::new());
     }
     let docs = || row.docs.lines().map(str::trim).collect::<Vec<_>>().join(" ");
