@@ -31,6 +31,7 @@ mod cors;
 mod deny;
 mod deny_list;
 mod error_page;
+mod explain;
 mod external_name;
 mod forwarded;
 mod gate;
