@@ -58,6 +58,9 @@ impl Drop for Origin {
     }
 }
 
+/// For how long the body of a request that was answered early stays where it is.
+const EARLY: Duration = Duration::from_secs(10);
+
 type Reply = Response<BoxBody<Bytes, Infallible>>;
 
 impl Origin {
@@ -123,7 +126,14 @@ async fn answer_path(name: &'static str, log: &Mutex<Vec<Seen>>, mut request: Re
     let upgrade = (words.first() == Some(&"upgrade")).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let body = match words.first() {
-        Some(&"early") => Bytes::new(),
+        Some(&"early") => {
+            // Neither read nor given up: a closed connection could overtake the answer.
+            tokio::spawn(async move {
+                tokio::time::sleep(EARLY).await;
+                drop(body);
+            });
+            Bytes::new()
+        }
         _ => body.collect().await.map(|body| body.to_bytes()).unwrap_or_default(),
     };
     let headers = parts
