@@ -117,7 +117,10 @@ impl Redis {
         let server = server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let address: SocketAddr = REDIS.parse()?;
         let redis = Self(server);
-        eventually("the Redis listens", SOON, || Ok(drop(TcpStream::connect(address)?)))?;
+        eventually("the Redis listens", SOON, || {
+            TcpStream::connect(address)?;
+            Ok(())
+        })?;
         Ok(redis)
     }
 }

@@ -173,7 +173,7 @@ pub(crate) fn storm(context: &Context) -> anyhow::Result<()> {
             described_within(context, IN_A_STORM, &name, "AnnotationParsingFailed", &named)?;
             told += 1;
         }
-        applying.join().map_err(|_| anyhow::anyhow!("the storm panicked"))??;
+        applying.join().map_err(|_panic| anyhow::anyhow!("the storm panicked"))??;
         ensure!(told > 0, "the storm was over before anybody looked");
         for number in 0..told {
             context.rig.kubectl(&["delete", "ingress", &format!("calm-{number}"), "--wait=false"])?;

@@ -21,7 +21,6 @@ fn the_corpus_of_annotation_values_holds() {
 
 /// The corpora of all targets, and some of what can be made of them.
 #[test]
-#[expect(clippy::unwrap_used, reason = "a broken corpus fails its test by panicking")]
 fn every_corpus_holds_and_so_do_mutations_of_it() {
     for (name, body) in TARGETS {
         let corpus = plain::corpus(name).unwrap();

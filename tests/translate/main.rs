@@ -27,6 +27,7 @@ fn cases() -> PathBuf {
     root().join("tests/translate/cases")
 }
 
+#[expect(clippy::unwrap_used, reason = "a folder that cannot be read fails its test by panicking")]
 fn inputs() -> Vec<PathBuf> {
     let mut inputs: Vec<PathBuf> =
         std::fs::read_dir(cases()).unwrap().map(|entry| entry.unwrap().path()).collect();
