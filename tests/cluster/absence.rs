@@ -46,7 +46,7 @@ fn figures(name: &str) -> anyhow::Result<Vec<f64>> {
 }
 
 fn api_server_is_back(context: &Context) -> anyhow::Result<()> {
-    eventually("the API server is back", SOON, || context.rig.kubectl(&["get", "--raw", "/readyz"]))?;
+    eventually("the API server is back", AFTER_OUTAGE, || context.rig.kubectl(&["get", "--raw", "/readyz"]))?;
     Ok(())
 }
 
