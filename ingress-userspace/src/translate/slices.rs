@@ -202,16 +202,16 @@ impl Search<'_> {
         let mut found = BTreeMap::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             match part.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 => {
-                found.insert(address, EndpointCondition::Ready);
+                Ok(address) if address.port() != 0 => {
+                    found.insert(address, EndpointCondition::Ready);
+                }
+                _ => {
+                    let message = "not an address with port; it is ignored; write 127.0.0.1:8081 or [::1]:8081, separated by \
+                                   commas";
+                    let at = (field.clone(), part);
+                    self.problem(object, (Code::AnnotationInvalid, Severity::Warning), at, message);
+                }
             }
-            _ => self.problem(
-                object,
-                (Code::AnnotationInvalid, Severity::Warning),
-                (field.clone(), part),
-                "not an address with port; it is ignored; write 127.0.0.1:8081 or [::1]:8081, separated by commas",
-            ),
-        }
         }
         if found.is_empty() {
             let loss = self.wanted.carrier.loss();
