@@ -67,6 +67,11 @@ impl Members<'_> {
 pub(super) struct Parts(HashMap<usize, Arc<Part>>);
 
 impl Parts {
+    /// Whether none is known.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The part of these Ingresses, if it was there.
     pub(super) fn get(&self, members: &Members<'_>) -> Option<&Arc<Part>> {
         // A part holds its Ingresses, so that no other can have their addresses.

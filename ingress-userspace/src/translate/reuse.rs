@@ -32,7 +32,8 @@ pub struct Reuse {
 struct Last {
     cluster: Cluster,
     settings: Settings,
-    now: i64,
+    /// When the oldest of its parts was translated, in seconds since the epoch.
+    since: i64,
     translation: Translation,
     wanted: BTreeMap<BackendId, Wanted>,
     /// Problems that have nothing to do with endpoints.
@@ -42,7 +43,7 @@ struct Last {
 }
 
 impl Reuse {
-    /// Forgets what does not hold in this world any more.
+    /// Forgets what does not hold in this world any more, or is too old.
     pub(super) fn forget(&mut self, cluster: &Cluster, settings: &Settings, now: i64) {
         self.certificates.retain(|key, _| cluster.secrets.contains_key(key));
         let is_kept = self.last.as_ref().is_some_and(|last| {
@@ -51,6 +52,11 @@ impl Reuse {
         if !is_kept {
             self.parts = Parts::default();
         }
+    }
+
+    /// When what is known was translated: with the translation before, or only `now`.
+    fn since(&self, now: i64) -> i64 {
+        self.last.as_ref().filter(|_| !self.parts.is_empty()).map_or(now, |last| last.since)
     }
 
     /// What is known of Secrets, and the hosts of the translation before, in order.
@@ -76,7 +82,7 @@ impl Reuse {
         let mut last = Last {
             cluster: cluster.clone(),
             settings: settings.clone(),
-            now,
+            since: self.since(now),
             problems: translation.problems.clone(),
             translation,
             wanted,
@@ -130,7 +136,7 @@ impl Last {
         } = cluster;
         let before = &self.cluster;
         self.settings == *settings
-            && now.abs_diff(self.now) <= LONGEST
+            && now.abs_diff(self.since) <= LONGEST
             && *origin == before.origin
             && is_same(ingress_classes, &before.ingress_classes)
             && is_same(services, &before.services)
@@ -186,4 +192,59 @@ fn is_same<K>(one: &Objects<K>, other: &Objects<K>) -> bool {
 pub(super) fn find<'h>(hosts: &'h [Arc<Host>], pattern: &HostPattern) -> Option<&'h Arc<Host>> {
     let at = hosts.binary_search_by(|host| host.pattern.cmp(pattern)).ok()?;
     hosts.get(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::api::networking::v1::Ingress;
+
+    use super::*;
+    use crate::problem::Code;
+    use crate::translate::translate_with;
+
+    /// 2030-01-01, on which the certificate ends.
+    const END: i64 = 1_893_456_000;
+
+    fn ingress(name: &str, edit: usize) -> (ObjectKey, Arc<Ingress>) {
+        let ingress = serde_json::json!({
+            "metadata": {
+                "name": name, "namespace": "shop", "annotations": {"kubernetes.io/ingress.class": "nginx", "edit": edit.to_string()}
+            },
+            "spec": {
+                "tls": [{"hosts": ["old.example"], "secretName": if name == "old" { "old" } else { "" }}],
+                "rules": [{"host": format!("{name}.example")}]
+            }
+        });
+        (ObjectKey::new("shop", name), Arc::new(serde_json::from_value(ingress).unwrap()))
+    }
+
+    fn secret() -> Secret {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(["old.example".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let certificate = params.self_signed(&key).unwrap();
+        let parts = [("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())];
+        let data = parts.map(|(name, text)| (name.to_owned(), ByteString(text.into_bytes())));
+        Secret { data: Some(data.into()), ..Secret::default() }
+    }
+
+    #[test]
+    fn a_certificate_that_ends_is_told_although_other_hosts_are_edited_all_the_time() {
+        let mut cluster = Cluster {
+            ingresses: [ingress("old", 0), ingress("edited", 0)].into(),
+            secrets: [(ObjectKey::new("shop", "old"), Arc::new(secret()))].into(),
+            ..Cluster::default()
+        };
+        let mut reuse = Reuse::default();
+        let mut is_told = false;
+        for (edit, minutes) in (-30_i64..=90).step_by(30).enumerate() {
+            let (key, edited) = ingress("edited", edit);
+            cluster.ingresses.insert(key, edited);
+            let found = translate_with(&mut reuse, &cluster, &Settings::default(), END + minutes * 60);
+            is_told = found.problems.iter().any(|problem| problem.code == Code::SecretInvalid);
+        }
+        assert!(is_told);
+    }
 }
