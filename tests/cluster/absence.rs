@@ -231,6 +231,10 @@ pub(crate) fn restored(context: &Context) -> anyhow::Result<()> {
     for component in ["scheduler", "controller-manager"] {
         context.rig.component("start", component)?;
     }
+    // What Kubernetes asks for after a restore; the agents, the controller and the proxies get no such help.
+    for node in ["node-0", "node-1"] {
+        context.rig.component("relist", node)?;
+    }
     eventually("the restored state is served", AFTER_OUTAGE, || {
         answers("back.example.test", "/", 200)?;
         answers("edited.example.test", "/old", 200)?;

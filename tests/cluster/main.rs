@@ -100,18 +100,19 @@ const SCENARIOS: &[(&str, Scenario)] = &[
 ];
 
 fn main() -> anyhow::Result<()> {
-    // `cargo test` passes its own flags; a word is a filter: the scenarios up to the last that matches are run, with
-    // `--only` those that match and the first ones, which all others build on.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
+    // `cargo test` passes its own flags; words are filters: the scenarios up to the last that matches one are run,
+    // with `--only` those that match and the first ones, which all others build on.
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let matches = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
     let is_only = std::env::args().any(|argument| argument == "--only");
-    let Some(last) = SCENARIOS.iter().rposition(|(name, _)| name.contains(&filter)) else {
-        println!("no scenario of the tier cluster matches {filter:?}");
+    let Some(last) = SCENARIOS.iter().rposition(|(name, _)| matches(name)) else {
+        println!("no scenario of the tier cluster matches {words:?}");
         return Ok(());
     };
     let Some(rig) = Rig::here() else { return Rig::enter() };
     let context = Context { rig };
     let chosen = SCENARIOS.iter().enumerate().take(last + 1);
-    let chosen = chosen.filter(|(at, (name, _))| !is_only || *at < FOUNDATIONS || name.contains(&filter));
+    let chosen = chosen.filter(|(at, (name, _))| !is_only || *at < FOUNDATIONS || matches(name));
     let chosen: Vec<&(&str, Scenario)> = chosen.map(|(_, scenario)| scenario).collect();
     println!("\nrunning {} scenarios", chosen.len());
     let begun = Instant::now();
@@ -124,8 +125,8 @@ fn main() -> anyhow::Result<()> {
             started.elapsed().as_secs_f64()
         );
         if let Err(error) = outcome {
-            // Later scenarios build on this one.
-            println!("{error:#}\n\n{}", context.rig.logs());
+            // Later scenarios build on this one. The reason stands last, where a long log is read from.
+            println!("{}\n\nFAILED {name}\n{error:#}", context.rig.logs());
             std::process::exit(1);
         }
     }

@@ -127,7 +127,7 @@ impl Rig {
         Ok(())
     }
 
-    /// `kill`, `start` or `restart` of a component of the control plane.
+    /// `kill`, `start` or `restart` of a component of the control plane, or `relist` of a node.
     pub fn component(&self, action: &str, name: &str) -> anyhow::Result<()> {
         // Its output must not be captured: what it starts keeps it open.
         let status = Command::new(self.source.join("component.sh"))

@@ -1,5 +1,7 @@
 //! Running other programs: every command is printed before it runs, and a failure names it.
 
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,6 +31,33 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
         bail!("`{line}` ended with {status}");
     }
     Ok(())
+}
+
+/// Prints and runs a command whose output (both streams, in order) is shown as it comes; of a failure, the last
+/// `kept` lines are returned.
+pub(crate) fn run_and_keep(command: &mut Command, kept: usize) -> anyhow::Result<Option<Vec<String>>> {
+    let line = describe(command);
+    println!("$ {line}");
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let mut child = command
+        .stdout(writer.try_clone().context("cannot share a pipe")?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("cannot start `{line}`"))?;
+    // The command holds both ends for writing until they are replaced; then the reader ends with the child.
+    command.stdout(std::process::Stdio::inherit()).stderr(std::process::Stdio::inherit());
+    let mut last = VecDeque::with_capacity(kept);
+    for line in BufReader::new(reader).split(b'\n') {
+        let line =
+            String::from_utf8_lossy(&line.context("cannot read what the command prints")?).into_owned();
+        println!("{line}");
+        if last.len() == kept {
+            last.pop_front();
+        }
+        last.push_back(line);
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+    Ok((!status.success()).then(|| last.into()))
 }
 
 /// Runs a command and returns what it printed on standard output.

@@ -100,6 +100,10 @@ impl Tier {
     }
 }
 
+/// Of a tier that failed, so many of its last lines are repeated at the end: whoever reads a long log from its end
+/// sees why.
+const RECAP_LINES: usize = 40;
+
 /// Runs the tiers in order; a tier named in `INGRESS_TEST_SKIP` (comma-separated) is skipped, loudly.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     let skipped = std::env::var("INGRESS_TEST_SKIP").unwrap_or_default();
@@ -118,7 +122,7 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     if chosen.iter().any(|tier| tier.runs_binary() && !is_skipped(*tier)) {
         shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]))?;
     }
-    let mut failed = Vec::new();
+    let mut failed: Vec<(&str, Vec<String>)> = Vec::new();
     for tier in chosen {
         let name = tier.name();
         if is_skipped(tier) {
@@ -127,10 +131,9 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
         }
         println!("== {name}");
         if tier.needs_root() && !shell::is_root() {
-            println!(
-                "{name}: needs root for network namespaces and BPF; run as root or set INGRESS_TEST_SKIP={name}"
-            );
-            failed.push(name);
+            let reason = "needs root for network namespaces and BPF; run as root or set INGRESS_TEST_SKIP";
+            println!("{name}: {reason}={name}");
+            failed.push((name, vec![format!("{reason}={name}")]));
             continue;
         }
         let started = Instant::now();
@@ -138,14 +141,17 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
         if let Some(filter) = &args.filter {
             command.arg(filter);
         }
-        if let Err(error) = shell::run(&mut command) {
-            println!("{error:#}");
-            failed.push(name);
+        if let Some(last) = shell::run_and_keep(&mut command, RECAP_LINES)? {
+            failed.push((name, last));
         }
         println!("== {name}: {:.0} s", started.elapsed().as_secs_f64());
     }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
+    if failed.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    for (name, last) in &failed {
+        println!("\n== {name}: how it failed\n{}", last.join("\n"));
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| *name).collect();
+    bail!("failed: {}", names.join(", "));
 }

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -81,8 +83,17 @@ func newPodRunnerCommand() *cobra.Command {
 		}
 		go r.heartbeat(ctx)
 		go func() { panic(r.serveKubeletAPI(cert, key)) }()
-		r.watchPods(ctx)
-		<-ctx.Done()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, syscall.SIGHUP)
+		for ctx.Err() == nil {
+			watch, cancel := context.WithCancel(ctx)
+			r.watchPods(ctx, watch)
+			select {
+			case <-again:
+			case <-ctx.Done():
+			}
+			cancel()
+		}
 		return nil
 	}}
 	f := cmd.Flags()
@@ -154,7 +165,10 @@ func (r *runner) heartbeat(ctx context.Context) {
 	}
 }
 
-func (r *runner) watchPods(ctx context.Context) {
+// watchPods lists the node's pods and follows them until watch ends; pods live on in ctx. What is not in the list
+// any more is stopped: a list made anew is what a kubelet has after its restart, as one owes it to a restored etcd
+// (a watch from a version that is yet to come again sees nothing until then).
+func (r *runner) watchPods(ctx, watch context.Context) {
 	factory := informers.NewSharedInformerFactoryWithOptions(r.client, 0, informers.WithTweakListOptions(func(o *metav1.ListOptions) {
 		o.FieldSelector = fields.OneTermEqualSelector("spec.nodeName", r.node).String()
 	}))
@@ -175,7 +189,8 @@ func (r *runner) watchPods(ctx context.Context) {
 		}
 		p.set(update)
 	}
-	_, _ = factory.Core().V1().Pods().Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+	informer := factory.Core().V1().Pods().Informer()
+	_, _ = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc:    seen,
 		UpdateFunc: func(_, object any) { seen(object) },
 		DeleteFunc: func(object any) {
@@ -187,7 +202,21 @@ func (r *runner) watchPods(ctx context.Context) {
 			}
 		},
 	})
-	factory.Start(ctx.Done())
+	factory.Start(watch.Done())
+	if !cache.WaitForCacheSync(watch.Done(), informer.HasSynced) {
+		return
+	}
+	listed := map[types.UID]bool{}
+	for _, object := range informer.GetStore().List() {
+		listed[object.(*corev1.Pod).UID] = true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for uid, p := range r.pods {
+		if !listed[uid] {
+			p.force()
+		}
+	}
 }
 
 func (r *runner) pod(uid types.UID) *pod {
