@@ -36,6 +36,7 @@ mod streams;
 mod subrequests;
 mod tls;
 mod twins;
+mod view;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -61,6 +62,7 @@ use parts::{Part, Whole};
 use references::Reference;
 pub use reuse::Reuse;
 use slices::Wanted;
+use view::View;
 
 /// What the flags say; everything else comes from objects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,7 +162,7 @@ pub struct OurIngress {
 
 /// What the passes share.
 struct Build<'a> {
-    cluster: &'a Cluster,
+    cluster: View<'a>,
     settings: &'a Settings,
     backends: BTreeMap<BackendId, Backend>,
     /// Those whose endpoints are found last.
@@ -185,7 +187,7 @@ struct Build<'a> {
 impl<'a> Build<'a> {
     fn new(known: &'a mut tls::Known, cluster: &'a Cluster, settings: &'a Settings, now: i64) -> Self {
         Self {
-            cluster,
+            cluster: View::new(cluster),
             settings,
             backends: BTreeMap::new(),
             wanted: BTreeMap::new(),
@@ -247,9 +249,9 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     build.problems.clone_from(&cluster.problems);
     let ours = ours(&mut build, cluster);
     let classes = Classes::read(&mut build);
-    build.subrequests = subrequests::rules(cluster, &classes.cluster);
+    build.subrequests = subrequests::rules(&build.cluster, &cluster.endpoint_slices, &classes.cluster);
     build.is_stapled = classes.cluster.is_stapled;
-    unsupported_elsewhere(&mut build);
+    unsupported_elsewhere(&mut build, cluster);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build, &global.blocked);
@@ -259,7 +261,18 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     ];
     listeners.extend(streams::listeners(&mut build));
     let members = parts::divide(&build, &ours);
-    let Build { backends, wanted, certificates, subrequests, is_stapled, problems, refused, .. } = build;
+    let Build {
+        cluster: view,
+        backends,
+        wanted,
+        certificates,
+        subrequests,
+        is_stapled,
+        problems,
+        refused,
+        ..
+    } = build;
+    let asked = view.into_asked();
     let model = Model { listeners, backends, certificates, edge, global, ..Model::default() };
     let mut whole = Whole { model, wanted, problems, refused };
     let mut kept = Vec::with_capacity(members.len());
@@ -282,7 +295,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         references: Arc::new(references::references(cluster, settings, &ours)),
         refused,
     };
-    reuse.complete(translation, (wanted, kept), (cluster, settings, now))
+    reuse.complete(translation, (wanted, kept, asked), (cluster, settings, now))
 }
 
 /// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps
@@ -342,8 +355,7 @@ fn is_catch_all(ingress: &Ingress) -> bool {
 }
 
 /// Fields of Services that ask us for something which this version does not do.
-fn unsupported_elsewhere(build: &mut Build<'_>) {
-    let cluster = build.cluster;
+fn unsupported_elsewhere(build: &mut Build<'_>, cluster: &Cluster) {
     for service in cluster.services.values() {
         let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
         if let Some(class @ "portcullis.dev/l4") = class {

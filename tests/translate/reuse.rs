@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use ingress_userspace::k8s::cluster::{Cluster, Objects};
+use ingress_userspace::k8s::cluster::{Cluster, ObjectKey, Objects};
 use ingress_userspace::translate::{Reuse, Settings, Translation, translate_with};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, ServiceSpec};
 
 use super::{NOW, inputs, world};
 
@@ -20,7 +23,7 @@ fn removals<'a, K>(
     of: &Objects<K>,
     at: impl Fn(&mut Cluster) -> &mut Objects<K> + Copy + 'a,
 ) -> Vec<Change<'a>> {
-    let removal = |key: &ingress_userspace::k8s::cluster::ObjectKey| -> Change<'a> {
+    let removal = |key: &ObjectKey| -> Change<'a> {
         let key = key.clone();
         (kind, Box::new(move |cluster| drop(at(cluster).remove(&key))))
     };
@@ -92,4 +95,72 @@ fn any_object_that_goes_and_comes_back_is_as_if_read_anew() {
         changes.extend(removals("no pool", &cluster.address_pools, |cluster| &mut cluster.address_pools));
         changes
     });
+}
+
+#[test]
+fn any_object_that_is_edited_and_edited_back_is_as_if_read_anew() {
+    check(|cluster| {
+        let mut changes: Vec<Change<'_>> = Vec::new();
+        for (key, service) in &cluster.services {
+            let edited = |what, edit: fn(&mut ServiceSpec)| -> Change<'_> {
+                let mut service = (**service).clone();
+                edit(service.spec.get_or_insert_default());
+                (
+                    what,
+                    Box::new(move |cluster| {
+                        drop(cluster.services.insert(key.clone(), service.clone().into()))
+                    }),
+                )
+            };
+            changes.push(edited("a Service without ports", |spec| spec.ports = None));
+            changes.push(edited("a Service with an address", |spec| {
+                spec.cluster_ip = Some("10.9.8.7".to_owned())
+            }));
+            changes.push(edited("a Service elsewhere", |spec| {
+                spec.type_ = Some("ExternalName".to_owned());
+                spec.external_name = Some("elsewhere.example".to_owned());
+            }));
+        }
+        for (key, map) in &cluster.config_maps {
+            let map = ConfigMap { data: None, ..(**map).clone() };
+            changes.push((
+                "an empty ConfigMap",
+                Box::new(move |cluster| drop(cluster.config_maps.insert(key.clone(), map.clone().into()))),
+            ));
+        }
+        for (key, secret) in &cluster.secrets {
+            // A broken certificate keeps what was there, which nothing read anew can know.
+            let data = secret.data.iter().flatten().filter(|(name, _)| !name.starts_with("tls."));
+            let data = data.map(|(name, _)| (name.clone(), ByteString(b"other".to_vec())));
+            let kept = secret.data.iter().flatten().filter(|(name, _)| name.starts_with("tls."));
+            let data = data.chain(kept.map(|(name, value)| (name.clone(), value.clone()))).collect();
+            let secret = Secret { data: Some(data), ..(**secret).clone() };
+            changes.push((
+                "other contents",
+                Box::new(move |cluster| drop(cluster.secrets.insert(key.clone(), secret.clone().into()))),
+            ));
+        }
+        changes
+    });
+}
+
+/// Names of Services that an Ingress of their namespace may have meant.
+#[test]
+fn a_service_that_comes_is_suggested_to_who_asked_for_another() {
+    let ingress = serde_json::json!({
+        "metadata": {"name": "web", "namespace": "shop", "annotations": {"kubernetes.io/ingress.class": "nginx"}},
+        "spec": {"defaultBackend": {"service": {"name": "cart", "port": {"number": 80}}}}
+    });
+    let key = |name: &str| ObjectKey::new("shop", name);
+    let mut cluster = Cluster {
+        ingresses: [(key("web"), Arc::new(serde_json::from_value(ingress).unwrap_or_default()))].into(),
+        ..Cluster::default()
+    };
+    let mut reuse = Reuse::default();
+    let settings = Settings::default();
+    translate_with(&mut reuse, &cluster, &settings, NOW);
+    cluster.services.insert(key("carts"), Arc::default());
+    let found = translate_with(&mut reuse, &cluster, &settings, NOW);
+    assert!(found.problems.iter().any(|problem| problem.message.contains("did you mean carts")), "{found:?}");
+    assert_eq!(found, anew(&cluster, &settings));
 }

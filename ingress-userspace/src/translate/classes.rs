@@ -36,9 +36,8 @@ impl Classes {
     pub(super) fn read(build: &mut Build<'_>) -> Self {
         let cluster = Arc::new(policies::defaults(build));
         let mut by_class = BTreeMap::new();
-        let world = build.cluster;
-        for (key, class) in &world.ingress_classes {
-            if !is_our_class(world.origin, &build.settings.classes, class) {
+        for (key, class) in build.cluster.ingress_classes {
+            if !is_our_class(build.cluster.origin, &build.settings.classes, class) {
                 continue;
             }
             let parameters = class.spec.as_ref().and_then(|spec| spec.parameters.as_ref());

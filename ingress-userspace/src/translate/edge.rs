@@ -21,9 +21,8 @@ const MOST_ADDRESSES: u128 = 768;
 /// All pools and policies, and what the ConfigMap blocks.
 pub(super) fn edge(build: &mut Build<'_>, blocked: &Blocked) -> Edge {
     let pools = pools(build);
-    let cluster = build.cluster;
     let mut policies = Vec::new();
-    for object in cluster.edge_policies.values() {
+    for object in build.cluster.edge_policies.values() {
         policies.extend(policy(build, &reference(&**object), &object.spec, &pools));
     }
     // Packets of clients behind a proxy are the proxy's.
@@ -41,9 +40,8 @@ pub(super) fn edge(build: &mut Build<'_>, blocked: &Blocked) -> Edge {
 }
 
 fn pools(build: &mut Build<'_>) -> Vec<Pool> {
-    let cluster = build.cluster;
     // The older pool keeps a contested block; without time stamps the first by name.
-    let mut objects: Vec<_> = cluster.address_pools.iter().collect();
+    let mut objects: Vec<_> = build.cluster.address_pools.iter().collect();
     objects.sort_by_key(|(key, object)| {
         (created_at(&***object).is_none(), created_at(&***object), (*key).clone())
     });

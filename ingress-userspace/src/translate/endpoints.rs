@@ -41,9 +41,8 @@ pub(super) fn backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
 
 /// The Service's own address in place of its endpoints. One that has none is resolved as any other, and that is reported.
 pub(super) fn service_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendId {
-    let cluster = build.cluster;
     let key = ObjectKey::new(port.namespace, port.service);
-    let service = cluster.services.get(&key).map(|service| &**service);
+    let service = build.cluster.services.get(&key).map(|service| &**service);
     let found = service.and_then(|service| find_port(service, port.port));
     let (Some(service), Some(found)) = (service, found) else { return backend(build, port) };
     if service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName") {
@@ -54,7 +53,7 @@ pub(super) fn service_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> Back
     let Some((address, number)) = address else {
         let at = (format!("{}.name", port.field), port.service);
         // In a folder nobody gave the Service the address that it will have in a cluster.
-        let (severity, message) = if written.is_empty() && cluster.origin == Origin::Folder {
+        let (severity, message) = if written.is_empty() && build.cluster.origin == Origin::Folder {
             (
                 Severity::Note,
                 "the Service has no cluster IP in this folder, so its pods are asked as without service-upstream",
@@ -90,9 +89,8 @@ pub(super) fn udp_backend(build: &mut Build<'_>, port: &PortRef<'_>) -> BackendI
 }
 
 fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> BackendId {
-    let cluster = build.cluster;
     let key = ObjectKey::new(port.namespace, port.service);
-    let service = cluster.services.get(&key).map(|service| &**service);
+    let service = build.cluster.services.get(&key).map(|service| &**service);
     let found = service.and_then(|service| find_port_of(service, port.port, carrier));
     let shown_port = match (port.port, found) {
         (Some(written), _) => written.to_owned(),
@@ -117,8 +115,7 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
     }
     match (service, found) {
         (None, _) => {
-            let near = cluster.services.keys().filter(|other| other.namespace == key.namespace);
-            let hint = suggest(port.service, near.map(|other| other.name.as_str()))
+            let hint = suggest(port.service, build.cluster.services.names(&key.namespace))
                 .map_or_else(String::new, |near| format!(" (did you mean {near}?)"));
             let message = format!(
                 "there is no Service {key}; {} until it exists; create it or correct the name{hint}",

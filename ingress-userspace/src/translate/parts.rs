@@ -1,7 +1,7 @@
 //! Parts of the world that have nothing to do with each other: Ingresses that share a name, and all that comes of them.
 //!
-//! A part is translated as if it were alone, and kept until one of its Ingresses, or anything that is no Ingress,
-//! changes. So an edit costs what its own hosts cost, and of a large world only one part is held twice at a time.
+//! A part is translated as if it were alone, and kept until one of its Ingresses, an object that they name, or what holds
+//! for all changes. So an edit costs what its own hosts cost, and of a large world only one part is held twice at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
 use super::classes::Classes;
 use super::reuse::find;
 use super::slices::Wanted;
+use super::view::{Asked, Changed};
 use super::{Build, ingress};
 use crate::annotation::OWN_PREFIX;
 use crate::annotation::alias::SERVER_ALIAS;
@@ -34,6 +35,8 @@ pub(super) struct Part {
     members: Vec<Arc<Ingress>>,
     /// Requests that no host takes belong to it.
     has_catch_all: bool,
+    /// What else it depends on.
+    asked: Asked,
     pub(super) hosts: Vec<Arc<Host>>,
     pub(super) backends: Box<[(BackendId, Backend)]>,
     pub(super) wanted: Box<[(BackendId, Wanted)]>,
@@ -70,6 +73,11 @@ impl Parts {
     /// Whether none is known.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Forgets those that depend on something that changed.
+    pub(super) fn forget(&mut self, changed: &Changed) {
+        self.0.retain(|_, part| !changed.touches(&part.asked));
     }
 
     /// The part of these Ingresses, if it was there.
@@ -224,6 +232,7 @@ impl Part {
             mut client_authorities,
             mut problems,
             refused,
+            cluster: view,
             ..
         } = build;
         // Keys that nothing uses do not travel.
@@ -256,6 +265,7 @@ impl Part {
         Self {
             members: members.ingresses.iter().map(|ingress| Arc::clone(ingress)).collect(),
             has_catch_all: members.has_catch_all,
+            asked: view.into_asked(),
             hosts: hosts.into_iter().map(same).collect(),
             backends: backends.into_iter().collect(),
             wanted: wanted.into_iter().collect(),
@@ -285,6 +295,7 @@ impl Whole {
         let Part {
             members: _,
             has_catch_all: _,
+            asked: _,
             hosts,
             backends,
             wanted,

@@ -10,6 +10,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use super::parts::{Members, Part, Parts};
 use super::slices::{self, Resolved, Wanted};
 use super::subrequests::is_api_server;
+use super::view::{Asked, Changed};
 use super::{Settings, Translation, tls};
 use crate::k8s::cluster::{Cluster, ObjectKey, Objects};
 use crate::model::backend::BackendId;
@@ -35,6 +36,8 @@ struct Last {
     /// When the oldest of its parts was translated, in seconds since the epoch.
     since: i64,
     translation: Translation,
+    /// What holds for all parts depends on it.
+    asked: Asked,
     wanted: BTreeMap<BackendId, Wanted>,
     /// Problems that have nothing to do with endpoints.
     problems: Vec<Problem>,
@@ -46,11 +49,13 @@ impl Reuse {
     /// Forgets what does not hold in this world any more, or is too old.
     pub(super) fn forget(&mut self, cluster: &Cluster, settings: &Settings, now: i64) {
         self.certificates.retain(|key, _| cluster.secrets.contains_key(key));
-        let is_kept = self.last.as_ref().is_some_and(|last| {
+        let last = self.last.as_ref().filter(|last| {
             last.is_like(cluster, settings, now) && !last.changed_services(cluster).iter().any(is_api_server)
         });
-        if !is_kept {
-            self.parts = Parts::default();
+        let changed = last.map(|last| (last, Changed::between(&last.cluster, cluster)));
+        match changed.filter(|(last, changed)| !changed.touches(&last.asked)) {
+            Some((_, changed)) => self.parts.forget(&changed),
+            None => self.parts = Parts::default(),
         }
     }
 
@@ -74,7 +79,7 @@ impl Reuse {
     pub(super) fn complete(
         &mut self,
         mut translation: Translation,
-        (wanted, parts): (BTreeMap<BackendId, Wanted>, Vec<Arc<Part>>),
+        (wanted, parts, asked): (BTreeMap<BackendId, Wanted>, Vec<Arc<Part>>, Asked),
         (cluster, settings, now): (&Cluster, &Settings, i64),
     ) -> Translation {
         translation.problems.sort();
@@ -85,6 +90,7 @@ impl Reuse {
             since: self.since(now),
             problems: translation.problems.clone(),
             translation,
+            asked,
             wanted,
             of_endpoints: BTreeMap::new(),
         };
@@ -103,7 +109,7 @@ impl Reuse {
         now: i64,
     ) -> Option<Translation> {
         let last = self.last.as_mut()?;
-        if !last.is_like(cluster, settings, now) || !is_same(&last.cluster.ingresses, &cluster.ingresses) {
+        if !last.is_like(cluster, settings, now) || !last.has_same_objects(cluster) {
             return None;
         }
         let changed = last.changed_services(cluster);
@@ -118,17 +124,17 @@ impl Reuse {
 }
 
 impl Last {
-    /// Whether everything but Ingresses and EndpointSlices is the same.
+    /// Whether what parts do not tell of themselves that they depend on it is the same.
     fn is_like(&self, cluster: &Cluster, settings: &Settings, now: i64) -> bool {
         // Taken apart without `..`: a new kind does not compile until it stands here.
         let Cluster {
             origin,
             ingresses: _,
             ingress_classes,
-            services,
+            services: _,
             endpoint_slices: _,
-            secrets,
-            config_maps,
+            secrets: _,
+            config_maps: _,
             namespaces,
             edge_policies,
             address_pools,
@@ -139,13 +145,19 @@ impl Last {
             && now.abs_diff(self.since) <= LONGEST
             && *origin == before.origin
             && is_same(ingress_classes, &before.ingress_classes)
-            && is_same(services, &before.services)
-            && is_same(secrets, &before.secrets)
-            && is_same(config_maps, &before.config_maps)
             && is_same(namespaces, &before.namespaces)
             && is_same(edge_policies, &before.edge_policies)
             && is_same(address_pools, &before.address_pools)
             && *problems == before.problems
+    }
+
+    /// Whether all objects are the same, beside EndpointSlices and those of [`Self::is_like`].
+    fn has_same_objects(&self, cluster: &Cluster) -> bool {
+        let before = &self.cluster;
+        is_same(&cluster.ingresses, &before.ingresses)
+            && is_same(&cluster.services, &before.services)
+            && is_same(&cluster.secrets, &before.secrets)
+            && is_same(&cluster.config_maps, &before.config_maps)
     }
 
     /// The Services of which a slice came, went or changed.

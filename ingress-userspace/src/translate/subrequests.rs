@@ -5,12 +5,15 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
 use super::Build;
 use super::endpoints::{PortRef, backend};
 use super::ports::find_port;
+use super::view::View;
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::url::UrlText;
-use crate::k8s::cluster::{Cluster, ObjectKey, Origin};
+use crate::k8s::cluster::{ObjectKey, Objects, Origin};
 use crate::model::global::Subrequests;
 use crate::model::url::{Authority, Url};
 use crate::problem::{Code, ObjectRef, Severity};
@@ -24,18 +27,18 @@ pub(super) fn is_api_server(service: &ObjectKey) -> bool {
 }
 
 /// What may not be asked: in a cluster, what is local to the node, and the API server.
-pub(super) fn rules(cluster: &Cluster, defaults: &Defaults) -> Subrequests {
+pub(super) fn rules(view: &View<'_>, slices: &Objects<EndpointSlice>, defaults: &Defaults) -> Subrequests {
     let is_ipv4_only = defaults.looks_up_ipv4_only;
-    if cluster.origin == Origin::Folder || defaults.allows_local_urls {
+    if view.origin == Origin::Folder || defaults.allows_local_urls {
         return Subrequests { is_ipv4_only, ..Subrequests::default() };
     }
     let (namespace, name) = API_SERVER;
-    let spec = cluster.services.get(&ObjectKey::new(namespace, name));
+    let spec = view.services.get(&ObjectKey::new(namespace, name));
     let spec = spec.and_then(|service| service.spec.as_ref());
     let addresses =
         spec.into_iter().flat_map(|spec| spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip));
-    let slices = cluster.endpoint_slices.values();
-    let slices = slices.filter(|slice| super::slices::service_of(slice).as_ref().is_some_and(is_api_server));
+    let slices =
+        slices.values().filter(|slice| super::slices::service_of(slice).as_ref().is_some_and(is_api_server));
     let endpoints = slices.flat_map(|slice| slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses));
     let mut api_servers: Vec<IpAddr> =
         addresses.chain(endpoints).filter_map(|address| address.parse().ok()).collect();
@@ -60,7 +63,7 @@ pub(super) struct UrlRef<'a> {
 pub(super) fn url(build: &mut Build<'_>, text: &UrlText, at: &UrlRef<'_>) -> Option<Url> {
     let of = |authority| Some(Url { is_https: text.is_https, authority, path: text.path.clone() });
     let Some((host, port)) = &text.literal else { return of(Authority::Variable(text.authority.clone())) };
-    let service = service_of(build.cluster, host);
+    let service = service_of(&build.cluster, host);
     let is_api_server = service.as_ref().is_some_and(is_api_server);
     let is_local = host.parse::<IpAddr>().is_ok_and(|address| build.subrequests.forbids(address))
         || (build.subrequests.forbids_local
@@ -111,14 +114,14 @@ pub(super) fn url(build: &mut Build<'_>, text: &UrlText, at: &UrlRef<'_>) -> Opt
 }
 
 /// The Service that a name stands for in the cluster's DNS.
-fn service_of(cluster: &Cluster, host: &str) -> Option<ObjectKey> {
+fn service_of(view: &View<'_>, host: &str) -> Option<ObjectKey> {
     let mut labels = host.trim_end_matches('.').split('.');
     let (name, namespace) = (labels.next()?, labels.next()?);
     let key = ObjectKey::new(namespace, name);
     match (labels.next(), labels.next(), labels.next(), labels.next()) {
         (Some("svc"), None, ..) | (Some("svc"), Some("cluster"), Some("local"), None) => Some(key),
         // `auth.example` is the name of a Service only if there is one.
-        (None, ..) => cluster.services.contains_key(&key).then_some(key),
+        (None, ..) => view.services.contains_key(&key).then_some(key),
         _ => None,
     }
 }
