@@ -1,8 +1,8 @@
 //! What a large configuration costs: `cargo xtask bench config [--json FILE]`.
 //!
-//! 5,000 Ingresses, 10,000 routes, 2,000 certificates. In this process: translation and compilation from nothing, after one
-//! changed Ingress, and the publishing of endpoints while 1,000 EndpointSlices change per second, with requests that must
-//! not fail. As a process: cold start to the first answer, one changed file to traffic, memory, and `lint`.
+//! 5,000 Ingresses, 10,000 routes, 2,000 certificates. In this process: translation from nothing, after one changed
+//! Ingress, Secret or Service, and the publishing of endpoints while 1,000 EndpointSlices change per second, with requests
+//! that must not fail. As a process: cold start to the first answer, one changed file to traffic, memory, and `lint`.
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -128,6 +128,7 @@ mod endpoints {
     use ingress_userspace::k8s::cluster::{Cluster, ObjectKey};
     use ingress_userspace::k8s::folder::Folder;
     use ingress_userspace::translate::{Reuse, Settings, translate_with};
+    use k8s_openapi::api::core::v1::Secret;
     use k8s_openapi::api::discovery::v1::EndpointSlice;
 
     use super::*;
@@ -148,15 +149,22 @@ mod endpoints {
         let cold = started.elapsed();
         let mut proxy = Instance::start(first.model).await.unwrap();
         let mut rows = vec![row("translate, from nothing", cold.as_secs_f64() * 1000.0, "ms", 2_000.0)];
-        let mut times = Vec::new();
-        for edit in 0..20 {
-            touch(&mut cluster, edit);
-            let started = Instant::now();
-            let translation = translate_with(&mut reuse, &cluster, &settings, now);
-            times.push(started.elapsed());
-            proxy.publish(translation.model).await.unwrap();
+        let edits: [(&str, fn(&mut Cluster, usize)); 3] = [
+            ("translate, one Ingress changed, p99", touch),
+            ("translate, one Secret changed, p99", renew),
+            ("translate, one Service changed, p99", relabel),
+        ];
+        for (case, edit) in edits {
+            let mut times = Vec::new();
+            for turn in 0..20 {
+                edit(&mut cluster, turn);
+                let started = Instant::now();
+                let translation = translate_with(&mut reuse, &cluster, &settings, now);
+                times.push(started.elapsed());
+                proxy.publish(translation.model).await.unwrap();
+            }
+            rows.push(row(case, percentile(&mut times, 0.99), "ms", 100.0));
         }
-        rows.push(row("translate, one Ingress changed, p99", percentile(&mut times, 0.99), "ms", 100.0));
         rows.extend(churn(&mut cluster, &mut reuse, &settings, &mut proxy, &addresses).await);
         rows
     }
@@ -194,7 +202,7 @@ mod endpoints {
                 flip(cluster, updates % SERVICES, addresses, updates);
                 updates += 1;
             }
-            let translation = translate_with(reuse, cluster, settings, 0);
+            let translation = translate_with(reuse, cluster, settings, jiff_now());
             proxy.publish(translation.model).await.unwrap();
             times.push(arrived.elapsed());
         }
@@ -223,6 +231,22 @@ mod endpoints {
         let annotations = ingress.metadata.annotations.get_or_insert_with(BTreeMap::new);
         annotations.insert("nginx.ingress.kubernetes.io/proxy-body-size".into(), format!("{}m", 9 + edit));
         cluster.ingresses.insert(key, Arc::new(ingress));
+    }
+
+    /// Another certificate in its place.
+    fn renew(cluster: &mut Cluster, turn: usize) {
+        let certificate =
+            |number| cluster.secrets[&ObjectKey::new("default", format!("cert-{number}"))].clone();
+        let (one, other) = (certificate(turn), certificate(turn + 1_000));
+        let renewed = Secret { data: other.data.clone(), ..(*one).clone() };
+        cluster.secrets.insert(ObjectKey::new("default", format!("cert-{turn}")), Arc::new(renewed));
+    }
+
+    fn relabel(cluster: &mut Cluster, turn: usize) {
+        let key = ObjectKey::new("default", format!("s{turn}"));
+        let mut service = (*cluster.services[&key]).clone();
+        service.metadata.labels = Some([("edit".to_owned(), turn.to_string())].into());
+        cluster.services.insert(key, Arc::new(service));
     }
 
     fn jiff_now() -> i64 {
