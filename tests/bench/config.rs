@@ -307,8 +307,8 @@ async fn process(binary: &Path) -> Vec<Row> {
         .unwrap();
     assert!(status.code().is_some_and(|code| code < 2), "lint failed");
     rows.push(row("lint of all of it", started.elapsed().as_secs_f64() * 1000.0, "ms", 3_000.0));
-    let http = ingress_tests::origin::refused().await;
-    let https = ingress_tests::origin::refused().await;
+    let (held_http, held_https) = (ingress_tests::origin::reserved(), ingress_tests::origin::reserved());
+    let (http, https) = (held_http.address, held_https.address);
     let started = Instant::now();
     let process = Command::new(binary)
         .args([

@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -236,11 +237,14 @@ where
     Raw { address, task }
 }
 
-/// Reads a request head, answers with these bytes and closes.
+/// Reads a request head, answers with these bytes and sends no more.
 pub async fn canned(answer: &'static str) -> Raw {
     raw(move |mut stream| async move {
         read_head(&mut stream).await;
         let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.shutdown().await;
+        // A body that nobody has read would make a reset of the end, and that could overtake the answer.
+        while let Ok(1..) = stream.read(&mut [0; 4096]).await {}
     })
     .await
 }
@@ -260,8 +264,34 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
     head
 }
 
-/// An address where nothing listens: connecting is refused.
+/// Sockets that hold the addresses where nothing listens, for as long as the tests run.
+static HELD: Mutex<Vec<Socket>> = Mutex::new(Vec::new());
+
+/// An address where nothing listens, and nobody else ever will: connecting is refused.
 pub async fn refused() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
-    listener.local_addr().expect("a bound socket has an address")
+    let Reserved { address, socket } = hold(false);
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(socket);
+    address
+}
+
+/// An address for a process of ours, which binds it with `SO_REUSEPORT`. Other sockets do not get it in the meantime.
+#[derive(Debug)]
+pub struct Reserved {
+    /// Which.
+    pub address: SocketAddr,
+    /// Bound, and never listening.
+    socket: Socket,
+}
+
+/// Reserves any free one.
+pub fn reserved() -> Reserved {
+    hold(true)
+}
+
+fn hold(is_shared: bool) -> Reserved {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_port(is_shared).expect("an option of sockets");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback has a free port");
+    let address = socket.local_addr().ok().and_then(|address| address.as_socket());
+    Reserved { address: address.expect("a bound socket has an address"), socket }
 }

@@ -141,12 +141,12 @@ async fn the_order_of_decisions() {
         empty("empty-limit", &[("limit-rps", "1")], "limit_req zone=one burst=5 nodelay;"),
         guarded(
             "limit-auth",
-            &with_auth(&[("limit-rps", "1"), ("limit-burst-multiplier", "2")]),
+            &with_auth(&[("limit-rpm", "1"), ("limit-burst-multiplier", "2")]),
             &format!("limit_req zone=two burst=2 nodelay; {AUTH_NGINX}"),
         ),
         guarded(
             "limit-out",
-            &[("limit-rps", "1"), ("limit-burst-multiplier", "2"), outside],
+            &[("limit-rpm", "1"), ("limit-burst-multiplier", "2"), outside],
             &format!("limit_req zone=three burst=2 nodelay; {out}"),
         ),
         guarded(
@@ -192,8 +192,8 @@ async fn the_order_of_decisions() {
         spelt = spelt.with(method, "spelt.example", "/", &[("Authorization", BAD)], "");
     }
     cases.push(spelt);
-    let http = "limit_req_zone $binary_remote_addr zone=one:1m rate=1r/s; limit_req_zone $binary_remote_addr zone=two:1m rate=1r/s;
-                limit_req_zone $binary_remote_addr zone=three:1m rate=1r/s; map $request_uri $bare_uri { ~^(?<bare>.*?)/?$ $bare; }";
+    let http = "limit_req_zone $binary_remote_addr zone=one:1m rate=1r/s; limit_req_zone $binary_remote_addr zone=two:1m rate=1r/m;
+                limit_req_zone $binary_remote_addr zone=three:1m rate=1r/m; map $request_uri $bare_uri { ~^(?<bare>.*?)/?$ $bare; }";
     run_with("", http, cases).await;
 }
 
@@ -208,18 +208,19 @@ async fn sizes_and_rates() {
             .with("POST", &host, "/", &[], &large)
             .with("POST", &host, "/", &[], "small")
     };
-    let mut limited = case("limit-rps")
+    // So slow that nothing is given back while the requests are sent.
+    let mut limited = case("limit-rpm")
         .manifests(ingress(
-            "rps",
-            "rps.example",
+            "rpm",
+            "rpm.example",
             "/",
             "web",
-            &[("limit-rps", "1"), ("limit-burst-multiplier", "3")],
+            &[("limit-rpm", "1"), ("limit-burst-multiplier", "3")],
         ))
-        .http("limit_req_zone $binary_remote_addr zone=rps:5m rate=1r/s;\n")
-        .server("rps.example", "location / { limit_req zone=rps burst=3 nodelay; @proxy@ }");
+        .http("limit_req_zone $binary_remote_addr zone=rpm:5m rate=1r/m;\n")
+        .server("rpm.example", "location / { limit_req zone=rpm burst=3 nodelay; @proxy@ }");
     for _ in 0..7 {
-        limited = limited.get("rps.example", "/");
+        limited = limited.get("rpm.example", "/");
     }
     run(vec![size("size-small", "1k"), size("size-large", "2k"), size("size-none", "0"), limited]).await;
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ingress_tests::client::PATIENCE;
+use ingress_tests::origin::{Reserved, reserved};
 use tokio::net::TcpStream;
 
 use crate::rig::{Case, PROXY};
@@ -17,6 +18,8 @@ static FOLDERS: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct Nginx {
     pub(crate) address: SocketAddr,
     pub(crate) tls: SocketAddr,
+    /// The addresses, before nginx listens and as long as it does.
+    _held: [Reserved; 2],
     process: Child,
     folder: PathBuf,
 }
@@ -33,8 +36,8 @@ impl Drop for Nginx {
 
 impl Nginx {
     pub(crate) async fn start(cases: &[Case], http: &str, origin: SocketAddr, dead: SocketAddr) -> Self {
-        let tls = ingress_tests::origin::refused().await;
-        let address = ingress_tests::origin::refused().await;
+        let held = [reserved(), reserved()];
+        let [address, tls] = [held[0].address, held[1].address];
         let number = FOLDERS.fetch_add(1, Ordering::SeqCst);
         let folder = std::env::temp_dir().join(format!("portcullis-parity-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
@@ -51,7 +54,7 @@ impl Nginx {
             .stdin(Stdio::null())
             .spawn()
             .expect("nginx is installed (cargo xtask setup)");
-        let mut nginx = Self { address, tls, process, folder };
+        let mut nginx = Self { address, tls, _held: held, process, folder };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while TcpStream::connect(address).await.is_err() {
             let ended = nginx.process.try_wait().expect("a child");
@@ -98,7 +101,7 @@ http {{
   ssl_certificate {dir}/tls.crt; ssl_certificate_key {dir}/tls.key;
   {http}
   {beside}
-  server {{ listen {own} default_server; listen {tls} ssl http2 default_server; location / {{ return 404; }} }}
+  server {{ listen {own} default_server reuseport; listen {tls} ssl http2 default_server reuseport; location / {{ return 404; }} }}
   {servers}
 }}
 "

@@ -385,10 +385,16 @@ async fn ask(address: SocketAddr, name: &str, bytes: &[u8]) -> String {
     format!("{text}\r\n{}", answer.text())
 }
 
-async fn speak(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
-    stream.write_all(request).await.expect("a request can be sent");
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
+    let (mut reading, mut writing) = tokio::io::split(stream);
     let mut answer = Vec::new();
-    // A reset after the answer is an end, too.
-    let _ = stream.read_to_end(&mut answer).await;
+    // Who answers early need not read the rest. A reset after the answer is an end, too.
+    let sent = async {
+        let _ = writing.write_all(request).await;
+    };
+    let read = async {
+        let _ = reading.read_to_end(&mut answer).await;
+    };
+    tokio::join!(sent, read);
     String::from_utf8_lossy(&answer).into_owned()
 }

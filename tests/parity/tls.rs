@@ -63,9 +63,9 @@ async fn cluster_wide_settings() {
             "lim.example",
             "/",
             "web",
-            &[("limit-rpm", "6"), ("limit-burst-multiplier", "1")],
+            &[("limit-rpm", "1"), ("limit-burst-multiplier", "6")],
         ))
-        .http("limit_req_zone $binary_remote_addr zone=lim:5m rate=6r/m;\n")
+        .http("limit_req_zone $binary_remote_addr zone=lim:5m rate=1r/m;\n")
         .server(
             "lim.example",
             "location / { limit_req_status 429; limit_req zone=lim burst=6 nodelay; @proxy@ }",

@@ -135,7 +135,7 @@ async fn other_endpoints_and_deadlines() {
     for method in ["GET", "PUT", "DELETE", "POST", "PATCH"] {
         mixed = mixed.with(method, "mixed.example", "/", &[], "");
     }
-    let slow = [("X-Answer", "delay=1800")];
+    let slow = [("X-Answer", "delay=60000")];
     run(vec![
         mixed,
         // The balancer of ingress-nginx tries the only endpoint three times.
