@@ -21,7 +21,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
@@ -29,8 +28,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::args::AdminArgs;
+use crate::listener::bind::shared_socket;
 use crate::model::{Model, render};
 use crate::telemetry::metrics::Registry;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// Whether the process should get traffic: conditions by name, each with a reason while it does not hold.
 #[derive(Debug, Default)]
@@ -217,7 +220,7 @@ pub fn bind(endpoints: &Endpoints) -> Result<Server, AdminError> {
     let addresses = if is_everywhere { &everywhere[..] } else { &endpoints.addresses };
     for address in addresses {
         let address = SocketAddr::new(*address, port);
-        match bind_port(address) {
+        match shared_socket(address, BACKLOG).and_then(TcpListener::from_std) {
             Ok(listener) => {
                 let address = listener.local_addr().unwrap_or(address);
                 port = address.port();
@@ -247,19 +250,6 @@ pub fn bind(endpoints: &Endpoints) -> Result<Server, AdminError> {
         }
     };
     Ok(Server { tcp, unix })
-}
-
-fn bind_port(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
 }
 
 impl Server {

@@ -99,7 +99,7 @@ impl Compiler {
         let listeners = if is_same {
             self.snapshot.listeners.clone()
         } else {
-            let context = routes::Context {
+            let context = chain::Context {
                 pools: &self.pools,
                 transports: &self.transports,
                 limits: &self.limits,

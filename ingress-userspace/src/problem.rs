@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct ObjectRef {
     /// `networking.k8s.io/v1`, `v1`, …
     pub api_version: String,
-    /// `Ingress`, `Secret`, …; `File` for a file that could not be read as objects.
+    /// `Ingress`, `Secret`, …; `File` for a file that could not be read as objects, `Flag` for a flag.
     pub kind: String,
     /// Empty for cluster-scoped objects.
     pub namespace: String,
@@ -17,6 +17,28 @@ pub struct ObjectRef {
     pub name: String,
     /// Its UID in the cluster, empty for a folder. Events need it.
     pub uid: String,
+}
+
+impl ObjectRef {
+    /// Names a file.
+    pub fn file(path: &str) -> Self {
+        Self::outside("File", path)
+    }
+
+    /// Names a command-line flag, as it is written.
+    pub fn flag(name: &str) -> Self {
+        Self::outside("Flag", name)
+    }
+
+    fn outside(kind: &str, name: &str) -> Self {
+        Self {
+            api_version: String::new(),
+            kind: kind.to_owned(),
+            namespace: String::new(),
+            name: name.to_owned(),
+            uid: String::new(),
+        }
+    }
 }
 
 impl std::fmt::Display for ObjectRef {

@@ -374,17 +374,6 @@ fn our_ingress(ingress: &Ingress) -> OurIngress {
     OurIngress { object: reference(ingress), published }
 }
 
-/// A flag as the object of a Problem.
-fn flag(name: &str) -> ObjectRef {
-    ObjectRef {
-        api_version: String::new(),
-        kind: "Flag".into(),
-        namespace: String::new(),
-        name: name.into(),
-        uid: String::new(),
-    }
-}
-
 fn listener(name: &str, port: u16, protocol: ListenerProtocol) -> Listener {
     Listener { name: ListenerName(name.to_owned()), port, protocol }
 }

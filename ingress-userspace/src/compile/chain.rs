@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::compile::routes::{Context, labels_of};
+use crate::compile::pools::Pools;
+use crate::compile::transports::Transports;
 use crate::filter::Chain;
 use crate::filter::allow_list::SourceList;
 use crate::filter::answer::Answers;
@@ -32,6 +33,28 @@ use crate::model::policy::upstream::UpstreamProtocol;
 use crate::model::policy::{Policies, RateLimit};
 use crate::model::route::RouteSource;
 use crate::snapshot::Target;
+use crate::snapshot::in_flight::Limits;
+use crate::snapshot::nonces::Nonces;
+use crate::snapshot::users::UserLists;
+use crate::snapshot::verdicts::Verdicts;
+use crate::telemetry::labels::RouteLabels;
+
+/// What routes point to.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// Endpoint cells.
+    pub pools: &'a Pools,
+    /// How endpoints are spoken to.
+    pub transports: &'a Transports,
+    /// State of limits per client.
+    pub limits: &'a Limits,
+    /// Lists of users.
+    pub users: &'a UserLists,
+    /// Nonces of digest authentication.
+    pub nonces: &'a Arc<Nonces>,
+    /// Verdicts of authentication services.
+    pub verdicts: &'a Arc<Verdicts>,
+}
 
 /// The filters of a route, and what could not be compiled.
 pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -> (Chain, Vec<String>) {
@@ -168,5 +191,18 @@ fn kept<F, E: std::fmt::Display>(made: Result<F, E>, refused: &mut Vec<String>) 
             refused.push(error.to_string());
             None
         }
+    }
+}
+
+/// Names a route and where it goes, in metrics and logs.
+pub(super) fn labels_of(source: &RouteSource, backend: Option<&BackendId>) -> RouteLabels {
+    RouteLabels {
+        namespace: source.namespace.clone(),
+        ingress: source.name.clone(),
+        service: backend.map(|id| id.service.clone()).unwrap_or_default(),
+        path: source.path.clone(),
+        host: source.host.clone(),
+        upstream: backend.map(BackendId::upstream_name).unwrap_or_default(),
+        canary: String::new(),
     }
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use crate::compile::chain::chain;
+use crate::compile::chain::{Context, chain, labels_of};
 use crate::compile::delivery::delivery;
 use crate::compile::pools::Pools;
-use crate::compile::transports::Transports;
 use crate::compile::{streams, tls};
 use crate::filter::Chain;
 use crate::filter::deny::Deny;
@@ -19,34 +18,13 @@ use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerProtocol;
 use crate::model::route::{self, PathMatch, RouteAction};
 use crate::path_regex;
-use crate::snapshot::in_flight::Limits;
-use crate::snapshot::nonces::Nonces;
 use crate::snapshot::router::{HostRoutes, PathMatcher, Router};
 use crate::snapshot::streams::Passthrough;
-use crate::snapshot::users::UserLists;
-use crate::snapshot::verdicts::Verdicts;
 use crate::snapshot::{Action, ListenerTable, Route, Target};
 use crate::telemetry::labels::RouteLabels;
 use crate::tls::resolver::{CertificateTable, Certificates};
 use crate::tls::server::Sessions;
 use crate::upstream::transport::RouteTransport;
-
-/// What routes point to.
-#[derive(Debug)]
-pub struct Context<'a> {
-    /// Endpoint cells.
-    pub pools: &'a Pools,
-    /// How endpoints are spoken to.
-    pub transports: &'a Transports,
-    /// State of limits per client.
-    pub limits: &'a Limits,
-    /// Lists of users.
-    pub users: &'a UserLists,
-    /// Nonces of digest authentication.
-    pub nonces: &'a Arc<Nonces>,
-    /// Verdicts of authentication services.
-    pub verdicts: &'a Arc<Verdicts>,
-}
 
 /// Compiled hosts of the model before, and the labels in use.
 #[derive(Debug, Default)]
@@ -296,17 +274,5 @@ fn main_labels(route: &route::Route) -> Vec<RouteLabels> {
             .map(|id| labels_of(&route.source, Some(id)))
             .collect(),
         RouteAction::Redirect { .. } | RouteAction::Respond { .. } => vec![labels_of(&route.source, None)],
-    }
-}
-
-pub(super) fn labels_of(source: &route::RouteSource, backend: Option<&BackendId>) -> RouteLabels {
-    RouteLabels {
-        namespace: source.namespace.clone(),
-        ingress: source.name.clone(),
-        service: backend.map(|id| id.service.clone()).unwrap_or_default(),
-        path: source.path.clone(),
-        host: source.host.clone(),
-        upstream: backend.map(BackendId::upstream_name).unwrap_or_default(),
-        canary: String::new(),
     }
 }

@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use self::parse::{Located, Object, Parsed, file_reference, parse};
+use self::parse::{Located, Object, Parsed, parse};
 use super::cluster::{Cluster, ObjectKey, Objects, Origin};
-use crate::problem::{Code, Problem, Severity};
+use crate::problem::{Code, ObjectRef, Problem, Severity};
 
 /// Larger files are not manifests.
 const LARGEST_FILE: u64 = 32 << 20;
@@ -235,7 +235,7 @@ fn duplicate(located: &Located, place: &str, first: &str) -> Problem {
 
 fn unreadable(name: &str, message: &str) -> Problem {
     Problem {
-        object: file_reference(name),
+        object: ObjectRef::file(name),
         code: Code::ObjectInvalid,
         severity: Severity::Error,
         field: String::new(),

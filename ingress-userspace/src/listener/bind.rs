@@ -204,7 +204,7 @@ fn group(name: &str, address: SocketAddr, workers: u32) -> Result<Vec<BoundSocke
     let mut at = address;
     let mut sockets = Vec::new();
     for worker in 0..workers {
-        let socket = socket(at).map_err(error)?;
+        let socket = shared_socket(at, BACKLOG).map_err(error)?;
         at = socket.local_addr().map_err(error)?;
         sockets.push(BoundSocket { listener: name.to_owned(), worker, address: at, socket });
     }
@@ -222,7 +222,8 @@ fn datagram_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
+/// A TCP socket that listens, does not block, and shares its port with others of the same user.
+pub fn shared_socket(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -231,7 +232,7 @@ fn socket(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(backlog)?;
     Ok(socket.into())
 }
 

@@ -202,7 +202,7 @@ pub(super) fn unowned_error_pages(
 
 fn controller_default(build: &mut Build<'_>) -> Option<BackendId> {
     let key = build.settings.default_backend.clone()?;
-    let owner = super::flag("--default-backend-service");
+    let owner = ObjectRef::flag("--default-backend-service");
     let port = PortRef {
         namespace: &key.namespace,
         service: &key.name,

@@ -22,7 +22,7 @@ use crate::model::backend::BackendId;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::route::{RouteAction, WeightedBackend};
-use crate::problem::{Code, Severity};
+use crate::problem::{Code, ObjectRef, Severity};
 
 /// All hosts of these Ingresses. `has_catch_all`: requests that no host takes are among them.
 pub(super) fn hosts(
@@ -69,7 +69,7 @@ pub(super) fn hosts(
 /// Where requests go that nothing else takes, by `--default-backend-service`.
 fn controller_default(build: &mut Build<'_>) -> Option<RouteAction> {
     let key = build.settings.default_backend.clone()?;
-    let owner = super::flag("--default-backend-service");
+    let owner = ObjectRef::flag("--default-backend-service");
     let port = PortRef {
         namespace: &key.namespace,
         service: &key.name,

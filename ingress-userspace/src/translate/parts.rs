@@ -9,7 +9,6 @@ use std::sync::Arc;
 use k8s_openapi::api::networking::v1::{Ingress, IngressBackend};
 
 use super::classes::Classes;
-use super::reuse::find;
 use super::slices::Wanted;
 use super::view::{Asked, Changed};
 use super::{Build, ingress};
@@ -23,7 +22,7 @@ use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
 use crate::model::health::HealthCheck;
-use crate::model::host::Host;
+use crate::model::host::{Host, HostPattern};
 use crate::model::policy::client_certificate::{ClientAuth, ClientAuthorities};
 use crate::model::policy::password_auth::{UserList, UserListId};
 use crate::problem::Problem;
@@ -278,6 +277,12 @@ impl Part {
             refused: refused.into_boxed_slice(),
         }
     }
+}
+
+/// The host of this pattern among ordered ones.
+fn find<'h>(hosts: &'h [Arc<Host>], pattern: &HostPattern) -> Option<&'h Arc<Host>> {
+    let at = hosts.binary_search_by(|host| host.pattern.cmp(pattern)).ok()?;
+    hosts.get(at)
 }
 
 /// All parts together.

@@ -68,7 +68,7 @@ pub(super) fn defaults(build: &mut Build<'_>) -> Defaults {
     let unset = || config_map::read(&BTreeMap::new()).0;
     let Some(key) = &build.settings.config_map else { return unset() };
     let Some(object) = build.cluster.config_maps.get(key) else {
-        let flag = super::flag("--configmap");
+        let flag = ObjectRef::flag("--configmap");
         let message = "there is no such ConfigMap; the defaults hold; create it or correct the flag";
         build.problem(
             &flag,

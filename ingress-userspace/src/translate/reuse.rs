@@ -14,7 +14,7 @@ use super::view::{Asked, Changed};
 use super::{Settings, Translation, tls};
 use crate::k8s::cluster::{Cluster, ObjectKey, Objects};
 use crate::model::backend::BackendId;
-use crate::model::host::{Host, HostPattern};
+use crate::model::host::Host;
 use crate::problem::Problem;
 
 /// For how long what was translated may be taken over, in seconds: certificates grow old.
@@ -198,12 +198,6 @@ impl Last {
 fn is_same<K>(one: &Objects<K>, other: &Objects<K>) -> bool {
     one.len() == other.len()
         && one.iter().zip(other).all(|((one, a), (other, b))| Arc::ptr_eq(a, b) && one == other)
-}
-
-/// The host of this pattern among ordered ones.
-pub(super) fn find<'h>(hosts: &'h [Arc<Host>], pattern: &HostPattern) -> Option<&'h Arc<Host>> {
-    let at = hosts.binary_search_by(|host| host.pattern.cmp(pattern)).ok()?;
-    hosts.get(at)
 }
 
 #[cfg(test)]

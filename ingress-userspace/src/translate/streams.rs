@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Build;
 use super::endpoints::{PortRef, stream_backend, udp_backend};
-use super::{Build, flag};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 use crate::model::stream::StreamRoute;
@@ -36,7 +36,12 @@ fn of_config_map(build: &mut Build<'_>, key: Option<&ObjectKey>, kind: Kind) -> 
         let message =
             "there is no such ConfigMap, so none of its services is served; create it or correct the flag";
         let at = (field, key.to_string());
-        build.problem(&flag(name), (Code::ReferenceMissing, Severity::Warning), (at.0, &at.1), message);
+        build.problem(
+            &ObjectRef::flag(name),
+            (Code::ReferenceMissing, Severity::Warning),
+            (at.0, &at.1),
+            message,
+        );
         return Vec::new();
     };
     let owner = reference(&**object);

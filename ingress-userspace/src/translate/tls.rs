@@ -62,14 +62,14 @@ pub(super) fn default_certificate(build: &mut Build<'_>) -> Option<CertificateId
     let key = build.settings.default_certificate.clone()?;
     match load(build, &key) {
         Ok(loaded) => {
-            let owner = super::flag("--default-ssl-certificate");
+            let owner = ObjectRef::flag("--default-ssl-certificate");
             check(build, &loaded, &owner, "secret");
             Some(loaded.id)
         }
         Err(reason) => {
             let message =
                 format!("{reason}; a self-signed certificate is served instead; {}", fix(build, &key));
-            let owner = super::flag("--default-ssl-certificate");
+            let owner = ObjectRef::flag("--default-ssl-certificate");
             build.problem(
                 &owner,
                 (Code::SecretInvalid, Severity::Error),

@@ -152,7 +152,7 @@ impl Parsed {
     fn break_at(&mut self, path: &str, line: usize, error: &str) {
         self.is_broken = true;
         self.problems.push(Problem {
-            object: file_reference(path),
+            object: ObjectRef::file(path),
             code: Code::ObjectInvalid,
             severity: Severity::Error,
             field: format!("line {line}"),
@@ -162,17 +162,6 @@ impl Parsed {
                  is kept; correct the file"
             ),
         });
-    }
-}
-
-/// Names a file as the object of a Problem.
-pub fn file_reference(path: &str) -> ObjectRef {
-    ObjectRef {
-        api_version: String::new(),
-        kind: "File".into(),
-        namespace: String::new(),
-        name: path.to_owned(),
-        uid: String::new(),
     }
 }
 
@@ -212,7 +201,7 @@ fn line_of(error: &serde_saphyr::Error) -> usize {
 
 fn repeated_key(path: &str, line: usize) -> Problem {
     Problem {
-        object: file_reference(path),
+        object: ObjectRef::file(path),
         code: Code::ObjectInvalid,
         severity: Severity::Warning,
         field: format!("line {line}"),
@@ -342,7 +331,7 @@ fn unknown_kind(path: &str, line: usize, value: &Value, reference: &ObjectRef) -
     let place = format!("{path}, document at line {line}");
     let (api_version, kind) = (reference.api_version.clone(), reference.kind.clone());
     let problem = |field: &str, shown: String, severity, message: String| Problem {
-        object: if reference.name.is_empty() { file_reference(path) } else { reference.clone() },
+        object: if reference.name.is_empty() { ObjectRef::file(path) } else { reference.clone() },
         code: Code::KindUnknown,
         severity,
         field: field.to_owned(),
@@ -353,7 +342,7 @@ fn unknown_kind(path: &str, line: usize, value: &Value, reference: &ObjectRef) -
         let message =
             format!("not a Kubernetes object ({place}); a document is a mapping with apiVersion and kind");
         return Problem {
-            object: file_reference(path),
+            object: ObjectRef::file(path),
             ..problem(&format!("line {line}"), String::new(), Severity::Error, message)
         };
     }

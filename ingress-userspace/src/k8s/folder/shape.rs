@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::parse::file_reference;
 use crate::problem::{Code, ObjectRef, Problem, Severity, shorten};
 
 /// Kinds of ours that live outside of namespaces.
@@ -100,7 +99,7 @@ pub(super) fn check_name(reference: &ObjectRef, path: &str, line: usize) -> Opti
             (true, false) => ("metadata.namespace", &reference.namespace),
         };
     Some(Problem {
-        object: if reference.name.is_empty() { file_reference(path) } else { reference.clone() },
+        object: if reference.name.is_empty() { ObjectRef::file(path) } else { reference.clone() },
         code: Code::ObjectInvalid,
         severity: Severity::Error,
         field: field.to_owned(),
