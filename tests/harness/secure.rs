@@ -16,8 +16,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -77,6 +79,16 @@ impl Default for Authority {
 }
 
 impl Pair {
+    /// One that was made elsewhere, PEM.
+    pub fn of_pem(certificate: &str, key: &str) -> Self {
+        let (shown, secret) = (
+            CertificateDer::from_pem_slice(certificate.as_bytes()).expect("a certificate"),
+            PrivatePkcs8KeyDer::from_pem_slice(key.as_bytes()).expect("a key"),
+        );
+        let der = (shown.to_vec(), secret.secret_pkcs8_der().to_vec());
+        Self { certificate: certificate.to_owned(), key: key.to_owned(), der }
+    }
+
     /// The certificate, DER.
     pub fn der(&self) -> &[u8] {
         &self.der.0
@@ -177,10 +189,12 @@ fn config(pair: &Pair, speech: &Speech<'_>) -> ServerConfig {
         }
     };
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.der.1.clone()));
+    // Not compared with its certificate, which may be of a version that rustls does not read.
+    let signer = aws_lc_rs::sign::any_supported_type(&key).expect("a key");
+    let certified = CertifiedKey::new(vec![pair.der.0.clone().into()], signer);
     let mut config = builder
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![pair.der.0.clone().into()], key)
-        .expect("a matching pair");
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![if speech.is_http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     config
 }

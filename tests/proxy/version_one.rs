@@ -1,4 +1,5 @@
-//! Certificates of X.509 version 1, as `openssl x509 -req` makes them: they are served, and they name clients.
+//! Certificates of X.509 version 1, as `openssl x509 -req` makes them: they are served, they name clients, and endpoints
+//! may show them.
 
 use std::sync::Arc;
 
@@ -6,6 +7,7 @@ use ingress_tests::client::{self, Http1, Identity, get, tls_as};
 use ingress_tests::manifests::{ingress, service, translation};
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::Instance;
+use ingress_tests::secure::{Backend, Pair, Speech};
 use ingress_userspace::model::Model;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -133,4 +135,16 @@ async fn a_server_shows_it() {
     let proxy = Instance::start(translation(&yaml.concat()).unwrap().model).await.unwrap();
     let shown = client::certificate(proxy.https, "web.example").await.unwrap();
     assert_eq!(shown, chain(SERVER)[0].to_vec());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_shows_it_is_spoken_to() {
+    let pair = Pair::of_pem(SERVER, SERVER_KEY);
+    let backend = Backend::start(Speech { pair: Some(&pair), clients: None, is_http2: false }).await;
+    let yaml = [
+        service("web", &[backend.address]),
+        ingress("web", "web.example", "/", "web", &[("backend-protocol", "HTTPS")]),
+    ];
+    let proxy = Instance::start(translation(&yaml.concat()).unwrap().model).await.unwrap();
+    assert_eq!(client::send(proxy.http, get("web.example", "/")).await.unwrap().status, 200);
 }

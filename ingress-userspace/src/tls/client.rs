@@ -22,7 +22,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use crate::model::certificate::Authorities;
 use crate::model::policy::upstream::UpstreamTls;
 use crate::model::tls::CipherSuite;
-use crate::tls::ciphers;
+use crate::tls::{ciphers, version_one};
 
 /// How TLS is spoken to endpoints.
 #[derive(Debug)]
@@ -205,7 +205,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+        match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls12_signature(message, &old, signed, &self.algorithms),
+            None => verify_tls12_signature(message, certificate, signed, &self.algorithms),
+        }
     }
 
     fn verify_tls13_signature(
@@ -214,7 +217,10 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+        match version_one::read(certificate) {
+            Some(old) => version_one::verify_tls13_signature(message, &old, signed, &self.algorithms),
+            None => verify_tls13_signature(message, certificate, signed, &self.algorithms),
+        }
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
