@@ -85,3 +85,55 @@ async fn a_snippet_of_the_server_answers_for_its_host() {
     let answer = client::send(proxy.http, client::get("other.example", "/config/x")).await.unwrap();
     assert_eq!((answer.status, answer.header("x-frame-options")), (200, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snippet_changes_the_path_for_the_backend() {
+    let origin = Origin::start("web").await;
+    let snippet = "if ($arg_plain) { return 204; }\nrewrite ^/api/(v[0-9])/(.*)$ /$2?version=$1 break;\n\
+                   rewrite /old /new break;\nrewrite ^/gone /410 permanent;";
+    let annotations = [("configuration-snippet", snippet)];
+    let yaml = service("web", &[origin.address]) + &ingress("app", HOST, "/", "web", &annotations);
+    let proxy = serve(&yaml).await.unwrap();
+    for (path, sent) in [
+        ("/api/v1/users%20x?a=1", "/users%20x?version=v1&a=1"),
+        ("/API/v1/users", "/API/v1/users"),
+        ("/older", "/new"),
+        ("/other?q", "/other?q"),
+    ] {
+        let answer = client::send(proxy.http, client::get(HOST, path)).await.unwrap();
+        assert_eq!((answer.status, origin.last().line), (200, format!("GET {sent} HTTP/1.1")), "{path}");
+    }
+    for (path, status) in [("/api/v1/x?plain=1", 204), ("/gone", 301), ("/api/v1/../x", 200)] {
+        let answer = client::send(proxy.http, client::get(HOST, path)).await.unwrap();
+        assert_eq!(answer.status, status, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_of_a_snippet_ends_that_of_the_annotation() {
+    let origin = Origin::start("web").await;
+    let snippet = "rewrite ^/app/static/(.*)$ /cdn/$1 break;";
+    let annotations = [("rewrite-target", "/moved"), ("configuration-snippet", snippet)];
+    let yaml = service("web", &[origin.address]) + &ingress("app", HOST, "/app", "web", &annotations);
+    let proxy = serve(&yaml).await.unwrap();
+    for (path, sent) in [("/app/static/a.css", "/cdn/a.css"), ("/app/index", "/moved")] {
+        assert_eq!(client::send(proxy.http, client::get(HOST, path)).await.unwrap().status, 200);
+        assert_eq!(origin.last().line, format!("GET {sent} HTTP/1.1"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_preflight_answer_of_old_guides_is_given() {
+    let origin = Origin::start("web").await;
+    let snippet = "if ($request_method = 'OPTIONS') {\n\
+                   add_header 'Access-Control-Allow-Origin' '*';\n\
+                   add_header 'Content-Type' 'text/plain; charset=utf-8';\n\
+                   add_header 'Content-Length' 0;\nreturn 204;\n}\n\
+                   more_set_headers \"Access-Control-Allow-Origin: $http_origin\";";
+    let yaml = service("web", &[origin.address])
+        + &ingress("app", HOST, "/", "web", &[("configuration-snippet", snippet)]);
+    let proxy = serve(&yaml).await.unwrap();
+    let answer = client::send(proxy.http, client::request("OPTIONS", HOST, "/", "")).await.unwrap();
+    assert_eq!((answer.status, answer.header("content-length")), (204, None));
+    assert_eq!(origin.seen().len(), 0);
+}

@@ -23,10 +23,10 @@ pub(super) use auth::read as read_auth;
 annotations! { "Snippets";
     /// Read, never executed: `more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `more_clear_input_headers`,
     /// `add_header`, `proxy_set_header`, `proxy_hide_header`, `grpc_set_header`, `grpc_hide_header`, `expires`, `return`,
-    /// `rewrite` that redirects, `set`, `if` with one comparison around these and headers of that answer,
+    /// `rewrite` that redirects or ends with `break`, `set`, `if` with one comparison around these and headers of that answer,
     /// `auth_request_set` with a header of the answer, `location` that answers, redirects or refuses (`deny all`),
     /// `limit_except` with `deny all`, `proxy_cookie_path`, `proxy_cookie_domain`, `proxy_ssl_name`, `proxy_ssl_server_name`, what is done anyway
-    /// (`proxy_http_version 1.1`, `proxy_ssl_verify off` and the like), and comments. Unlike in ingress-nginx it
+    /// (`proxy_http_version 1.1`, `proxy_ssl_verify off`, `chunked_transfer_encoding` and the like), and comments. Unlike in ingress-nginx it
     /// needs no permission, and any other directive makes the paths answer 503; a header that the proxy sends itself is
     /// replaced, not sent twice.
     CONFIGURATION_SNIPPET: Snippet = "configuration-snippet", parse: directives::read, values: "directives of nginx, as listed",

@@ -1,5 +1,6 @@
 //! Answers that need no backend: `permanent-redirect`, `temporal-redirect`, `app-root`, `from-to-www-redirect`, an URL as
-//! `rewrite-target`, and `return` and redirecting `rewrite` of `configuration-snippet`.
+//! `rewrite-target`, and `return` and `rewrite` of `configuration-snippet`; one that does not redirect changes the path for
+//! the backend, in its turn.
 //!
 //! As in nginx they are given before limits, source lists and authentication. A value with a line break in it, which a
 //! variable may bring, is refused with 400 instead of becoming a header of its own.
@@ -10,6 +11,7 @@ use http::{HeaderValue, StatusCode, header};
 use regex::bytes::{Captures, Regex};
 
 use super::headers::{HeaderChanges, HeadersError};
+use super::rewrite::PathRewrite;
 use super::{Filter, Outcome, Stop, redirect};
 use crate::model::policy::answer::{self, LocationForm};
 use crate::model::policy::headers::Headers;
@@ -56,6 +58,7 @@ enum Content {
     Text(Template),
     Location { to: Template, keeps_query: bool, form: LocationForm },
     Host(Box<str>),
+    Onward(Box<PathRewrite>),
 }
 
 /// Why an answer cannot be given.
@@ -99,6 +102,10 @@ impl Answer {
                 Content::Location { to: to.clone(), keeps_query: *keeps_query, form: *form }
             }
             answer::Content::Host(name) => Content::Host(name.as_str().into()),
+            answer::Content::Onward { pattern, to } => Content::Onward(Box::new(
+                PathRewrite::of_snippet(pattern, to)
+                    .map_err(|error| AnswerError::Regex(pattern.text.clone(), error))?,
+            )),
         };
         let conditions = Condition::from_policy(conditions)?;
         let headers = Headers { request: Vec::new(), response: headers.clone() };
@@ -116,7 +123,7 @@ impl Answer {
     fn content(&self, view: &View<'_>, captures: Option<&Captures<'_>>) -> Result<Response, ProxyError> {
         let expand = |template: &Template| expand(view, template, captures);
         let location = match &self.content {
-            Content::Page => return Ok(Response::text(self.status)),
+            Content::Page | Content::Onward(_) => return Ok(Response::text(self.status)),
             Content::Text(text) => {
                 let mut response = Response::text(self.status);
                 response.head.headers.set(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -203,14 +210,21 @@ impl Filter for Answers {
     const NAME: &'static str = "answer";
 
     async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
-        let view = View::new(ctx, &request.head);
         for answer in &self.0 {
+            let view = View::new(ctx, &request.head);
             let subjects: Vec<String> =
                 answer.conditions.iter().map(|condition| view.expand(&condition.subject)).collect();
             let mut captures = None;
             let mut all = answer.conditions.iter().zip(&subjects);
             if !all.all(|(condition, subject)| condition.test.holds(subject, &mut captures)) {
                 continue;
+            }
+            if let Content::Onward(rewrite) = &answer.content {
+                match rewrite.rewrite(ctx, request) {
+                    Ok(true) => break,
+                    Ok(false) => continue,
+                    Err(error) => return ControlFlow::Break(Stop::Fail(error)),
+                }
             }
             return ControlFlow::Break(match answer.respond(&view, captures.as_ref()) {
                 Ok(response) => Stop::Respond(response),

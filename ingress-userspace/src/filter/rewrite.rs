@@ -12,6 +12,7 @@ use regex::bytes::{Captures, Regex};
 
 use super::{Filter, Outcome, Stop};
 use crate::model::policy::Rewrite;
+use crate::model::policy::answer::Pattern;
 use crate::model::template::{Part, Template, Variable};
 use crate::path_regex;
 use crate::proxy::context::RequestCtx;
@@ -51,6 +52,25 @@ impl PathRewrite {
             .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
         let (path, query) = pieces(&policy.replacement);
         Ok(Self { pattern, path, query })
+    }
+
+    /// Of a snippet: the expression is compared as it stands, anywhere in the path.
+    pub(super) fn of_snippet(pattern: &Pattern, to: &Template) -> Result<Self, regex::Error> {
+        let pattern = path_regex::search_with(&pattern.text, pattern.is_case_sensitive)?;
+        let (path, query) = pieces(to);
+        Ok(Self { pattern, path, query })
+    }
+
+    /// Gives a request its new target; whether the expression matched.
+    pub(super) fn rewrite(&self, ctx: &RequestCtx, request: &mut Request) -> Result<bool, ProxyError> {
+        let variable = |name: &Variable| {
+            let mut text = String::new();
+            View::new(ctx, &request.head).write(name, &mut text);
+            text
+        };
+        let Some(target) = self.apply(&request.head.target, &variable) else { return Ok(false) };
+        request.head.target.forward_as(target?);
+        Ok(true)
     }
 
     /// The new target; `None` when the expression does not match, which leaves the path as it is.
@@ -99,15 +119,11 @@ impl Filter for PathRewrite {
     const NAME: &'static str = "rewrite";
 
     async fn on_request(&self, ctx: &mut RequestCtx, request: &mut Request) -> Outcome {
-        let variable = |name: &Variable| {
-            let mut text = String::new();
-            View::new(ctx, &request.head).write(name, &mut text);
-            text
-        };
-        match self.apply(&request.head.target, &variable) {
-            Some(Ok(target)) => request.head.target.forward_as(target),
-            Some(Err(error)) => return ControlFlow::Break(Stop::Fail(error)),
-            None => {}
+        // A snippet that rewrote stands before it and ends rewriting, as nginx's `break` does.
+        if !request.head.target.is_rewritten()
+            && let Err(error) = self.rewrite(ctx, request)
+        {
+            return ControlFlow::Break(Stop::Fail(error));
         }
         ControlFlow::Continue(())
     }

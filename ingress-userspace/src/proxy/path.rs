@@ -17,6 +17,8 @@ pub struct Target {
     normal: Option<Vec<u8>>,
     /// Only when it differs from `raw`.
     upstream: Option<PathAndQuery>,
+    /// A filter chose what goes upstream.
+    is_rewritten: bool,
 }
 
 impl Target {
@@ -31,7 +33,7 @@ impl Target {
             return Err(GateReason::TargetBytes);
         }
         if is_plain(raw.path().as_bytes()) {
-            return Ok(Self { raw, normal: None, upstream: None });
+            return Ok(Self { raw, normal: None, upstream: None, is_rewritten: false });
         }
         let normal = normalise(raw.path().as_bytes())?;
         let upstream = if normal.is_restructured {
@@ -45,7 +47,7 @@ impl Target {
         } else {
             None
         };
-        Ok(Self { raw, normal: Some(normal.path), upstream })
+        Ok(Self { raw, normal: Some(normal.path), upstream, is_rewritten: false })
     }
 
     /// The normal form of the path, without query.
@@ -76,6 +78,12 @@ impl Target {
     /// Sends another target upstream; the normal form stays that of the client's request.
     pub fn forward_as(&mut self, target: PathAndQuery) {
         self.upstream = Some(target);
+        self.is_rewritten = true;
+    }
+
+    /// Whether a filter chose what goes upstream.
+    pub fn is_rewritten(&self) -> bool {
+        self.is_rewritten
     }
 }
 

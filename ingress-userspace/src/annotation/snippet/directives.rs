@@ -93,6 +93,8 @@ pub(super) fn apply(snippet: &mut Snippet, directive: &Directive, locals: &Local
         // Cookies of the service that authenticates go to the client anyway, each as a line of its own.
         ("add_header", [name, "${auth_answer_set_cookie}", ..])
             if name.eq_ignore_ascii_case("set-cookie") => {}
+        // Nothing is cached, so nginx would have no value for it, and no header.
+        ("add_header" | "proxy_set_header", [_, "$upstream_cache_status", ..]) => {}
         ("add_header", [name, value]) => add(snippet, name, value, SUCCESSES.to_vec())?,
         ("add_header", [name, value, "always"]) => add(snippet, name, value, Vec::new())?,
         // What an upgrade needs goes upstream anyway.
@@ -128,13 +130,26 @@ pub(super) fn apply(snippet: &mut Snippet, directive: &Directive, locals: &Local
     Ok(())
 }
 
+/// `add_header Content-Length 0` of an answer without a body, as preflight answers have it: the length is known anyway.
+pub(super) fn says_empty(directive: &Directive) -> bool {
+    let is_length = |name: &str| name.eq_ignore_ascii_case("content-length");
+    match (directive.name.as_str(), directive.args.as_slice()) {
+        ("add_header", [name, length, ..]) => is_length(name) && length == "0",
+        ("more_set_headers", [line]) => {
+            line.split_once(':').is_some_and(|(name, length)| is_length(name.trim()) && length.trim() == "0")
+        }
+        _ => false,
+    }
+}
+
 /// Directives that ask for what is done anyway.
 fn is_needless(name: &str, args: &[&str]) -> bool {
     match name {
         "proxy_http_version" => args == ["1.1"],
         "proxy_ssl_verify" | "grpc_ssl_verify" | "server_tokens" | "proxy_cache" => args == ["off"],
-        "chunked_transfer_encoding" | "tcp_nodelay" | "tcp_nopush" | "sendfile" => args == ["on"],
-        "log_not_found" | "proxy_ssl_session_reuse" => true,
+        "tcp_nodelay" | "tcp_nopush" | "sendfile" => args == ["on"],
+        // A body whose length is known is not sent in chunks, and any other has no other form that tells where it ends.
+        "chunked_transfer_encoding" | "log_not_found" | "proxy_ssl_session_reuse" => true,
         _ => false,
     }
 }

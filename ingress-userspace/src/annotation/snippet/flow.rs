@@ -7,7 +7,7 @@ use super::directives::{self, apply};
 use super::locals::Locals;
 use super::syntax::Directive;
 use super::{Snippet, returns};
-use crate::model::policy::answer::{Answer, Condition, Pattern, Test};
+use crate::model::policy::answer::{Answer, Condition, Content, Pattern, Test};
 use crate::model::policy::headers::HeaderChange;
 use crate::path_regex;
 
@@ -67,6 +67,11 @@ impl Flow {
         Locals::agreed(all).unwrap_or_default()
     }
 
+    /// Whether a path is changed for the backend.
+    pub(super) fn rewrites(&self) -> bool {
+        self.answers.iter().any(|answer| matches!(answer.content, Content::Onward { .. }))
+    }
+
     /// What is answered at the end of every way that goes on.
     pub(super) fn answer_rest(&mut self, answer: &Answer) {
         for way in std::mem::take(&mut self.ways) {
@@ -96,7 +101,11 @@ impl Flow {
             "return" => returns::answer(&args)?,
             _ => returns::rewrite(&args)?,
         };
-        let is_certain = answer.conditions.is_empty();
+        if matches!(answer.content, Content::Onward { .. }) && !headers.is_empty() {
+            return Err("goes on to the backend beside a header in the same braces, which is not understood"
+                .to_owned());
+        }
+        let is_certain = answer.conditions.is_empty() && !matches!(answer.content, Content::Onward { .. });
         answer.conditions.splice(..0, way.conditions.iter().cloned());
         answer.headers.extend_from_slice(headers);
         self.answers.push(answer);
@@ -146,7 +155,9 @@ impl Flow {
         let holds =
             |directive: &Directive, reason: String| format!("holds {}, which {reason}", directive.name);
         let mut inner = Snippet::default();
-        for directive in block.iter().filter(|directive| !Self::takes(directive)) {
+        for directive in
+            block.iter().filter(|directive| !Self::takes(directive) && !directives::says_empty(directive))
+        {
             apply(&mut inner, directive, &way.locals).map_err(|reason| holds(directive, reason))?;
         }
         let Snippet { headers, cookie_path, cookie_domain, upstream_tls, .. } = inner;

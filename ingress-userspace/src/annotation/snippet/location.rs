@@ -1,6 +1,6 @@
 //! `location` in a snippet: a place of its own, which answers and asks no backend.
 
-use super::directives::{apply, is_setting};
+use super::directives::{apply, is_setting, says_empty};
 use super::flow::Flow;
 use super::locals::Locals;
 use super::syntax::Directive;
@@ -69,7 +69,7 @@ fn inside(block: &[Directive], locals: &Locals) -> Result<Vec<Answer>, String> {
     }
     let (locals, mut inner, mut refuses) = (flow.locals(), Snippet::default(), false);
     let mut media = None;
-    for directive in block.iter().filter(|directive| is_setting(directive)) {
+    for directive in block.iter().filter(|directive| is_setting(directive) && !says_empty(directive)) {
         let args: Vec<&str> = directive.args.iter().map(String::as_str).collect();
         match (directive.name.as_str(), args.as_slice()) {
             ("deny", ["all"]) => refuses = true,
@@ -89,6 +89,9 @@ fn inside(block: &[Directive], locals: &Locals) -> Result<Vec<Answer>, String> {
         && inner.upstream_tls.is_none();
     if !is_plain {
         return Err("what would go to a backend".to_owned());
+    }
+    if flow.rewrites() {
+        return Err("rewrite, which would go to a backend".to_owned());
     }
     // A place without a backend serves files in nginx, of which ingress-nginx has none.
     flow.answer_rest(&Answer::always(if refuses { 403 } else { 404 }, Content::Page));

@@ -41,7 +41,7 @@ fn location(url: &str) -> Result<Content, String> {
     Ok(Content::Location { to: text::template(url)?, keeps_query: false, form: LocationForm::Host })
 }
 
-/// `rewrite REGEX TO [redirect|permanent]`, where it redirects.
+/// `rewrite REGEX TO [redirect|permanent|break]`, where it redirects, or stays at its path.
 pub(super) fn rewrite(args: &[&str]) -> Result<Answer, String> {
     let (regex, to, flag) = match args {
         [regex, to] => (regex, to, ""),
@@ -53,7 +53,12 @@ pub(super) fn rewrite(args: &[&str]) -> Result<Answer, String> {
         "permanent" => 301,
         "redirect" => 302,
         _ if text::is_url(&target) => 302,
-        _ => return Err("does not redirect; use the annotation rewrite-target".to_owned()),
+        "break" => return onward(regex, target),
+        _ => {
+            return Err("neither redirects nor ends with break; write break behind it in configuration-snippet, or use \
+                        the annotation rewrite-target"
+                .to_owned());
+        }
     };
     let condition = Condition {
         subject: Template(vec![Part::Variable(Variable::Uri)]),
@@ -61,6 +66,14 @@ pub(super) fn rewrite(args: &[&str]) -> Result<Answer, String> {
     };
     let content = Content::Location { to: target, keeps_query: true, form: LocationForm::Host };
     Ok(Answer { conditions: vec![condition], ..Answer::always(status, content) })
+}
+
+/// `rewrite REGEX PATH break`: the same path of the Ingress, with another one for the backend.
+fn onward(regex: &str, to: Template) -> Result<Answer, String> {
+    if !matches!(to.0.first(), Some(Part::Text(text)) if text.starts_with('/')) {
+        return Err(format!("leads to {to}, which does not begin with /"));
+    }
+    Ok(Answer::always(200, Content::Onward { pattern: text::pattern(regex, true)?, to }))
 }
 
 /// The condition of `if ($variable = text)`, with the comparisons `=`, `!=`, `~`, `~*`, `!~`, `!~*`, or none.

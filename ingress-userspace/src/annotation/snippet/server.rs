@@ -26,6 +26,9 @@ const OVERRIDDEN: &[&str] = &[
     "proxy_next_upstream_timeout",
     "proxy_cookie_domain",
     "proxy_cookie_path",
+    "grpc_connect_timeout",
+    "grpc_read_timeout",
+    "grpc_send_timeout",
 ];
 
 /// Reads a snippet. The error names the directive and its replacement.
@@ -45,6 +48,13 @@ pub(super) fn read(text: &str) -> Result<Server, String> {
             _ if Flow::takes(directive) => flow.run(directive).map_err(|reason| named(directive, reason))?,
             _ => {}
         }
+    }
+    if flow.rewrites() {
+        return Err(
+            "the directive rewrite ends with break, so that paths would be told apart by what they became; \
+                    write it into configuration-snippet, or use the annotation rewrite-target"
+                .to_owned(),
+        );
     }
     let locals = flow.locals();
     let mut inner = Snippet::default();

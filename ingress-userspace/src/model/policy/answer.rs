@@ -43,6 +43,14 @@ pub enum Content {
     },
     /// The same scheme, port, path and query on another host, without a slash at the end.
     Host(String),
+    /// No answer: the request goes on, with another path for the backend, if an expression finds something in its path.
+    /// Status and header fields are of no account.
+    Onward {
+        /// The expression; its groups are `$1` to `$9`.
+        pattern: Pattern,
+        /// The path, and the query behind a `?`, in front of the request's own.
+        to: Template,
+    },
 }
 
 /// How a path in `Location` becomes a URL.

@@ -35,7 +35,9 @@ pub(super) fn write_cors(out: &mut String, cors: &Cors) -> fmt::Result {
 
 pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
     let Answer { conditions, status, content, headers } = answer;
-    write!(out, "    answer: {status}")?;
+    if !matches!(content, Content::Onward { .. }) {
+        write!(out, "    answer: {status}")?;
+    }
     match content {
         Content::Page => {}
         Content::Text(text) => write!(out, " {:?}", text.to_string())?,
@@ -44,6 +46,9 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
             write!(out, " to {:?}{query}{}", to.to_string(), show_form(*form))?;
         }
         Content::Host(name) => write!(out, " to host {name}")?,
+        Content::Onward { pattern, to } => {
+            write!(out, "    onward: path {} becomes {:?}", show_pattern(pattern), to.to_string())?;
+        }
     }
     for (number, condition) in conditions.iter().enumerate() {
         let test = match &condition.test {
