@@ -4,6 +4,7 @@
 //! objects as if an API server had them.
 
 mod fuzz;
+mod hostile;
 mod reuse;
 
 use std::collections::HashSet;

@@ -1,5 +1,5 @@
 //! No setting is called supported without a test: each one that is declared as the same, with a difference, or our own
-//! occurs in a golden case or in a proxy test.
+//! occurs in a golden case, in a proxy test or in one of the webhook.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,7 @@ const SUPPORTED: [&str; 3] = ["Same", "Differs", "Own"];
 /// A message per setting without a test.
 pub(crate) fn breaches(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut words = BTreeSet::new();
-    for folder in ["tests/translate/cases", "tests/proxy"] {
+    for folder in ["tests/translate/cases", "tests/proxy", "ingress-userspace/src/admission/review"] {
         for file in files(&root.join(folder))? {
             let name = file.to_string_lossy();
             if name.ends_with(".in.yaml") || name.ends_with(".rs") {

@@ -29,10 +29,11 @@ config_keys! { "Cluster-wide behaviour";
     /// denies the paths.
     ALLOW_CROSS_NAMESPACE_RESOURCES: bool = "allow-cross-namespace-resources", parse: value::boolean,
     values: "true or false", default: "false", on_invalid: Warn, support: Same;
-    /// Accepted, and nothing is done: a path is compared as text or as a linear-time expression and never becomes
-    /// configuration, so that no sign in it can do harm.
+    /// The webhook denies paths of type Exact or Prefix with other signs than letters, digits and `._-/`, as in
+    /// ingress-nginx. One that is stored all the same is compared as text and never becomes configuration, so that no sign
+    /// in it can do harm.
     STRICT_VALIDATE_PATH_TYPE: bool = "strict-validate-path-type", parse: value::boolean, values: "true or false",
-    default: "true", on_invalid: Warn, support: Ignored;
+    default: "true", on_invalid: Warn, support: Same;
 }
 
 /// Cluster-wide settings.

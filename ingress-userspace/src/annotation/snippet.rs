@@ -62,15 +62,17 @@ annotations! { "Snippets";
 }
 
 config_keys! { "Snippets, cluster-wide";
-    /// Accepted: what is read of snippets needs no permission, and the rest is refused in any case.
+    /// Unless it is `true`, the webhook denies an Ingress with a snippet, as in ingress-nginx. Unlike there, one that is
+    /// stored all the same has what is read of snippets, which needs no permission; the rest is refused in any case.
     ALLOW_SNIPPET_ANNOTATIONS: bool = "allow-snippet-annotations", parse: value::boolean, values: "true or false",
-    default: "false", on_invalid: Warn, support: Ignored;
+    default: "false", on_invalid: Warn, support: Differs;
     /// Accepted: no annotation has a risk that a level would keep out.
     ANNOTATIONS_RISK_LEVEL: String = "annotations-risk-level", parse: risk_level, values: "Low, Medium, High or Critical",
     default: "High", on_invalid: Warn, support: Ignored;
-    /// Accepted: values are read by type, so that no word in them can do harm.
+    /// The webhook denies an Ingress with one of these words in the value of an annotation, as in ingress-nginx. Unlike
+    /// there, one that is stored all the same is served: values are read by type, so that no word in them can do harm.
     ANNOTATION_VALUE_WORD_BLOCKLIST: String = "annotation-value-word-blocklist", parse: any, values: "words, separated by commas",
-    default: "", on_invalid: Warn, support: Ignored;
+    default: "", on_invalid: Warn, support: Differs;
     /// Refused: use command line flags and the other keys.
     MAIN_SNIPPET: () = "main-snippet", parse: refused, values: "nothing", default: "", on_invalid: Warn, support: Refused;
     /// Refused: use `add-headers`, `proxy-set-headers` and the other keys.
