@@ -23,6 +23,7 @@ mod names;
 mod parts;
 mod passthrough;
 mod paths;
+pub mod pem;
 mod policies;
 mod ports;
 mod proxy_ssl;

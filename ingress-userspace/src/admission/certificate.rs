@@ -11,15 +11,17 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::translate::pem::fault;
+
 /// Why the files cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
     #[error("{0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
-    /// A file is not PEM of the right kind.
-    #[error("{0} holds no {1}")]
-    Pem(PathBuf, &'static str, #[source] rustls_pki_types::pem::Error),
+    /// A file is not PEM of the right kind. What it holds is never quoted.
+    #[error("{0} holds no {1}, but {2}")]
+    Pem(PathBuf, &'static str, &'static str),
     /// Key and certificate do not fit.
     #[error("the key does not fit the certificate")]
     Pair(#[source] rustls::Error),
@@ -41,10 +43,10 @@ impl Files {
             |path: &PathBuf| std::fs::read(path).map_err(|error| CertificateError::Read(path.clone(), error));
         let (certificates, key) = (read(&self.certificate)?, read(&self.key)?);
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
-        let chain =
-            chain.map_err(|error| CertificateError::Pem(self.certificate.clone(), "certificate", error))?;
+        let chain = chain
+            .map_err(|error| CertificateError::Pem(self.certificate.clone(), "certificate", fault(&error)))?;
         let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|error| CertificateError::Pem(self.key.clone(), "private key", error))?;
+            .map_err(|error| CertificateError::Pem(self.key.clone(), "private key", fault(&error)))?;
         let signer = aws_lc_rs::sign::any_supported_type(&key).map_err(CertificateError::Pair)?;
         let pair = CertifiedKey::new(chain, signer);
         match pair.keys_match() {

@@ -8,6 +8,7 @@ use super::Build;
 use super::auth::Annotation;
 use super::digest::sha256;
 use super::hosts::{Draft, Shared};
+use super::pem as pem_file;
 use crate::annotation::Settings;
 use crate::annotation::config_map::Defaults;
 use crate::k8s::cluster::ObjectKey;
@@ -78,7 +79,8 @@ fn parse(key: &ObjectKey, secret: &Secret) -> Result<(String, ClientAuthorities)
     };
     let pem = part("ca.crt").ok_or("has no ca.crt")?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates = certificates.map_err(|error| format!("holds a ca.crt that is not PEM ({error})"))?;
+    let certificates = certificates
+        .map_err(|error| format!("holds a ca.crt that is not PEM: {}", pem_file::fault(&error)))?;
     if certificates.is_empty() {
         return Err("holds a ca.crt without a certificate".to_owned());
     }
@@ -89,7 +91,8 @@ fn parse(key: &ObjectKey, secret: &Secret) -> Result<(String, ClientAuthorities)
     let mut revocations = Vec::new();
     if let Some(pem) = part("ca.crl") {
         for list in CertificateRevocationListDer::pem_slice_iter(pem) {
-            let list = list.map_err(|error| format!("holds a ca.crl that is not PEM ({error})"))?;
+            let list =
+                list.map_err(|error| format!("holds a ca.crl that is not PEM: {}", pem_file::fault(&error)))?;
             webpki::BorrowedCertRevocationList::from_der(&list)
                 .map_err(|error| format!("holds a ca.crl that cannot be used ({error})"))?;
             revocations.push(list.as_ref().to_vec());

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject as _;
 
 use super::digest::sha256;
 use super::policies::Owner;
-use super::{Build, tls};
+use super::{Build, pem as pem_file, tls};
 use crate::annotation::proxy_ssl::ProxySsl;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Authorities, CertificateId};
@@ -84,8 +84,9 @@ fn read(
 /// Puts the authorities of a Secret into the model; returns their digest.
 fn authorities(build: &mut Build<'_>, key: &ObjectKey, pem: &[u8]) -> Result<String, String> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let certificates =
-        certificates.map_err(|error| format!("Secret {key} holds a ca.crt that is not PEM ({error})"))?;
+    let certificates = certificates.map_err(|error| {
+        format!("Secret {key} holds a ca.crt that is not PEM: {}", pem_file::fault(&error))
+    })?;
     let mut roots = rustls::RootCertStore::empty();
     let (_, unusable) = roots.add_parsable_certificates(certificates.iter().cloned());
     if roots.is_empty() || unusable > 0 {

@@ -19,6 +19,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::Build;
 use super::digest::sha256;
+use super::pem;
 use crate::k8s::cluster::ObjectKey;
 use crate::model::certificate::{Certificate, CertificateId, KeyDer};
 use crate::model::host::HostPattern;
@@ -257,7 +258,7 @@ fn parse(secret: &Secret) -> Result<Good, String> {
     };
     let (certificates, key) = (part("tls.crt")?, part("tls.key")?);
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificates).collect();
-    let chain = chain.map_err(|error| format!("holds a tls.crt that is not PEM ({error})"))?;
+    let chain = chain.map_err(|error| format!("holds a tls.crt that is not PEM: {}", pem::fault(&error)))?;
     let leaf = chain.first().ok_or("holds a tls.crt without a certificate")?;
     let (_, parsed) =
         X509Certificate::from_der(leaf).ok().ok_or("holds a tls.crt that is not an X.509 certificate")?;
