@@ -16,6 +16,7 @@ pub mod gate;
 pub mod hashing;
 pub mod head;
 pub mod limit_key;
+pub mod liveness;
 pub mod logged;
 pub mod path;
 pub mod request;

@@ -4,6 +4,8 @@ use ingress_tests::client::{self, Http2};
 use ingress_tests::manifests::{ingress, serve, service, settings};
 use ingress_tests::origin::{self, Origin};
 
+use crate::auth_basic::with_header;
+
 fn with_format(format: &str, more: &[(&str, &str)]) -> String {
     let format = format!("{format} END");
     let mut keys = vec![("log-format-upstream", format.as_str())];
@@ -84,6 +86,20 @@ async fn every_attempt_stands_in_the_lists() {
     let tried = lines.iter().find(|line| line.contains(", ")).expect("a second attempt");
     assert!(tried.starts_with(&format!("{refused}, {}|502, 200|-, 0.", origin.address)), "{tried}");
     assert!(tried.contains("|-, 0."), "{tried}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_request_is_named() {
+    let origin = Origin::start("web").await;
+    let yaml = [
+        service("web", &[origin.address]),
+        ingress("web", "a.example", "/", "web", &[]),
+        with_format("$host $uri $arg_q $status", &[("block-user-agents", "badbot")]),
+    ];
+    let proxy = serve(&yaml.concat()).await.unwrap();
+    let bot = with_header(client::get("a.example", "/x?q=1"), "user-agent", "badbot");
+    assert_eq!(client::send(proxy.http, bot).await.unwrap().status, 403);
+    assert_eq!(proxy.log_lines("END", 1).await.unwrap(), ["a.example /x 1 403 END"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,6 +40,7 @@ mod headers;
 mod health_check;
 mod keepalive;
 mod lifecycle;
+mod liveness;
 mod mirror;
 mod next_upstream;
 mod oauth2_proxy;

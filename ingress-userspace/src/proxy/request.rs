@@ -16,7 +16,7 @@ use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
 use super::error::ProxyError;
 use super::head::{Request, RequestHead, Response};
 use super::worker::Worker;
-use super::{choose, finish, forward, forwarded, gate, logged, retry, session, upgrade};
+use super::{choose, finish, forward, forwarded, gate, liveness, logged, retry, session, upgrade};
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, compression, error_page, headers, redirect, run, run_response};
 use crate::snapshot::{Action, Route};
@@ -88,6 +88,7 @@ fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Requ
     }
     let (agent, referer) = (head.headers.get(&header::USER_AGENT), head.headers.get(&header::REFERER));
     if ctx.snapshot.globals.blocked.refuses(ctx.peer.client, agent, referer) {
+        logged::values(ctx, &head);
         return Err(ProxyError::Blocked);
     }
     Ok(Request { head, body })
@@ -154,6 +155,9 @@ async fn decide(ctx: &mut RequestCtx, mut request: Request) -> Result<Decision, 
         || route.as_ref().is_some_and(|route| route.chain.quotes_request())
     {
         ctx.head = Some(Rc::new(request.head.clone()));
+    }
+    if let Some(alive) = liveness::answer(ctx, &request.head, route.as_deref()) {
+        return Ok(Decision::Answer(alive));
     }
     let Some(route) = route else {
         logged::values(ctx, &request.head);

@@ -39,7 +39,16 @@ impl Router {
         self.host(host).is_some()
     }
 
+    /// Whether there are rules for this name, and not only for all.
+    pub fn has_rule(&self, host: &str) -> bool {
+        self.named(host).is_some()
+    }
+
     fn host(&self, host: &str) -> Option<&HostRoutes> {
+        self.named(host).or(self.any.as_deref())
+    }
+
+    fn named(&self, host: &str) -> Option<&HostRoutes> {
         if let Some(routes) = self.exact.get(host) {
             return Some(routes);
         }
@@ -49,7 +58,7 @@ impl Router {
         {
             return Some(routes);
         }
-        self.any.as_deref()
+        None
     }
 }
 
