@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use ingress_tests::cluster::{Process, SOON, eventually, get, run};
 
 use crate::faults::{load, more, set_path};
-use crate::install::get_tls;
+use crate::install::{get_tls, published};
 use crate::{Context, HOST, NODES, VIPS, http};
 
 /// What comes after an outage: kube's clients and ours come back with a growing pause of up to 30 s.
@@ -48,6 +48,12 @@ fn figures(name: &str) -> anyhow::Result<Vec<f64>> {
 fn api_server_is_back(context: &Context) -> anyhow::Result<()> {
     eventually("the API server is back", AFTER_OUTAGE, || context.rig.kubectl(&["get", "--raw", "/readyz"]))?;
     Ok(())
+}
+
+fn restart_api_server(context: &Context) -> anyhow::Result<()> {
+    context.rig.component("kill", "apiserver")?;
+    context.rig.component("start", "apiserver")?;
+    api_server_is_back(context)
 }
 
 fn signal(process: &Process, name: &str) -> anyhow::Result<()> {
@@ -129,6 +135,79 @@ pub(crate) fn start(context: &Context) -> anyhow::Result<()> {
     })?;
     set_path(context, "/")?;
     eventually("the first path answers again", SOON, || answers(HOST, "/", 200))
+}
+
+/// While agents and controllers are cut off, what they would have heard of leaves the history: etcd is compacted and the
+/// API server begins anew. Their watches are answered by 410 Gone, and they list again.
+pub(crate) fn gone(context: &Context) -> anyhow::Result<()> {
+    for (name, path) in [("dropped", "/"), ("moved", "/old")] {
+        context.rig.apply(&ingress(name, path))?;
+    }
+    eventually("what will be changed is served", SOON, || {
+        answers("dropped.example.test", "/", 200)?;
+        answers("moved.example.test", "/old", 200)
+    })?;
+    let agents = context.rig.processes("data-plane", "agent")?;
+    let controllers = context.rig.processes("controller", "controller")?;
+    ensure!(agents.len() == 2 && controllers.len() == 2, "{agents:?} {controllers:?}");
+    let all = || agents.iter().chain(&controllers);
+    let load = load();
+    more(&load, 50)?;
+    for process in all() {
+        signal(process, "STOP")?;
+    }
+    // Their connections end here: of what follows nothing waits in their sockets.
+    restart_api_server(context)?;
+    context.rig.delete(&ingress("dropped", "/"))?;
+    context.rig.apply(&ingress("moved", "/new"))?;
+    context.rig.apply(&ingress("late", "/"))?;
+    compact(&version(context, "late")?)?;
+    restart_api_server(context)?;
+    more(&load, 100)?;
+    for process in all() {
+        signal(process, "CONT")?;
+    }
+    eventually("what was changed meanwhile is served", AFTER_OUTAGE, || {
+        answers("late.example.test", "/", 200)?;
+        answers("moved.example.test", "/new", 200)
+    })?;
+    answers("moved.example.test", "/old", 404)?;
+    answers("dropped.example.test", "/", 404)?;
+    eventually("the controller knows it too", AFTER_OUTAGE, || {
+        ensure!(published(context, "late")?.starts_with(VIPS[0]), "no address yet");
+        Ok(())
+    })?;
+    for (process, container) in
+        agents.iter().map(|agent| (agent, "agent")).chain(controllers.iter().map(|one| (one, "controller")))
+    {
+        let log = context.rig.kubectl(&[
+            "-n",
+            "portcullis",
+            "logs",
+            &process.pod,
+            "-c",
+            container,
+            "--tail=200",
+        ])?;
+        ensure!(log.contains("too old resource version"), "no watch of {} was gone: {log}", process.pod);
+    }
+    more(&load, 200)?;
+    load.stop()?;
+    context.rig.delete(&ingress("late", "/"))?;
+    context.rig.delete(&ingress("moved", "/"))?;
+    eventually("what is deleted is not served", SOON, || {
+        answers("late.example.test", "/", 404)?;
+        answers("moved.example.test", "/new", 404)
+    })
+}
+
+/// Takes from etcd what was before this revision, as the API server does every five minutes.
+fn compact(revision: &str) -> anyhow::Result<()> {
+    let body = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--fail", "--max-time", "10", "--data", &body]);
+    run(curl.arg("http://127.0.0.1:2379/v3/kv/compaction"))?;
+    Ok(())
 }
 
 /// An absence longer than every clock: no request fails, and nothing is written afterwards.

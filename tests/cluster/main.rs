@@ -88,6 +88,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("an EdgePolicy drops a source in the kernel", edit::edge_policy),
     ("requests succeed while the API server is down, then changes apply", faults::api_server),
     ("absence: killed agents and proxies serve the last model without the API server", absence::start),
+    ("absence: watches whose history is gone list again and fail no request", absence::gone),
     ("absence: a long one fails no request and no status is written after it", absence::long),
     ("absence: the Lease changes hands after it and no status flaps", absence::leader),
     ("a killed agent is started again without a failed request", faults::agent_killed),
