@@ -84,6 +84,8 @@ pub struct State {
     pub listening: Listening,
     /// Whether the model is current.
     pub freshness: Arc<watch::Sender<Option<Stale>>>,
+    /// What the data plane of this process serves less well than was asked for.
+    pub degraded: Arc<watch::Sender<Vec<String>>>,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
     /// Answers questions about requests; `None` where no model is served.
@@ -383,6 +385,9 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
                 "is_current": stale.is_none(), "stale_seconds": seconds, "is_last_model": is_kept,
             });
             (StatusCode::OK, format!("{text}\n"))
+        }
+        ("/degraded", Access::Socket) => {
+            (StatusCode::OK, format!("{}\n", serde_json::json!(*state.degraded.borrow())))
         }
         ("/version", Access::Socket) => (StatusCode::OK, format!("{}\n", env!("CARGO_PKG_VERSION"))),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),

@@ -9,7 +9,7 @@ pub mod lease;
 pub mod status;
 pub mod sync;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod webhook_certificate;
 
 use std::time::Duration;

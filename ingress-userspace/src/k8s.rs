@@ -10,5 +10,6 @@ pub mod cluster;
 pub mod copies;
 pub mod crd;
 pub mod folder;
+pub mod node_lease;
 pub mod reflect;
 pub mod selector;

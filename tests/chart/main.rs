@@ -246,8 +246,8 @@ fn agents_and_webhook_read_secrets_and_settings_only_as_copies() -> anyhow::Resu
     };
     let everywhere =
         ["ingressclasses", "addresspools", "edgepolicies", "ingresses", "services", "endpointslices"];
-    let copies = place("edge-portcullis-synced", &["secrets", "configmaps"]);
-    assert_eq!(kinds(&rendered, "data-plane"), &place("everywhere", &everywhere) | &copies);
+    let synced = place("edge-portcullis-synced", &["secrets", "configmaps", "leases"]);
+    assert_eq!(kinds(&rendered, "data-plane"), &place("everywhere", &everywhere) | &synced);
     let copies = place("edge-portcullis-synced", &["configmaps"]);
     assert_eq!(kinds(&rendered, "webhook"), &place("everywhere", &everywhere) | &copies);
     let webhook = deployment(&rendered, "webhook")?;

@@ -149,15 +149,26 @@ pub(crate) fn broken_update(context: &Context) -> anyhow::Result<()> {
     let patch = format!(r#"[{{"op": "replace", "path": "{place}", "value": {{"drop": ["ALL"]}}}}]"#);
     let set = ["-n", "portcullis", "patch", "daemonset", "portcullis", "--type=json", "--patch", &patch];
     context.rig.kubectl(&set)?;
-    eventually("the new agent says what it lacks", SOON, || {
+    let pod = eventually("the new agent says what it lacks", SOON, || {
         let processes = context.rig.processes("data-plane", "agent")?;
         let new = processes.iter().find(|process| before.iter().all(|before| before.pod != process.pod));
-        let pod = &new.context("no new pod yet")?.pod;
-        let log = context.rig.kubectl(&["-n", "portcullis", "logs", pod, "-c", "agent"])?;
+        let pod = new.context("no new pod yet")?.pod.clone();
+        let log = context.rig.kubectl(&["-n", "portcullis", "logs", &pod, "-c", "agent"])?;
         ensure!(log.contains("no rights for eBPF: CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN missing"), "{log}");
         ensure!(log.contains("data plane is up"), "{log}");
+        Ok(pod)
+    })?;
+    let lacks = "mode userspace on node-";
+    eventually("an Event on its pod says so", SOON, || {
+        let selector = format!("involvedObject.name={pod},reason=DataplaneDegraded");
+        let list = ["-n", "portcullis", "get", "events", "--field-selector", &selector];
+        let events = context.rig.kubectl(&[&list[..], &["-o", "jsonpath={.items[*].message}"]].concat())?;
+        ensure!(events.contains(lacks) && events.contains("CAP_BPF"), "{events:?}");
         Ok(())
     })?;
+    let status = ["-n", "portcullis", "exec", &pod, "-c", "agent", "--", "portcullis", "status"];
+    let status = context.rig.kubectl(&[&status[..], &["--bpffs", "/run/portcullis/bpf"]].concat())?;
+    ensure!(status.contains("degraded: stepped down to userspace mode: no rights for eBPF"), "{status}");
     more(&load, 500)?;
     let now = context.rig.processes("data-plane", "agent")?;
     for agent in &before {

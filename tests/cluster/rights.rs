@@ -60,12 +60,18 @@ pub(crate) fn agent(context: &Context) -> anyhow::Result<()> {
             &["delete", "secret", "shop-tls"],
             &["create", "secret", "generic", "other"],
             &["create", "configmap", "other"],
+            &["get", "lease", &process.node, "--namespace", "portcullis-synced"],
+            &["delete", "lease", &process.node, "--namespace", "portcullis-synced"],
         ] {
             api.refuses(forbidden)?;
         }
-        for forbidden in
-            ["patch ingresses.networking.k8s.io --subresource=status", "create events.events.k8s.io"]
-        {
+        ensure!(api.can("patch leases.coordination.k8s.io --namespace=portcullis-synced")?, "no node Lease");
+        for forbidden in [
+            "patch ingresses.networking.k8s.io --subresource=status",
+            "create events.events.k8s.io",
+            "create leases.coordination.k8s.io --namespace=portcullis",
+            "patch leases.coordination.k8s.io --namespace=portcullis",
+        ] {
             ensure!(!api.can(forbidden)?, "may {forbidden}");
         }
     }
@@ -150,6 +156,7 @@ impl Api {
 
     /// Asks about `verb resource` in the namespace `default`: kubectl itself would read an object before it patches it.
     fn can(&self, action: &str) -> anyhow::Result<bool> {
+        // The last of two namespaces counts.
         let question = ["auth", "can-i", "--namespace", "default"].into_iter().chain(action.split(' '));
         match self.call(&question.collect::<Vec<_>>()) {
             Ok(answer) => Ok(answer.trim() == "yes"),

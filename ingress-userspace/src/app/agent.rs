@@ -6,6 +6,7 @@
 
 mod hear;
 pub mod last_model;
+pub mod report;
 pub mod settings;
 mod start;
 pub mod state;
@@ -60,11 +61,12 @@ pub async fn run(
     // The source of worlds has ended, as at shutdown.
     let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
     settings.follow(&model.global);
-    let kernel = start::start(&settings, &model).await;
+    let (kernel, step_down) = start::start(&settings, &model).await;
     let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
         settings,
         kernel,
+        step_down,
         model: Arc::clone(&model),
         proxies: BTreeMap::new(),
         addresses: BTreeSet::new(),
@@ -146,6 +148,8 @@ struct Agent {
     settings: AgentSettings,
     /// `None` in `userspace` mode.
     kernel: Option<Kernel>,
+    /// Why there is none although there should be.
+    step_down: Option<String>,
     model: Arc<Model>,
     proxies: BTreeMap<ProxyId, Proxy>,
     /// The node's own addresses.
@@ -322,6 +326,7 @@ impl Agent {
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
+            degraded: start::degraded(self.settings.mode, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
             entries,
         };

@@ -1,5 +1,7 @@
 //! The role `controller`: one replica of several writes status and Events. Nothing waits for it.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use kube::Client;
@@ -16,6 +18,7 @@ use crate::controller::status::{self, StatusSettings};
 use crate::controller::sync::Copier;
 use crate::controller::webhook_certificate::{Keeper, WebhookSettings};
 use crate::k8s::cluster::ObjectKey;
+use crate::telemetry::metrics::{DEGRADED_NODES, Registry, Samples};
 
 /// How often nodes, pods and the published Service are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -33,7 +36,9 @@ pub struct ControllerSettings {
     pub status: Option<StatusSettings>,
     /// Labels of the data plane's pods; empty: this process is the data plane.
     pub pods_selector: String,
-    /// Where copies of referenced objects are kept; `None`: nowhere.
+    /// Where figures are shown; `None`: nowhere.
+    pub registry: Option<Arc<Registry>>,
+    /// Where copies of referenced objects are kept, and the Leases of nodes; `None`: nowhere.
     pub copies: Option<String>,
     /// The webhook whose certificate is kept.
     pub webhook: Option<WebhookSettings>,
@@ -68,7 +73,7 @@ impl ControllerSettings {
         };
         let pods_selector = status.pods_selector.clone();
         let status = args.update_status.then_some(status);
-        Self { lease, status, pods_selector, copies: None, webhook: None }
+        Self { lease, status, pods_selector, registry: None, copies: None, webhook: None }
     }
 }
 
@@ -96,7 +101,18 @@ pub async fn run(
 ) {
     let (leads, mut is_leader) = watch::channel(false);
     let election = tokio::spawn(lease::run(client.clone(), settings.lease.clone(), leads, shutdown.clone()));
-    let mut data_plane = DataPlane::new(client.clone(), &settings.lease.namespace, &settings.pods_selector);
+    let mut data_plane = DataPlane::new(
+        client.clone(),
+        &settings.lease.namespace,
+        &settings.pods_selector,
+        settings.copies.clone(),
+    );
+    if let Some(registry) = &settings.registry {
+        let count = data_plane.count();
+        registry.register_collector(move |samples: &mut Samples| {
+            samples.add(&DEGRADED_NODES, &[], count.load(Ordering::Relaxed) as f64);
+        });
+    }
     let (mut degraded, mut looked) = (Vec::new(), None::<Instant>);
     let copier = settings.copies.map(|namespace| Copier::new(client.clone(), namespace));
     let mut webhook = settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook));
@@ -109,7 +125,7 @@ pub async fn run(
             && *is_leader.borrow_and_update()
         {
             if looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
-                degraded = data_plane.degraded().await;
+                degraded = data_plane.look().await;
                 looked = Some(Instant::now());
             }
             // Agents wait for copies; nobody waits for the rest.
@@ -131,6 +147,8 @@ pub async fn run(
             {
                 wait = Duration::ZERO;
             }
+        } else {
+            data_plane.pause();
         }
         tokio::select! {
             () = shutdown.cancelled() => break,

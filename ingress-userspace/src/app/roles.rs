@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,6 +19,7 @@ use crate::admission::certificate::Files;
 use crate::admission::server::Server;
 use crate::app::agent;
 use crate::app::agent::last_model::LastModel;
+use crate::app::agent::report::{self, ReportSettings};
 use crate::app::agent::settings::AgentSettings;
 use crate::app::agent::state::{AgentState, register_metrics};
 use crate::app::controller::{self, ControllerSettings, webhook_settings};
@@ -59,7 +61,8 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
         freshness: world.freshness,
         ..AgentSettings::new(&args.dataplane, &args.ports)
     };
-    let mut agent = tasks.spawn(run_agent(dataplane, world.newest, agent_end, state.clone(), rest.clone()));
+    let mut agent =
+        tasks.spawn(run_agent(dataplane, world.newest, (agent_end, None), state.clone(), rest.clone()));
     let stop = end.clone();
     let proxy = proxy::run(settings, proxy_end, state, stop);
     tokio::pin!(proxy);
@@ -91,7 +94,18 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
         freshness: world.freshness,
         ..AgentSettings::new(&args.dataplane, &args.ports)
     };
-    let ended = run_agent(dataplane, world.newest, agent_end, state, end).await;
+    let report = match &args.sync_namespace {
+        Some(namespace) if args.source.manifests.is_none() => {
+            let settings = ReportSettings {
+                namespace: namespace.clone(),
+                node: node_name(&args.dataplane),
+                pod: std::env::var("POD_NAME").unwrap_or_default(),
+            };
+            Some((connect(args.source.kubeconfig.as_deref()).await?, settings))
+        }
+        _ => None,
+    };
+    let ended = run_agent(dataplane, world.newest, (agent_end, report), state, end).await;
     finish(tasks, &rest).await;
     ended
 }
@@ -125,6 +139,7 @@ pub async fn controller(args: &ControllerArgs) -> anyhow::Result<()> {
         .await?
         .newest;
     let settings = ControllerSettings {
+        registry: Some(Arc::clone(&state.registry)),
         copies: args.sync_namespace.clone(),
         webhook: webhook_settings(&args.webhook, &args.publish),
         ..ControllerSettings::new(&args.publish, "")
@@ -271,20 +286,28 @@ async fn start_controller(
     Ok(())
 }
 
-/// The agent, with its state shown by readiness and metrics.
+/// The agent, with its state shown by readiness and metrics, and told to the cluster.
 async fn run_agent(
     settings: AgentSettings,
     world: WorldReceiver,
-    link: AgentEnd,
+    (link, report): (AgentEnd, Option<(Client, ReportSettings)>),
     shown: State,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, mut state) = watch::channel(AgentState::default());
     register_metrics(&shown.registry, &settings.bpffs, state.clone());
+    let told = state.clone();
+    let tell = async {
+        if let Some((client, settings)) = report {
+            report::run(client, settings, told).await;
+        }
+        std::future::pending::<()>().await;
+    };
     let show = async {
         loop {
             let now = state.borrow_and_update().clone();
             shown.freshness.send_replace(now.stale);
+            shown.degraded.send_replace(now.degraded.clone());
             if now.is_ready() {
                 shown.readiness.holds("agent");
             } else if now.failing.is_empty() {
@@ -300,6 +323,7 @@ async fn run_agent(
     tokio::select! {
         ended = agent::run(settings, world, link, sender, shutdown) => ended,
         () = show => Ok(()),
+        () = tell => Ok(()),
     }
 }
 

@@ -32,13 +32,15 @@ pub enum StatusError {
 /// Runs the command.
 pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<(), StatusError> {
     let report = report::read(&args.bpffs).await?;
-    let freshness = freshness(&args.admin_socket).await;
+    let freshness = ask(&args.admin_socket, "/freshness").await;
+    let degraded = ask(&args.admin_socket, "/degraded").await;
     match (args.output, report) {
         (OutputFormat::Json, report) => {
             let none = serde_json::json!({"mode": "userspace", "interfaces": [], "counters": []});
             let mut value = report.map_or(Ok(none), serde_json::to_value)?;
             if let Some(map) = value.as_object_mut() {
                 map.insert("configuration".to_owned(), freshness.unwrap_or_default());
+                map.insert("degraded".to_owned(), degraded.unwrap_or_default());
             }
             writeln!(out, "{value:#}")?;
         }
@@ -48,16 +50,19 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
                 "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
                 args.bpffs.join("portcullis").display()
             )?;
+            print_degraded(degraded.as_ref(), out)?;
             print_freshness(freshness.as_ref(), out)?;
         }
-        (OutputFormat::Table, Some(report)) => print_table(&report, freshness.as_ref(), out)?,
+        (OutputFormat::Table, Some(report)) => {
+            print_table(&report, (degraded.as_ref(), freshness.as_ref()), out)?
+        }
     }
     Ok(())
 }
 
-/// What the agent says of its configuration; `None` when there is none to ask.
-async fn freshness(socket: &Path) -> Option<Value> {
-    let answer = async { probe::ask(UnixStream::connect(socket).await?, "/freshness").await };
+/// What the agent says of its configuration or its mode; `None` when there is none to ask.
+async fn ask(socket: &Path, path: &str) -> Option<Value> {
+    let answer = async { probe::ask(UnixStream::connect(socket).await?, path).await };
     let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
@@ -78,12 +83,22 @@ fn print_freshness(freshness: Option<&Value>, out: &mut (dyn io::Write + Send)) 
     }
 }
 
+/// Why the node serves by a slower mode than was asked for.
+fn print_degraded(degraded: Option<&Value>, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    let reasons = degraded.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    for reason in reasons {
+        writeln!(out, "degraded: {reason}")?;
+    }
+    Ok(())
+}
+
 fn print_table(
     report: &Report,
-    freshness: Option<&Value>,
+    (degraded, freshness): (Option<&Value>, Option<&Value>),
     out: &mut (dyn io::Write + Send),
 ) -> io::Result<()> {
     writeln!(out, "mode: {}", report.mode)?;
+    print_degraded(degraded, out)?;
     print_freshness(freshness, out)?;
     if let Some(agent) = &report.agent {
         let state = match agent.heartbeat_age_seconds {
@@ -144,6 +159,15 @@ mod tests {
         let mut out = Vec::new();
         run(&args, &mut out).await.unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with("mode: userspace"), "the mode comes first");
+    }
+
+    #[test]
+    fn why_a_slower_mode_is_used_is_said() {
+        let mut out = Vec::new();
+        print_degraded(Some(&json!(["no rights for eBPF"])), &mut out).unwrap();
+        print_degraded(Some(&json!([])), &mut out).unwrap();
+        print_degraded(None, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "degraded: no rights for eBPF\n");
     }
 
     #[test]

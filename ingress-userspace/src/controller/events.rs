@@ -41,6 +41,8 @@ pub struct Notice {
     is_warning: bool,
     reason: &'static str,
     note: String,
+    /// Tells what happened again from what was told already; not shown.
+    occurrence: String,
 }
 
 impl Notice {
@@ -57,18 +59,29 @@ impl Notice {
             is_warning: problem.severity != Severity::Note,
             reason: problem.code.event_reason(),
             note,
+            occurrence: String::new(),
         }
     }
 
-    /// A pod of the data plane that does not serve.
-    pub fn degraded(pod: ObjectRef, note: String) -> Self {
-        Self { object: pod, is_warning: true, reason: "DataplaneDegraded", note }
+    /// A pod of the data plane that does not serve, or not as it should.
+    pub fn degraded(pod: ObjectRef, note: String, occurrence: String) -> Self {
+        Self { object: pod, is_warning: true, reason: "DataplaneDegraded", note, occurrence }
+    }
+
+    /// A pod of the data plane that was degraded and serves as it should again.
+    pub fn recovered(pod: ObjectRef, note: String, occurrence: String) -> Self {
+        Self { object: pod, is_warning: false, reason: "DataplaneRecovered", note, occurrence }
     }
 
     /// An Ingress that is served.
     pub fn sync(object: &ObjectRef) -> Self {
         let note = "Scheduled for sync".to_owned();
-        Self { object: object.clone(), is_warning: false, reason: "Sync", note }
+        Self { object: object.clone(), is_warning: false, reason: "Sync", note, occurrence: String::new() }
+    }
+
+    /// Tells it from others that say the same.
+    pub fn occurrence(&self) -> &str {
+        &self.occurrence
     }
 
     fn name(&self) -> String {

@@ -153,6 +153,12 @@ metrics! {
     DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
         ["interface", "mode"]
         "How the kernel half is attached to an interface; 1 for the mode in use.";
+    DATAPLANE_DEGRADED: Gauge "portcullis_dataplane_degraded"
+        []
+        "Whether the node serves by a slower mode than --mode asks for: 1 or 0.";
+    DEGRADED_NODES: Gauge "portcullis_degraded_nodes"
+        []
+        "Nodes whose data plane does not serve, serves by a slower mode than was asked for, or is silent; told by the controller that holds the Lease.";
     STALE_SECONDS: Gauge "portcullis_stale_seconds"
         []
         "For how long the served configuration has not been known to be current; 0 while the API server is followed.";

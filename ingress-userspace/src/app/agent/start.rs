@@ -37,8 +37,8 @@ enum StepDown {
     Attach(#[from] AttachError),
 }
 
-/// Puts the kernel half in place, or says why the node serves without; the service comes up in any case.
-pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Kernel> {
+/// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
+pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Kernel>, Option<String>) {
     let wish = match settings.mode {
         ModeArg::Auto => XdpWish::Best,
         ModeArg::XdpNative => XdpWish::Named(XdpMode::Native),
@@ -51,11 +51,11 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Ker
                 );
             }
             remove_left_overs(settings);
-            return None;
+            return (None, None);
         }
     };
     match attempt(settings, model, wish).await {
-        Ok(kernel) => Some(kernel),
+        Ok(kernel) => (Some(kernel), None),
         Err(reason) => {
             // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
             if settings.mode == ModeArg::Auto {
@@ -69,7 +69,7 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> Option<Ker
             {
                 remove_left_overs(settings);
             }
-            None
+            (None, Some(chain(&reason)))
         }
     }
 }
@@ -149,6 +149,20 @@ fn remove_left_overs(settings: &AgentSettings) {
     if let Err(error) = outcome {
         warn!(error = %chain(&error), "the kernel half of an earlier process may still be attached");
     }
+}
+
+/// What is served less well than `--mode` asks for: why there is no kernel half, or the interfaces without native XDP.
+pub(super) fn degraded(wish: ModeArg, kernel: Option<&Kernel>, step_down: Option<&str>) -> Vec<String> {
+    let is_slow = |mode| mode == XdpMode::Generic && wish != ModeArg::XdpGeneric;
+    let interfaces = kernel.into_iter().flat_map(Kernel::attached);
+    let slow = interfaces.filter(|interface| is_slow(interface.mode)).map(|interface| {
+        format!(
+            "{} has no xdp-native (driver, MTU or offload settings) and runs xdp-generic, which is slower",
+            interface.name
+        )
+    });
+    let without = step_down.map(|reason| format!("stepped down to userspace mode: {reason}"));
+    without.into_iter().chain(slow).collect()
 }
 
 /// The mode of the node: the slowest of its interfaces.

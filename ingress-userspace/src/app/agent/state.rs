@@ -14,7 +14,8 @@ use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, STALE_SECONDS, Samples,
+    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, STALE_SECONDS,
+    Samples,
 };
 
 /// The newest state of the role.
@@ -30,6 +31,8 @@ pub struct AgentState {
     pub has_proxy: bool,
     /// What does not work although it should, for `/readyz`; empty when all does.
     pub failing: Vec<String>,
+    /// What is served less well than was asked for; empty when nothing is.
+    pub degraded: Vec<String>,
     /// The model may not be current; it is served all the same.
     pub stale: Option<Stale>,
     /// Entries per kernel map.
@@ -62,6 +65,7 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         samples.add(&STALE_SECONDS, &[], now.stale.map_or(0.0, |stale| stale.seconds() as f64));
         let is_kept = now.stale.is_some_and(|stale| stale.is_kept);
         samples.add(&LAST_MODEL_SERVED, &[], if is_kept { 1.0 } else { 0.0 });
+        samples.add(&DATAPLANE_DEGRADED, &[], if now.degraded.is_empty() { 0.0 } else { 1.0 });
         if now.interfaces.is_empty() && !now.mode.is_empty() {
             samples.add(&DATAPLANE_MODE, &["", now.mode], 1.0);
         }

@@ -1,0 +1,110 @@
+//! The Lease by which an agent tells the cluster of its node: how it serves, and what is wrong.
+//!
+//! One per node, named as the node, in the namespace of the copies: there an agent can write no other Lease. Renewed as a
+//! sign of life; only the controller reads it. What is told stands in annotations, for people who read it by kubectl too.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+
+/// Mode of the node.
+pub const MODE: &str = "portcullis.dev/mode";
+/// Version of the program.
+pub const VERSION: &str = "portcullis.dev/version";
+/// What is wrong; absent when nothing is.
+pub const PROBLEMS: &str = "portcullis.dev/problems";
+/// Since when mode and problems are as they are, by the clock of the node.
+pub const SINCE: &str = "portcullis.dev/since";
+/// Between two signs of life.
+pub const PERIOD: Duration = Duration::from_secs(30);
+/// Without one for this long, an agent is silent.
+pub const SILENCE: Duration = Duration::from_secs(90);
+/// Problems are cut here: an Event holds no more either.
+const LONGEST: usize = 800;
+
+/// What an agent tells of its node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the agent's pod.
+    pub pod: String,
+    /// `xdp-native`, `xdp-generic` or `userspace`.
+    pub mode: String,
+    /// What is wrong; empty when nothing is.
+    pub problems: String,
+    /// Since when it is so.
+    pub since: String,
+}
+
+impl NodeReport {
+    /// The Lease, renewed now.
+    pub fn lease(&self, namespace: &str, now: Timestamp) -> Lease {
+        let mut annotations = BTreeMap::from([
+            (MODE.to_owned(), self.mode.clone()),
+            (VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            (SINCE.to_owned(), self.since.clone()),
+        ]);
+        if !self.problems.is_empty() {
+            let end = self.problems.floor_char_boundary(LONGEST);
+            let cut = self.problems.get(..end).unwrap_or_default();
+            annotations.insert(PROBLEMS.to_owned(), cut.to_owned());
+        }
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(self.node.clone()),
+                namespace: Some(namespace.to_owned()),
+                annotations: Some(annotations),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.pod.clone()),
+                lease_duration_seconds: i32::try_from(SILENCE.as_secs()).ok(),
+                renew_time: Some(MicroTime(now)),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+
+    /// What a Lease tells; `None` for one of somebody else.
+    pub fn read(lease: &Lease) -> Option<Self> {
+        let annotations = lease.metadata.annotations.as_ref()?;
+        let says = |name: &str| annotations.get(name).cloned().unwrap_or_default();
+        Some(Self {
+            node: lease.metadata.name.clone()?,
+            pod: lease.spec.as_ref()?.holder_identity.clone()?,
+            mode: annotations.get(MODE)?.clone(),
+            problems: says(PROBLEMS),
+            since: says(SINCE),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_read() {
+        let report = NodeReport {
+            node: "node-1".to_owned(),
+            pod: "edge-1".to_owned(),
+            mode: "xdp-generic".to_owned(),
+            problems: "eth0 is slow".to_owned(),
+            since: "2026-01-01T00:00:00Z".to_owned(),
+        };
+        let lease = report.lease("synced", Timestamp::UNIX_EPOCH);
+        assert_eq!(NodeReport::read(&lease), Some(report.clone()));
+        let fine = NodeReport { problems: String::new(), ..report.clone() };
+        let lease = fine.lease("synced", Timestamp::UNIX_EPOCH);
+        assert!(lease.metadata.annotations.as_ref().is_some_and(|all| !all.contains_key(PROBLEMS)));
+        assert_eq!(NodeReport::read(&lease), Some(fine));
+        assert_eq!(NodeReport::read(&Lease::default()), None, "a Lease of somebody else");
+        let long = NodeReport { problems: "é".repeat(1000), ..report };
+        let lease = long.lease("synced", Timestamp::UNIX_EPOCH);
+        assert_eq!(NodeReport::read(&lease).map(|read| read.problems.len()), Some(LONGEST));
+    }
+}
