@@ -3,6 +3,7 @@
 pub mod ciphers;
 pub mod client;
 pub mod client_certificate;
+pub mod direct;
 pub mod identity;
 pub mod resolver;
 pub mod self_signed;

@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
@@ -61,14 +63,18 @@ impl Authority {
 
     /// A certificate for a name.
     pub fn sign(&self, name: &str) -> Pair {
+        self.sign_as(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+    }
+
+    /// A certificate whose only name is the common name of its subject.
+    pub fn sign_common_name(&self, name: &str) -> Pair {
+        self.sign_as(with_common_name(name))
+    }
+
+    fn sign_as(&self, params: CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
-        Pair {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-            der: (certificate.der().to_vec(), key.serialize_der()),
-        }
+        Pair::new(&certificate, &key)
     }
 }
 
@@ -76,6 +82,13 @@ impl Default for Authority {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn with_common_name(name: &str) -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
 }
 
 impl Pair {
@@ -87,6 +100,23 @@ impl Pair {
         );
         let der = (shown.to_vec(), secret.secret_pkcs8_der().to_vec());
         Self { certificate: certificate.to_owned(), key: key.to_owned(), der }
+    }
+
+    fn new(certificate: &Certificate, key: &KeyPair) -> Self {
+        Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            der: (certificate.der().to_vec(), key.serialize_der()),
+        }
+    }
+
+    /// What `openssl req -x509` makes: an authority that signs itself, named by its common name.
+    pub fn self_signed(name: &str) -> Self {
+        let mut params = with_common_name(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        Self::new(&certificate, &key)
     }
 
     /// The certificate, DER.

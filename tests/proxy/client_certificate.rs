@@ -131,6 +131,23 @@ async fn a_certificate_of_the_authority_is_let_in_and_nothing_else() {
     let server = client("ada", 1, &signer, |params| {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     });
+    // As `openssl req -x509` makes them: an authority that nobody signed, or that the authority did.
+    let own = |change: &dyn Fn(&mut CertificateParams)| {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = subject("eve");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let made = params.self_signed(&key).unwrap();
+        (made.pem(), Identity { chain: vec![made.der().clone()], key: key.serialize_der() })
+    };
+    let (pinned_pem, pinned) = own(&|_| {});
+    let (signer_pem, signs_only) = own(&|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]);
+    let (_, unknown) = own(&|_| {});
+    let signed = client("ada", 1, &signer, |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
+    let authorities = [root.pem(), pinned_pem, signer_pem].concat();
     let mut near = client("ada", 1, &below, |_| {});
     near.chain.push(between.der().clone());
     let mut far = client("ada", 1, &deep, |_| {});
@@ -139,7 +156,7 @@ async fn a_certificate_of_the_authority_is_let_in_and_nothing_else() {
     let proxy = start(
         &origin,
         &[
-            secret("ca", &[("ca.crt", &root.pem())]),
+            secret("ca", &[("ca.crt", &authorities)]),
             tls_ingress("must", "on.example", &asks("on")),
             tls_ingress("optional", "optional.example", &asks("optional")),
             tls_ingress("no-ca", "no-ca.example", &asks("optional_no_ca")),
@@ -157,6 +174,11 @@ async fn a_certificate_of_the_authority_is_let_in_and_nothing_else() {
         ("on.example", "a server's", Some(&server), 400),
         ("on.example", "one between", Some(&near), 200),
         ("on.example", "two between", Some(&far), 400),
+        ("on.example", "one of the authorities", Some(&pinned), 200),
+        ("on.example", "one of the authorities, which may only sign", Some(&signs_only), 400),
+        ("on.example", "an authority that nobody knows", Some(&unknown), 400),
+        ("on.example", "an authority that is signed", Some(&signed), 200),
+        ("no-ca.example", "an authority that nobody knows", Some(&unknown), 200),
         ("depth.example", "two between", Some(&far), 200),
         ("optional.example", "nobody", None, 200),
         ("optional.example", "good", Some(&good), 200),
@@ -214,7 +236,7 @@ async fn the_backend_sees_who_it_is_and_no_lies() {
     let strange = client("eve", 1, &stranger, |_| {});
     assert_eq!(
         seen("b.example", Some(&strange)).await,
-        ["FAILED:unable to get local issuer certificate", "CN=eve,O=Example", "CN=Stranger,O=Example", ""]
+        ["FAILED:unable to verify the first certificate", "CN=eve,O=Example", "CN=Stranger,O=Example", ""]
     );
     assert_eq!(seen("b.example", None).await, ["NONE", "", "", ""]);
     assert_eq!(seen("plain.example", Some(&good)).await, ["", "", "", ""]);

@@ -7,12 +7,16 @@ use ingress_tests::secure::{Authority, Backend, Pair, Speech};
 
 /// A Secret `default/backend` with a pair and an authority.
 fn secret(pair: &Pair, authority: &Authority) -> String {
+    secret_with(pair, &authority.pem())
+}
+
+fn secret_with(pair: &Pair, authorities: &str) -> String {
     let text = |pem: &str| serde_json::Value::from(pem).to_string();
     format!(
         "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: backend}}\nstringData:\n  tls.crt: {}\n  tls.key: {}\n  ca.crt: {}\n",
         text(&pair.certificate),
         text(&pair.key),
-        text(&authority.pem())
+        text(authorities)
     )
 }
 
@@ -43,6 +47,31 @@ async fn a_verified_backend_must_have_the_name_and_the_authority() {
         assert_eq!(answer.status, status, "{case}");
     }
     assert!(backend.names().iter().all(Option::is_none), "{:?}", backend.names());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_may_be_named_by_its_common_name_and_sign_itself() {
+    let authority = Authority::new();
+    let ours = authority.sign("ingress.internal");
+    let rows = [
+        ("signed", authority.sign_common_name("Web.internal"), "web.internal", authority.pem(), 200),
+        ("wildcard", authority.sign_common_name("*.internal"), "web.internal", authority.pem(), 200),
+        ("wrong name", authority.sign_common_name("other.internal"), "web.internal", authority.pem(), 502),
+    ];
+    let own = Pair::self_signed("web.internal");
+    let trusted = own.certificate.clone();
+    let stranger = Pair::self_signed("web.internal");
+    let more = [
+        ("itself", own, "web.internal", trusted, 200),
+        ("stranger", stranger, "web.internal", authority.pem(), 502),
+    ];
+    for (case, pair, name, authorities, status) in rows.into_iter().chain(more) {
+        let backend = Backend::start(Speech { pair: Some(&pair), clients: None, is_http2: false }).await;
+        let verify = [("proxy-ssl-verify", "on"), ("proxy-ssl-name", name)];
+        let proxy = start(&backend, &secret_with(&ours, &authorities), &verify).await;
+        let answer = client::fetch(proxy.http, "a.example", "/").await.unwrap();
+        assert_eq!(answer.status, status, "{case}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,11 +17,12 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{EndEntityCert, InvalidNameContext, KeyUsage, VerifiedPath};
 
 use crate::model::certificate::Authorities;
 use crate::model::policy::upstream::UpstreamTls;
 use crate::model::tls::CipherSuite;
+use crate::tls::direct::{self, Side};
 use crate::tls::{ciphers, version_one};
 
 /// How TLS is spoken to endpoints.
@@ -83,6 +84,7 @@ impl ClientTls {
         let expected = match (&policy.verify, material.authorities) {
             (Some(verify), Some(authorities)) => Some(Expected {
                 roots: roots(authorities)?,
+                authorities: authorities.certificates.clone(),
                 name: server_name(&verify.name)?,
                 depth: verify.depth,
             }),
@@ -142,6 +144,8 @@ pub struct Verifier {
 #[derive(Debug)]
 struct Expected {
     roots: RootCertStore,
+    /// The same, whole.
+    authorities: Vec<Vec<u8>>,
     name: ServerName<'static>,
     depth: u32,
 }
@@ -161,6 +165,10 @@ impl Expected {
         now: UnixTime,
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), webpki::Error> {
+        if let Some(old) = version_one::read(leaf) {
+            direct::check(&old, &self.authorities, algorithms, now)?;
+            return if self.is_common_name(leaf) { Ok(()) } else { Err(self.misnamed()) };
+        }
         let certificate = EndEntityCert::try_from(leaf)?;
         let is_short = |path: &VerifiedPath<'_>| {
             let between = path.intermediate_certificates().count();
@@ -171,7 +179,7 @@ impl Expected {
         };
         let roots = &self.roots.roots;
         let usage = KeyUsage::server_auth();
-        certificate.verify_for_usage(
+        let path = certificate.verify_for_usage(
             algorithms.all,
             roots,
             intermediates,
@@ -179,8 +187,26 @@ impl Expected {
             usage,
             None,
             Some(&is_short),
-        )?;
-        certificate.verify_is_valid_for_subject_name(&self.name)
+        );
+        match path {
+            Err(webpki::Error::CaUsedAsEndEntity) => {
+                direct::check_authority(leaf, Side::Server, &self.authorities, algorithms, now)?;
+            }
+            path => drop(path?),
+        }
+        match certificate.verify_is_valid_for_subject_name(&self.name) {
+            Err(webpki::Error::CertNotValidForName(_)) if self.is_common_name(leaf) => Ok(()),
+            named => named,
+        }
+    }
+
+    fn is_common_name(&self, leaf: &CertificateDer<'_>) -> bool {
+        matches!(&self.name, ServerName::DnsName(name) if direct::is_named(leaf, name.as_ref()))
+    }
+
+    fn misnamed(&self) -> webpki::Error {
+        let context = InvalidNameContext { expected: self.name.clone(), presented: Vec::new() };
+        webpki::Error::CertNotValidForName(context)
     }
 }
 

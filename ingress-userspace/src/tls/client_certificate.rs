@@ -16,6 +16,7 @@ use webpki::{
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
 };
 
+use super::direct::{self, Side};
 use super::version_one;
 use crate::model::policy::client_certificate::{ClientAuthorities, Requirement, Trust};
 
@@ -90,6 +91,7 @@ impl Judge {
         let Some((leaf, intermediates)) = chain.split_first() else { return Verdict::None };
         match self.check(leaf, intermediates, now) {
             Ok(()) => Verdict::Valid,
+            Err(webpki::Error::UnknownIssuer) => Verdict::Untrusted(why_unknown(leaf, intermediates)),
             Err(error) => reason(&error),
         }
     }
@@ -102,11 +104,11 @@ impl Judge {
     ) -> Result<(), webpki::Error> {
         if let Some(leaf) = version_one::read(leaf) {
             return match self.revocations.is_empty() {
-                true => version_one::check(&leaf, &self.authorities, &self.algorithms, now),
+                true => direct::check(&leaf, &self.authorities, &self.algorithms, now),
                 false => Err(webpki::Error::UnknownRevocationStatus),
             };
         }
-        let leaf = EndEntityCert::try_from(leaf)?;
+        let certificate = EndEntityCert::try_from(leaf)?;
         let is_short = |path: &VerifiedPath<'_>| {
             let between = path.intermediate_certificates().count();
             match between > usize::try_from(self.trust.depth).unwrap_or(usize::MAX) {
@@ -123,7 +125,7 @@ impl Judge {
                 .with_expiration_policy(ExpirationPolicy::Enforce)
                 .build()
         });
-        leaf.verify_for_usage(
+        let checked = certificate.verify_for_usage(
             self.algorithms.all,
             &self.anchors,
             intermediates,
@@ -131,8 +133,25 @@ impl Judge {
             KeyUsage::client_auth(),
             revocation,
             Some(&is_short),
-        )
-        .map(|_path| ())
+        );
+        match checked {
+            Err(webpki::Error::CaUsedAsEndEntity) if self.revocations.is_empty() => {
+                direct::check_authority(leaf, Side::Client, &self.authorities, &self.algorithms, now)
+            }
+            Err(webpki::Error::CaUsedAsEndEntity) => Err(webpki::Error::UnknownRevocationStatus),
+            checked => checked.map(|_path| ()),
+        }
+    }
+}
+
+/// Why nobody vouches for a certificate, in the words of OpenSSL.
+fn why_unknown(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> &'static str {
+    if direct::is_self_issued(leaf) {
+        "self-signed certificate"
+    } else if intermediates.is_empty() {
+        "unable to verify the first certificate"
+    } else {
+        "unable to get local issuer certificate"
     }
 }
 
@@ -140,14 +159,15 @@ impl Judge {
 fn reason(error: &webpki::Error) -> Verdict {
     use webpki::Error;
     match error {
-        Error::UnknownIssuer => Verdict::Untrusted("unable to get local issuer certificate"),
         Error::CertExpired { .. } => Verdict::Invalid("certificate has expired"),
         Error::CertNotValidYet { .. } => Verdict::Invalid("certificate is not yet valid"),
         Error::CertRevoked => Verdict::Invalid("certificate revoked"),
         Error::UnknownRevocationStatus => Verdict::Invalid("unable to get certificate CRL"),
         Error::CrlExpired { .. } => Verdict::Invalid("CRL has expired"),
         Error::MaximumPathDepthExceeded => Verdict::Invalid("certificate chain too long"),
-        Error::RequiredEkuNotFoundContext(_) => Verdict::Invalid("unsuitable certificate purpose"),
+        Error::RequiredEkuNotFoundContext(_) | Error::CaUsedAsEndEntity => {
+            Verdict::Invalid("unsuitable certificate purpose")
+        }
         Error::InvalidSignatureForPublicKey => Verdict::Invalid("certificate signature failure"),
         _ => Verdict::Invalid("certificate rejected"),
     }
