@@ -62,3 +62,19 @@ async fn one_rewrite_makes_expressions_of_the_host_unless_its_paths_are_strict()
     assert_eq!((ask("/strict").await, ask("/strict/x").await), ("strict".to_owned(), "404".to_owned()));
     assert_eq!(ask("/Strict").await, "404");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prefix_that_the_backend_is_told_may_quote_groups() {
+    let origin = Origin::start("web").await;
+    let path = ("/(app|docs)(/|$)(.*)", "ImplementationSpecific");
+    let settings = [("rewrite-target", "/$3"), ("x-forwarded-prefix", "/$1")];
+    let yaml = service("web", &[origin.address]) + &ingress_with("web", "a.example", path, "web", &settings);
+    let proxy = serve(&yaml).await.unwrap();
+    for (target, line, prefix) in
+        [("/docs/a?q", "GET /a?q HTTP/1.1", "/docs"), ("/APP", "GET / HTTP/1.1", "/APP")]
+    {
+        assert_eq!(client::fetch(proxy.http, "a.example", target).await.unwrap().status, 200, "{target}");
+        assert_eq!(origin.last().line, line);
+        assert_eq!(origin.last().header("x-forwarded-prefix").as_deref(), Some(prefix), "{target}");
+    }
+}

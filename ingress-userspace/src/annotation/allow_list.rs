@@ -1,4 +1,4 @@
-//! `whitelist-source-range` and its twin `allowlist-source-range`.
+//! `allowlist-source-range` and its twin `whitelist-source-range`.
 
 use ipnet::IpNet;
 
@@ -11,10 +11,10 @@ annotations! { "Allowed sources";
     /// Only these sources are let in, others get 403. Replaces the cluster's list. Checked in the proxy, by the address that
     /// the connection comes from. If no entry can be read the paths answer 503; an entry that cannot be read
     /// beside others lets nobody in (ingress-nginx answers 503 then, too), and one with bits after the prefix means its
-    /// network. `allowlist-source-range` is the same setting; if both are given, `whitelist-source-range` counts.
-    ALLOW_LIST: Networks = "whitelist-source-range", parse: value::networks,
+    /// network. `whitelist-source-range` is the same setting; if both are given, `allowlist-source-range` counts.
+    ALLOW_LIST: Networks = "allowlist-source-range", parse: value::networks,
     values: "networks or addresses, separated by commas, such as 198.18.0.0/15,2001:db8::1", default: "",
-    on_invalid: Deny, scope: "path", twins: ["allowlist-source-range"], in: Both, support: Differs;
+    on_invalid: Deny, scope: "path", twins: ["whitelist-source-range"], in: Both, support: Differs;
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> Option<AllowList> {

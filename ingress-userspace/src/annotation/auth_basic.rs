@@ -21,7 +21,7 @@ annotations! { "Users and passwords";
     AUTH_SECRET_TYPE: UserLayout = "auth-secret-type", parse: layout, values: "auth-file or auth-map", default: "auth-file",
     on_invalid: Deny, scope: "path", twins: [], in: Annotation, support: Same;
     /// The realm that clients show to their users. Unlike in ingress-nginx everything that can be printed may stand here but
-    /// quotes, backslashes and `$`.
+    /// quotes, backslashes and `$`, and `off` is a realm like any other: it does not turn authentication off.
     AUTH_REALM: String = "auth-realm", parse: realm, values: "text without quotes, backslashes and $", default: "",
     on_invalid: Deny, scope: "path", twins: [], in: Annotation, support: Differs;
 }

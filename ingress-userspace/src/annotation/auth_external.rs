@@ -52,7 +52,8 @@ annotations! { "External authentication";
     /// `Cache-Control`, are not kept.
     AUTH_CACHE_KEY: Template = "auth-cache-key", parse: auth::cache_key, values: "text with variables, such as $http_authorization",
     default: "", on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Differs;
-    /// For how long verdicts are kept: groups of statuses with a time. A group without statuses means 200, 301 and 302.
+    /// For how long verdicts are kept: groups of statuses with a time. A group without statuses means 200, 301 and 302,
+    /// `any` means all; the first group that names a status counts.
     AUTH_CACHE_DURATION: Vec<CacheDuration> = "auth-cache-duration", parse: auth::cache_durations,
     values: "groups such as 200 202 30m, 401 1m", default: "200 202 401 5m",
     on_invalid: Deny, scope: "path", twins: [], in: Annotation, support: Same;

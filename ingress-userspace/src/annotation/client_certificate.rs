@@ -10,8 +10,8 @@ annotations! { "Client certificates";
     /// revoked ones. Holds for the whole host; the oldest Ingress of a host that sets it wins. Another namespace's Secret needs
     /// the ConfigMap key `allow-cross-namespace-resources`. If the Secret cannot be used, the whole host answers 403.
     /// As in ingress-nginx cleartext requests are not asked: leave `ssl-redirect` on. Unlike there a
-    /// certificate of X.509 version 1 must be signed by one of these authorities itself and is refused beside a `ca.crl`, and
-    /// a bare name means the Ingress's own namespace.
+    /// certificate of X.509 version 1, and one that is an authority's, must be signed by one of these authorities itself (or be
+    /// one of them) and is refused beside a `ca.crl`, and a bare name means the Ingress's own namespace.
     AUTH_TLS_SECRET: SecretName = "auth-tls-secret", parse: value::secret_name, values: "namespace/name of a Secret",
     default: "", on_invalid: Deny, scope: "host", twins: [], in: Annotation, support: Differs;
     /// Whether a client must have a certificate: `on` needs a valid one, `optional` takes none or a valid one,

@@ -11,8 +11,8 @@ annotations! { "Cross-origin requests";
     on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
     /// The origins, compared without case; `https://*.example.com` takes exactly one label, and
     /// `null` is that of documents without one. The request's origin is echoed
-    /// when it matches; otherwise no header is added. `*` alone is sent as it is. Unlike in ingress-nginx a value without
-    /// a readable origin allows nobody, not everybody, and the whole origin is compared.
+    /// when it matches; otherwise no header is added. `*` alone is sent as it is. Unlike in ingress-nginx an
+    /// entry that cannot be read allows nobody, where it makes the whole list `*` there, and the whole origin is compared.
     CORS_ALLOW_ORIGIN: OriginList = "cors-allow-origin", parse: origins,
     values: "* or origins such as https://example.com:8443, separated by commas", default: "*",
     on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Differs;
@@ -31,8 +31,8 @@ annotations! { "Cross-origin requests";
     /// Lets scripts send cookies: `Access-Control-Allow-Credentials: true`. Browsers refuse it together with the origin `*`.
     CORS_ALLOW_CREDENTIALS: bool = "cors-allow-credentials", parse: value::boolean, values: "true or false",
     default: "true", on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
-    /// How long browsers remember the answer: `Access-Control-Max-Age`.
-    CORS_MAX_AGE: u32 = "cors-max-age", parse: value::integer, values: "seconds", default: "1728000",
+    /// How long browsers remember the answer: `Access-Control-Max-Age`. `-1` means not at all.
+    CORS_MAX_AGE: i64 = "cors-max-age", parse: value::whole_number, values: "seconds", default: "1728000",
     on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
 }
 

@@ -9,7 +9,7 @@ annotations! { "Error pages";
     /// `X-Ingress-Name`, `X-Service-Name`, `X-Service-Port` and `X-Request-ID`. Without a `default-backend` that has
     /// endpoints the controller's is asked (`--default-backend-service`). The list replaces that of the cluster, for which the
     /// controller's default backend makes the pages. With `auth-signin` a 401 of the backend becomes a redirect there. Unlike in
-    /// ingress-nginx the answers of a configuration that fails closed are never replaced, without any default backend errors
+    /// ingress-nginx statuses from 300 on may be listed, the answers of a configuration that fails closed are never replaced, without any default backend errors
     /// stay as they are, and the page is asked for without the body of the request.
     CUSTOM_HTTP_ERRORS: Vec<u16> = "custom-http-errors", parse: value::error_statuses,
     values: "statuses from 300 to 599, separated by commas", default: "",

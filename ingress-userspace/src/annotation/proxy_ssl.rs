@@ -14,28 +14,28 @@ annotations! { "TLS towards the backend";
     PROXY_SSL_SECRET: (String, String) = "proxy-ssl-secret", parse: secret, values: "namespace/name of a Secret",
     default: "", on_invalid: Deny, scope: "the whole host", twins: [], in: Annotation, support: Differs;
     /// Whether the certificate of an endpoint is verified: by the authorities of `ca.crt`, for the name of `proxy-ssl-name`.
-    /// Unlike in ingress-nginx a value that cannot be read, or that asks for what the Secret does not hold, answers 503
+    /// A self-signed certificate may stand in `ca.crt` itself. Unlike in ingress-nginx a value that cannot be read, or that asks for what the Secret does not hold, answers 503
     /// instead of leaving certificates unverified.
     PROXY_SSL_VERIFY: bool = "proxy-ssl-verify", parse: on_off, values: "on or off", default: "off",
     on_invalid: Deny, scope: "the whole host", twins: [], in: Annotation, support: Differs;
     /// How many certificates may stand between that of the endpoint and the authority.
     PROXY_SSL_VERIFY_DEPTH: u32 = "proxy-ssl-verify-depth", parse: value::positive, values: "a number from 1", default: "1",
     on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Same;
-    /// The name that the certificate must be for, and that is sent as server name. `proxy-ssl-verify` needs it.
+    /// The name that the certificate must be for, and that is sent as server name. `proxy-ssl-verify` needs it. Unlike in
+    /// ingress-nginx it holds no variables.
     PROXY_SSL_NAME: String = "proxy-ssl-name", parse: server_name, values: "a host name", default: "",
-    on_invalid: Deny, scope: "the whole host", twins: [], in: Annotation, support: Same;
-    /// Whether a server name (SNI) is sent: that of `proxy-ssl-name`. Unlike in ingress-nginx nothing is sent without one;
-    /// there it is `upstream_balancer`.
+    on_invalid: Deny, scope: "the whole host", twins: [], in: Annotation, support: Differs;
+    /// Whether a server name (SNI) is sent: that of `proxy-ssl-name`. Without one nothing is sent.
     PROXY_SSL_SERVER_NAME: bool = "proxy-ssl-server-name", parse: on_off, values: "on or off", default: "off",
-    on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
+    on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Same;
     /// The cipher suites of TLS 1.2 that are offered, in OpenSSL's words. Unlike in ingress-nginx there are six, ECDHE with
     /// AES-GCM or ChaCha20; other names are skipped with a warning.
     PROXY_SSL_CIPHERS: CipherList = "proxy-ssl-ciphers", parse: cipher::list, values: "an OpenSSL cipher list",
     default: "DEFAULT", on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
-    /// The versions of TLS, separated by spaces. Unlike in ingress-nginx, TLS 1.0 and 1.1 are not spoken, and are skipped with a
+    /// The versions of TLS, separated by spaces. TLS 1.0 and 1.1 are not spoken, as in ingress-nginx, and are skipped with a
     /// warning.
     PROXY_SSL_PROTOCOLS: Versions = "proxy-ssl-protocols", parse: versions, values: "TLSv1.2, TLSv1.3 or both",
-    default: "TLSv1.2", on_invalid: Deny, scope: "the whole host", twins: [], in: Annotation, support: Differs;
+    default: "TLSv1.2", on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Same;
 }
 
 config_keys! { "TLS towards backends";

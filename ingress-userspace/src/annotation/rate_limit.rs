@@ -19,17 +19,18 @@ annotations! { "Request rate";
     /// The same per minute. If both are given a request must be within both, and one that is refused counts for neither.
     LIMIT_RPM: u32 = "limit-rpm", parse: value::at_most, values: "a bare whole number", default: "",
     on_invalid: Refuse, scope: "Ingress", twins: [], in: Annotation, support: Same;
-    /// How many times the rate may come at once above the rate.
+    /// How many times the rate may come at once above the rate. Unlike in ingress-nginx 0 is no value; nginx would load no
+    /// configuration with it.
     LIMIT_BURST_MULTIPLIER: u32 = "limit-burst-multiplier", parse: value::positive,
     values: "a bare whole number from 1", default: "5",
-    on_invalid: Refuse, scope: "Ingress", twins: [], in: Annotation, support: Same;
+    on_invalid: Warn, scope: "Ingress", twins: [], in: Annotation, support: Differs;
     /// Sources that none of the limits per client count: `limit-rps`, `limit-rpm`, `limit-connections`, `rate-limit`. An
-    /// entry that cannot be read exempts nobody. `limit-allowlist` is the same setting; if both are given,
-    /// `limit-whitelist` counts. Unlike in ingress-nginx one unreadable entry beside readable ones does not take the
+    /// entry that cannot be read exempts nobody. `limit-whitelist` is the same setting; if both are given,
+    /// `limit-allowlist` counts. Unlike in ingress-nginx one unreadable entry beside readable ones does not take the
     /// whole Ingress away.
-    LIMIT_WHITELIST: Networks = "limit-whitelist", parse: value::networks,
+    LIMIT_ALLOWLIST: Networks = "limit-allowlist", parse: value::networks,
     values: "networks or addresses, separated by commas, such as 198.18.0.0/15,2001:db8::1", default: "",
-    on_invalid: Refuse, scope: "Ingress", twins: ["limit-allowlist"], in: Annotation, support: Differs;
+    on_invalid: Refuse, scope: "Ingress", twins: ["limit-whitelist"], in: Annotation, support: Differs;
 }
 
 config_keys! { "Request rate, cluster-wide";
@@ -77,8 +78,8 @@ pub(super) fn parse(reader: &mut Reader<'_>) -> Option<Rates> {
 }
 
 pub(super) fn parse_counted(reader: &mut Reader<'_>) -> Counted {
-    let exempt = match reader.find(&LIMIT_WHITELIST.row) {
-        Some(found) => match reader.parse(&LIMIT_WHITELIST, &found) {
+    let exempt = match reader.find(&LIMIT_ALLOWLIST.row) {
+        Some(found) => match reader.parse(&LIMIT_ALLOWLIST, &found) {
             Read::Value(list) => allow_list::entries_with(reader, &found, list, "it exempts nobody"),
             Read::Absent | Read::Invalid => Vec::new(),
         },

@@ -152,7 +152,8 @@ impl<'a> Reader<'a> {
     pub fn invalid(&mut self, row: &'static Row, found: &Found<'_>, reason: &str) {
         let mut finding = row.invalid(found.key.clone(), found.text, reason);
         if found.is_config && matches!(row.on_invalid, Effect::Deny | Effect::Refuse) {
-            self.inherited_deny.get_or_insert(row.key);
+            let written = row.keys().find(|key| *key == found.key).unwrap_or(row.key);
+            self.inherited_deny.get_or_insert(written);
             finding.message =
                 format!("{reason}; every path without a value of its own answers 503; write {}", row.values);
         } else if found.is_config {

@@ -10,7 +10,8 @@ annotations! { "Rewriting and regular expressions";
     /// a group the tail of the path is lost. Every path of the host, of all Ingresses and of type Exact too, becomes a
     /// case-insensitive regular expression anchored at the start (see `strict`). No effect if it equals the path. A URL
     /// redirects there with status 302 instead, before limits and authentication, as nginx does. Unlike in ingress-nginx
-    /// the value begins with `/`, a group or a scheme, and look-around and backreferences are not supported in paths.
+    /// the value begins with `/`, a group or a scheme, it may hold a query (`/index.php?p=$1`), one that cannot be read answers
+    /// 503 instead of leaving the path as it is, and look-around and backreferences are not supported in paths.
     REWRITE_TARGET: Template = "rewrite-target", parse: value::text::rewrite_target,
     values: "a path such as /$2, or a URL", default: "",
     on_invalid: Deny, scope: "path; regular expressions for the whole host", twins: [], in: Annotation, support: Differs;
@@ -19,9 +20,10 @@ annotations! { "Rewriting and regular expressions";
     /// backreferences are not supported.
     USE_REGEX: bool = "use-regex", parse: value::boolean, values: "true or false", default: "false",
     on_invalid: Warn, scope: "the whole host", twins: [], in: Annotation, support: Differs;
-    /// Sent to the backend as `X-Forwarded-Prefix`, if `rewrite-target` changes the path.
-    X_FORWARDED_PREFIX: String = "x-forwarded-prefix", parse: value::text::path_prefix,
-    values: "the prefix of a path, such as /app", default: "",
+    /// Sent to the backend as `X-Forwarded-Prefix`, if `rewrite-target` changes the path; `$1` to `$9` stand for the groups of
+    /// the Ingress path.
+    X_FORWARDED_PREFIX: Template = "x-forwarded-prefix", parse: value::text::path_prefix,
+    values: "the prefix of a path, such as /app or /$1", default: "",
     on_invalid: Warn, scope: "path", twins: [], in: Annotation, support: Same;
     /// Turns off what ingress-nginx does beside the letter of the Ingress API. For the paths of this Ingress (in the
     /// ConfigMap: of all): other Ingresses of the host do not make regular expressions of them, nor does `rewrite-target`;
@@ -42,7 +44,7 @@ pub struct Rewriting {
     /// `use-regex`.
     pub use_regex: bool,
     /// `x-forwarded-prefix`.
-    pub prefix: Option<String>,
+    pub prefix: Option<Template>,
     /// `strict`.
     pub is_strict: bool,
 }

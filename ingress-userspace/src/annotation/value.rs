@@ -49,6 +49,15 @@ pub fn at_most(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A whole number with an optional sign.
+pub fn whole_number(text: &str) -> Result<i64, String> {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("is not a bare whole number".to_owned());
+    }
+    text.parse().ok().ok_or_else(|| "is too large".to_owned())
+}
+
 /// What tells clients apart in limits: text with variables of the request.
 pub fn limit_key(text: &str) -> Result<crate::model::template::Template, String> {
     limit::variable_key(text)

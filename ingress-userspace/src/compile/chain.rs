@@ -25,7 +25,7 @@ use crate::filter::rate_limit::RequestRate;
 use crate::filter::redirect::HttpsRedirect;
 use crate::filter::request_buffer::RequestBuffer;
 use crate::filter::response_buffer::ResponseBuffer;
-use crate::filter::rewrite::PathRewrite;
+use crate::filter::rewrite::{Groups, PathRewrite};
 use crate::filter::trace::TraceContext;
 use crate::model::backend::BackendId;
 use crate::model::policy::password_auth::PasswordScheme;
@@ -91,9 +91,10 @@ pub fn chain(policies: &Policies, source: &RouteSource, context: &Context<'_>) -
     let mut refused = Vec::new();
     let cors = cors.as_ref().and_then(|policy| kept(Cors::from_policy(policy), &mut refused));
     let answers = kept(Answers::from_policy(answers), &mut refused).flatten();
+    let groups = if headers.quotes_groups() { Groups::Quoted } else { Groups::Unquoted };
     let headers = kept(HeaderChanges::from_policy(headers), &mut refused).flatten();
     let answer_rewrite = kept(AnswerRewrite::from_policy(answer_rewrite), &mut refused).flatten();
-    let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy) {
+    let rewrite = rewrite.as_ref().and_then(|policy| match PathRewrite::from_policy(policy, groups) {
         Ok(filter) => Some(filter),
         Err(error) => {
             refused.push(error.to_string());

@@ -191,7 +191,7 @@ impl AuthService {
         let answer = self.ask(ctx, head).await?;
         ctx.auth_cookies.extend(answer.headers.get_all(header::SET_COOKIE).iter().cloned());
         let status = answer.status.as_u16();
-        if let Some(duration) = kept.durations.iter().find(|duration| duration.statuses.contains(&status)) {
+        if let Some(duration) = kept.durations.iter().find(|duration| duration.covers(status)) {
             let answered =
                 Answered { status: answer.status, headers: &answer.headers, request: head.headers.as_map() };
             kept.verdicts.keep(key, &answered, duration.time, self.essence(&answer));

@@ -27,6 +27,7 @@ pub struct PathRewrite {
     pattern: Regex,
     path: Vec<Piece>,
     query: Option<Vec<Piece>>,
+    keeps_groups: bool,
 }
 
 /// A part of the replacement.
@@ -35,6 +36,15 @@ enum Piece {
     Text(Vec<u8>),
     Capture(usize),
     Variable(Variable),
+}
+
+/// Whether what the groups matched is needed after the rewrite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// No other setting names them.
+    Unquoted,
+    /// Headers do.
+    Quoted,
 }
 
 /// Why a rewrite cannot be compiled.
@@ -46,47 +56,54 @@ pub struct RewriteError {
 }
 
 impl PathRewrite {
-    /// From the model.
-    pub fn from_policy(policy: &Rewrite) -> Result<Self, RewriteError> {
+    /// From the model; with groups that other settings of the route quote, such as `x-forwarded-prefix`.
+    pub fn from_policy(policy: &Rewrite, groups: Groups) -> Result<Self, RewriteError> {
         let pattern = path_regex::compile(&policy.pattern)
             .map_err(|source| RewriteError { pattern: policy.pattern.clone(), source })?;
         let (path, query) = pieces(&policy.replacement);
-        Ok(Self { pattern, path, query })
+        Ok(Self { pattern, path, query, keeps_groups: groups == Groups::Quoted })
     }
 
     /// Of a snippet: the expression is compared as it stands, anywhere in the path.
     pub(super) fn of_snippet(pattern: &Pattern, to: &Template) -> Result<Self, regex::Error> {
         let pattern = path_regex::search_with(&pattern.text, pattern.is_case_sensitive)?;
         let (path, query) = pieces(to);
-        Ok(Self { pattern, path, query })
+        Ok(Self { pattern, path, query, keeps_groups: true })
     }
 
     /// Gives a request its new target; whether the expression matched.
-    pub(super) fn rewrite(&self, ctx: &RequestCtx, request: &mut Request) -> Result<bool, ProxyError> {
+    pub(super) fn rewrite(&self, ctx: &mut RequestCtx, request: &mut Request) -> Result<bool, ProxyError> {
+        let Some(captures) = self.pattern.captures(request.head.target.path()) else { return Ok(false) };
         let variable = |name: &Variable| {
             let mut text = String::new();
             View::new(ctx, &request.head).write(name, &mut text);
             text
         };
-        let Some(target) = self.apply(&request.head.target, &variable) else { return Ok(false) };
-        request.head.target.forward_as(target?);
+        let target = self.apply(&request.head.target, &captures, &variable)?;
+        if self.keeps_groups {
+            let text = |group: Option<regex::bytes::Match<'_>>| {
+                group.map(|group| String::from_utf8_lossy(group.as_bytes()).into_owned()).unwrap_or_default()
+            };
+            ctx.groups = captures.iter().skip(1).map(text).collect();
+        }
+        request.head.target.forward_as(target);
         Ok(true)
     }
 
-    /// The new target; `None` when the expression does not match, which leaves the path as it is.
+    /// The new target.
     fn apply(
         &self,
         target: &Target,
+        captures: &Captures<'_>,
         variable: &dyn Fn(&Variable) -> String,
-    ) -> Option<Result<PathAndQuery, ProxyError>> {
-        let captures = self.pattern.captures(target.path())?;
+    ) -> Result<PathAndQuery, ProxyError> {
         let mut path = Vec::new();
-        expand(&self.path, &captures, variable, false, &mut path);
+        expand(&self.path, captures, variable, false, &mut path);
         if path.first() != Some(&b'/') {
             path.insert(0, b'/');
         }
         if path::has_dot_segment(&path) {
-            return Some(Err(ProxyError::RewriteLeavesRoot));
+            return Err(ProxyError::RewriteLeavesRoot);
         }
         let mut text = String::with_capacity(path.len() + 16);
         path::encode(&path, &mut text);
@@ -100,7 +117,7 @@ impl PathRewrite {
                 .unwrap_or_default()
                 .bytes()
                 .any(|byte| byte == b'%' || byte == b'+');
-            expand(pieces, &captures, variable, is_quoted, &mut query);
+            expand(pieces, captures, variable, is_quoted, &mut query);
         }
         let own = String::from_utf8_lossy(&query);
         // `?` at the end of the replacement drops the query of the request, as nginx does.
@@ -111,7 +128,7 @@ impl PathRewrite {
             text.push_str(part);
             separator = '&';
         }
-        Some(PathAndQuery::try_from(text).map_err(|_invalid| ProxyError::RewriteLeavesRoot))
+        PathAndQuery::try_from(text).map_err(|_invalid| ProxyError::RewriteLeavesRoot)
     }
 }
 
@@ -188,13 +205,11 @@ mod tests {
 
     #[track_caller]
     fn check(pattern: &str, replacement: &str, uri: &str, expected: &str) {
-        let rewrite = PathRewrite::from_policy(&Rewrite {
-            pattern: pattern.into(),
-            replacement: Template::parse(replacement).unwrap(),
-        })
-        .unwrap();
+        let policy = Rewrite { pattern: pattern.into(), replacement: Template::parse(replacement).unwrap() };
+        let rewrite = PathRewrite::from_policy(&policy, Groups::Unquoted).unwrap();
         let target = Target::parse(PathAndQuery::try_from(uri).unwrap()).unwrap();
-        let seen = match rewrite.apply(&target, &|_| String::new()) {
+        let captures = rewrite.pattern.captures(target.path());
+        let seen = match captures.map(|captures| rewrite.apply(&target, &captures, &|_| String::new())) {
             Some(Ok(path)) => path.to_string(),
             Some(Err(error)) => format!("error: {}", error.reason()),
             None => "unchanged".to_owned(),

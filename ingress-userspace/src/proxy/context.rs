@@ -196,6 +196,8 @@ pub struct RequestCtx {
     pub auth_cookies: Vec<HeaderValue>,
     /// Headers of that service's answer that the route quotes.
     pub auth_answer: Option<Box<HeaderMap>>,
+    /// What the groups of the rewrite matched, where headers quote them.
+    pub groups: Vec<String>,
     /// Codings that its response may have; `None`: it stays as it is.
     pub accepted: Option<Accepted>,
 }
@@ -224,6 +226,7 @@ impl RequestCtx {
             level: None,
             in_flight: Vec::new(),
             auth_cookies: Vec::new(),
+            groups: Vec::new(),
             auth_answer: None,
             accepted: None,
         }

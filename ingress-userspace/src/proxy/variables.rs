@@ -176,7 +176,11 @@ impl<'a> View<'a> {
                 let chain = super::forwarded::chain(forwarding, &ctx.peer, received);
                 out.write_str(chain.to_str().unwrap_or_default())
             }
-            // Groups belong to the rewrite, the rest to the end of the request.
+            Variable::Group(number) => {
+                let group = usize::from(*number).checked_sub(1).and_then(|at| ctx.groups.get(at));
+                out.write_str(group.map_or("", String::as_str))
+            }
+            // The rest belongs to the end of the request.
             _ => Ok(()),
         };
     }

@@ -26,7 +26,6 @@ use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::{Upstream, UpstreamTls};
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
 use crate::model::route::RouteAction;
-use crate::model::template::Template;
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
@@ -291,7 +290,7 @@ fn headers(owner: &Owner<'_>, is_rewritten: bool) -> Headers {
     let settings = &owner.settings;
     let mut changes = settings.headers.changes.clone();
     if let Some(prefix) = settings.rewriting.prefix.as_ref().filter(|_| is_rewritten) {
-        changes.request.push(set("x-forwarded-prefix", Template::text(prefix.clone())));
+        changes.request.push(set("x-forwarded-prefix", prefix.clone()));
     }
     changes.request.extend(settings.snippet.headers.request.iter().cloned());
     changes.response.extend(owner.custom.iter().chain(&settings.snippet.headers.response).cloned());

@@ -74,7 +74,7 @@ pub fn cache_key(text: &str) -> Result<Template, String> {
     Ok(template)
 }
 
-/// `200 202 30m, 401 1m`.
+/// `200 202 30m, 401 1m, any 10s`. The first group that covers a status counts.
 pub fn cache_durations(text: &str) -> Result<Vec<CacheDuration>, String> {
     let mut durations = Vec::new();
     for group in text.split(',').map(str::trim).filter(|group| !group.is_empty()) {
@@ -83,11 +83,14 @@ pub fn cache_durations(text: &str) -> Result<Vec<CacheDuration>, String> {
         let time =
             time(last).ok_or_else(|| format!("holds {group:?}, which does not end in a time such as 5m"))?;
         let mut statuses = Vec::new();
-        for word in words {
+        let is_any = words.contains(&"any");
+        for word in words.into_iter().filter(|word| *word != "any") {
             let status = word.parse().ok().filter(|status| word.len() == 3 && (100..=599).contains(status));
             statuses.push(status.ok_or_else(|| format!("holds {word:?}, which is not a status"))?);
         }
-        if statuses.is_empty() {
+        if is_any {
+            statuses.clear();
+        } else if statuses.is_empty() {
             // As nginx's `proxy_cache_valid 5m`.
             statuses = vec![200, 301, 302];
         }
@@ -150,6 +153,11 @@ mod tests {
             Some(vec![(vec![200, 202], 1_800_000), (vec![401], 60_000)])
         );
         assert_eq!(shown("5m"), Some(vec![(vec![200, 301, 302], 300_000)]));
+        assert_eq!(
+            shown("200 5m, any 1m"),
+            Some(vec![(vec![200], 300_000), (Vec::new(), 60_000)]),
+            "no status stands for all"
+        );
         assert_eq!(shown("200 1500ms"), Some(vec![(vec![200], 1500)]));
         for bad in ["", "200", "200 5m 401", "5x", "200 401", "2000 5m", "5m 5m", "-5m", "200 m"] {
             assert_eq!(shown(bad), None, "{bad:?}");

@@ -76,13 +76,9 @@ pub fn is_url(target: &Template) -> bool {
     }
 }
 
-/// The prefix of a path, as a backend puts it before its links.
-pub fn path_prefix(text: &str) -> Result<String, String> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
-    match text.chars().find(|c| !is_allowed(*c)) {
-        Some(bad) => Err(format!("holds {bad:?}")),
-        None => Ok(text.to_owned()),
-    }
+/// The prefix of a path, as a backend puts it before its links; `$1`…`$9` stand for captures.
+pub fn path_prefix(text: &str) -> Result<Template, String> {
+    plain_template(text, "-._~/: ")
 }
 
 /// The value of `Host`, which may hold variables.

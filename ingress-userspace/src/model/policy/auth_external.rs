@@ -54,10 +54,17 @@ pub struct AuthCache {
 /// The time for some statuses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheDuration {
-    /// Which.
+    /// Which; empty: all.
     pub statuses: Vec<u16>,
     /// How long.
     pub time: Duration,
+}
+
+impl CacheDuration {
+    /// Whether it is about this status.
+    pub fn covers(&self, status: u16) -> bool {
+        self.statuses.is_empty() || self.statuses.contains(&status)
+    }
 }
 
 impl std::fmt::Display for AuthExternal {

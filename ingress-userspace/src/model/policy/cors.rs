@@ -16,7 +16,7 @@ pub struct Cors {
     /// `Access-Control-Allow-Credentials: true`.
     pub with_credentials: bool,
     /// `Access-Control-Max-Age`, in seconds.
-    pub max_age: u32,
+    pub max_age: i64,
 }
 
 /// Origins of scripts.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::template::Template;
+use crate::model::template::{Template, Variable};
 
 /// Changes of the fields that a backend and a client see, each in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,17 @@ impl Headers {
     /// Nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.request.is_empty() && self.response.is_empty()
+    }
+
+    /// Whether a value names groups of the path's regular expression.
+    pub fn quotes_groups(&self) -> bool {
+        let is_group = |variable: &Variable| matches!(variable, Variable::Group(_));
+        self.request.iter().chain(&self.response).any(|change| match &change.action {
+            HeaderAction::Set(value) | HeaderAction::Replace(value) | HeaderAction::Add(value) => {
+                value.variables().any(is_group)
+            }
+            HeaderAction::Date(_) | HeaderAction::Remove | HeaderAction::RemovePrefix => false,
+        })
     }
 }
 
