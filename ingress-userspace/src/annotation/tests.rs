@@ -55,7 +55,7 @@ fn values_that_cannot_be_read_leave_the_default_or_deny() {
         ("ssl-redirect", "yes", Effect::Warn),
         ("use-regex", "on", Effect::Warn),
         ("default-backend", "other/svc", Effect::Warn),
-        ("limit-burst-multiplier", "0", Effect::Refuse),
+        ("limit-burst-multiplier", "0", Effect::Warn),
         ("limit-rps", "10/s", Effect::Refuse),
         ("whitelist-source-range", "bogus", Effect::Deny),
         ("allowlist-source-range", "bogus", Effect::Deny),
@@ -111,10 +111,10 @@ fn both_prefixes_are_read_and_ours_wins() {
 }
 
 #[test]
-fn the_first_name_of_the_allow_list_counts() {
+fn the_newer_name_of_the_allow_list_counts() {
     let (settings, findings) = annotated(&[
-        ("whitelist-source-range", "198.18.0.0/24"),
-        ("allowlist-source-range", "198.18.1.0/24"),
+        ("whitelist-source-range", "198.18.1.0/24"),
+        ("allowlist-source-range", "198.18.0.0/24"),
     ]);
     assert_eq!(settings.allow_list.unwrap().sources[0].to_string(), "198.18.0.0/24");
     assert_eq!(findings.len(), 1);
