@@ -48,6 +48,33 @@ async fn every_request_of_a_path_is_sent_to_another_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn groups_of_the_path_stand_in_redirects_and_answers() {
+    let regex = ("use-regex", "true");
+    let snippet =
+        "if ($arg_to = \"b\") { return 302 https://b.example/$1; }\nreturn 307 https://c.example/$2;";
+    let yaml = [
+        service("web", &[]),
+        ingress(
+            "moved",
+            "a.example",
+            "/shop/(.*)",
+            "web",
+            &[regex, ("permanent-redirect", "https://new.example/$1")],
+        ),
+        ingress("snippet", "a.example", "/x(a|b)/(.*)", "web", &[("configuration-snippet", snippet)]),
+        ingress("literal", "l.example", "/", "web", &[("permanent-redirect", "HTTPS://new.example/$1")]),
+    ]
+    .concat();
+    let model = ingress_tests::manifests::translation(&yaml).unwrap().model;
+    let proxy = ingress_tests::proxy::Instance::start(model).await.unwrap();
+    let seen = location(proxy.http, "a.example", "/Shop/a/b?c=d").await;
+    assert_eq!(seen, to(301, "https://new.example/a/b"));
+    assert_eq!(location(proxy.http, "a.example", "/xa/y?to=b").await, to(302, "https://b.example/a"));
+    assert_eq!(location(proxy.http, "a.example", "/xa/y/z").await, to(307, "https://c.example/y/z"));
+    assert_eq!(location(proxy.http, "l.example", "/x").await, to(301, "HTTPS://new.example/"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_line_break_out_of_a_variable_is_no_header() {
     let url = "https://new.example$uri";
     let yaml = ingress("moved", "moved.example", "/", "web", &[("permanent-redirect", url)]);

@@ -133,3 +133,11 @@ async fn sessions_stay_on_their_side_unless_that_is_not_wanted() {
         assert_eq!(ask(&proxy, &[("x-canary", header), ("cookie", &of_stable)]).await.text(), expected);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_named_with_underscores_is_the_one_with_hyphens() {
+    let (stable, new) = (Origin::start("stable").await, Origin::start("new").await);
+    let proxy = serve(&pair(&stable, &new, &[], &[("canary-by-header", "X_Canary")])).await.unwrap();
+    assert_eq!(ask(&proxy, &[("x-canary", "always")]).await.text(), "new");
+    assert_eq!(ask(&proxy, &[("x_canary", "always")]).await.text(), "stable", "dropped at the gate");
+}

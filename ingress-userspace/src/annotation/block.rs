@@ -7,8 +7,8 @@ use crate::model::block::{Blocked, TextMatch};
 
 config_keys! { "Refused everywhere";
     /// These sources get 403 on every host, before anything else. Where neither `use-forwarded-headers`, `enable-real-ip` nor
-    /// `use-proxy-protocol` says who the client is, their packets are dropped already by the kernel half. Unlike in
-    /// ingress-nginx `whitelist-source-range` does not lift this, and redirects are refused too.
+    /// `use-proxy-protocol` says who the client is, the kernel half drops their packets, and without it their connections
+    /// are closed. Unlike in ingress-nginx `whitelist-source-range` does not lift this, and redirects are refused too.
     BLOCK_CIDRS: Networks = "block-cidrs", parse: value::networks, values: "networks or addresses, separated by commas",
     default: "", on_invalid: Warn, support: Differs;
     /// Requests with such a `User-Agent` get 403 on every host: the whole text (case does not count), or an expression after

@@ -63,9 +63,9 @@ config_keys! { "Headers, cluster-wide";
     /// Drops headers with other signs in their names than letters, digits and `-`.
     IGNORE_INVALID_HEADERS: bool = "ignore-invalid-headers", parse: value::boolean, values: "true or false",
     default: "true", on_invalid: Warn, support: Same;
-    /// Gives a request without `X-Request-ID` one. The access log always has one.
+    /// Gives a request without `X-Request-ID` one. Unlike in ingress-nginx `$req_id` has one in any case, for the access log.
     GENERATE_REQUEST_ID: bool = "generate-request-id", parse: value::boolean, values: "true or false",
-    default: "true", on_invalid: Warn, support: Same;
+    default: "true", on_invalid: Warn, support: Differs;
     /// Sends the URI of the client to backends as `X-Original-URI`.
     PROXY_ADD_ORIGINAL_URI_HEADER: bool = "proxy-add-original-uri-header", parse: value::boolean, values: "true or false",
     default: "false", on_invalid: Warn, support: Same;

@@ -27,8 +27,8 @@ annotations! { "Redirects";
     /// Redirects requests for exactly `/` to this path of the same host, with status 302 and before anything else.
     APP_ROOT: Template = "app-root", parse: value::text::app_root, values: "a path such as /app", default: "",
     on_invalid: Warn, scope: "the whole host; the oldest Ingress with it counts", twins: [], in: Annotation, support: Same;
-    /// Redirects every request to this URL, which may hold nginx variables. Limits, source lists and authentication do not
-    /// apply to it.
+    /// Redirects every request to this URL, which may hold nginx variables, and `$1` to `$9` for the groups of a path that is
+    /// a regular expression. Limits, source lists and authentication do not apply to it.
     PERMANENT_REDIRECT: Template = "permanent-redirect", parse: value::text::redirect_url,
     values: "a URL that begins with http:// or https://", default: "",
     on_invalid: Refuse, scope: "path", twins: [], in: Annotation, support: Same;

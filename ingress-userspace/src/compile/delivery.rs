@@ -32,7 +32,8 @@ fn canary_of(policy: &model::Canary, target: impl FnOnce(&BackendId) -> Target) 
             CanaryRule::Main => Rule::Main,
         };
         // What is no name of a header no request can have.
-        HeaderName::from_bytes(header.name.as_bytes()).ok().map(|name| (name, rule))
+        let name = |text: String| HeaderName::from_bytes(text.as_bytes()).ok();
+        Some(([name(header.name.replace('_', "-"))?, name(header.name.replace('-', "_"))?], rule))
     });
     Canary {
         target: target(backend),

@@ -137,8 +137,8 @@ fn takes(ctx: &RequestCtx, canary: &Canary, main: Option<(&Target, &Affinity)>, 
             return true;
         }
     }
-    let by_header = canary.header.as_ref().and_then(|(name, rule)| {
-        let value = head.headers.get(name)?.as_bytes();
+    let by_header = canary.header.as_ref().and_then(|(names, rule)| {
+        let value = names.iter().find_map(|name| head.headers.get(name))?.as_bytes();
         match rule {
             Rule::Switch => switch(value),
             Rule::Value(wanted) => (value == wanted.as_bytes()).then_some(true),

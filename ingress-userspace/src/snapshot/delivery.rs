@@ -32,8 +32,8 @@ pub struct Canary {
     pub affinity: Option<Affinity>,
     /// Sessions stay on the side that they were given to.
     pub is_sticky: bool,
-    /// By a header.
-    pub header: Option<(HeaderName, Rule)>,
+    /// By a header, which clients may write with `-` or, where such names are let in, with `_`.
+    pub header: Option<([HeaderName; 2], Rule)>,
     /// By a cookie of this name.
     pub cookie: Option<String>,
     /// Its share of the rest.

@@ -102,8 +102,9 @@ fn backend_of(build: &mut Build<'_>, port: &PortRef<'_>, carrier: Carrier) -> Ba
     let id = BackendId { namespace: key.namespace.clone(), service: key.name.clone(), port: shown_port };
     if let Some(external) = service.filter(|service| external_name::is_external(service)) {
         let declared = found.and_then(|found| target_number(found).or(u16::try_from(found.port).ok()));
-        // Such a Service may declare no ports; then the number that is asked for is meant.
-        let asked = port.port.filter(|_| ports(external).is_empty()).and_then(|text| text.parse().ok());
+        // A number that such a Service does not declare is meant as it is; of a stream, where it declares none.
+        let is_free = carrier == Carrier::Tcp || ports(external).is_empty();
+        let asked = port.port.filter(|_| is_free).and_then(|text| text.parse().ok());
         if let Some(number) = declared.or(asked) {
             if !build.backends.contains_key(&id) {
                 let external_name = external_name::name(build, external, number, carrier);

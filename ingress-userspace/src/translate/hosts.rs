@@ -6,17 +6,17 @@ use std::collections::BTreeSet;
 
 use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
-use super::policies::{Owner, PathOf, route_policies};
+use super::policies::{Owner, PathOf, fill_groups, path_matches, route_policies};
 use super::{Build, ciphers, delivery, passthrough, proxy_ssl, server_snippet, sessions, twins};
 use crate::annotation::config_map::Defaults;
 use crate::annotation::value::text::is_url;
 use crate::model::certificate::CertificateId;
 use crate::model::host::{Host, HostPattern};
 use crate::model::listener::ListenerName;
-use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
+use crate::model::policy::answer::{Answer, Content, LocationForm};
 use crate::model::policy::{Deny, Rewrite};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
-use crate::model::template::{Part, Template, Variable};
+use crate::model::template::{Template, Variable};
 use crate::problem::{Code, Severity};
 
 /// A host while its Ingresses are read.
@@ -245,6 +245,9 @@ fn route(
     rewrite: Option<Rewrite>,
 ) -> Route {
     let mut policies = route_policies(owner, &mode.path(&path.path, rewrite.is_some()));
+    if let PathMatch::Regex(pattern) = &matched {
+        fill_groups(&mut policies.answers, pattern);
+    }
     match rewrite {
         Some(rewrite) if is_url(&rewrite.replacement) => policies.answers.push(elsewhere(owner, rewrite)),
         rewrite => policies.rewrite = rewrite,
@@ -261,9 +264,7 @@ fn route(
 
 /// A rewrite to a URL is a redirect.
 fn elsewhere(owner: &Owner<'_>, rewrite: Rewrite) -> Answer {
-    let text = format!("^(?:{})", rewrite.pattern.strip_prefix('^').unwrap_or(&rewrite.pattern));
-    let test = Test::Matches(Pattern { text, is_case_sensitive: false });
-    let condition = Condition { subject: Template(vec![Part::Variable(Variable::Uri)]), test };
+    let condition = path_matches(&rewrite.pattern);
     let content =
         Content::Location { to: rewrite.replacement, keeps_query: true, form: owner.settings.redirect.form };
     Answer { conditions: vec![condition], ..Answer::always(302, content) }

@@ -18,7 +18,7 @@ use crate::annotation::registry::served;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, read};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
-use crate::model::policy::answer::{Answer, Content, LocationForm};
+use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
 use crate::model::policy::client_certificate::ClientAuth;
 use crate::model::policy::delivery::Delivery;
 use crate::model::policy::headers::{HeaderChange, Headers};
@@ -26,6 +26,7 @@ use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::{Upstream, UpstreamTls};
 use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
 use crate::model::route::RouteAction;
+use crate::model::template::{Part, Template, Variable};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// An Ingress with what its annotations ask for.
@@ -277,6 +278,23 @@ fn answers(owner: &Owner<'_>) -> Vec<Answer> {
 /// What the snippet answers.
 pub(super) fn snippet_answers(owner: &Owner<'_>) -> Vec<Answer> {
     owner.settings.snippet.answers.iter().map(|answer| formed(owner, answer.clone())).collect()
+}
+
+/// `$1` of an answer is a group of the path, where that is an expression and no condition of the answer has one.
+pub(super) fn fill_groups(answers: &mut [Answer], pattern: &str) {
+    let has_own = |answer: &Answer| {
+        answer.conditions.iter().any(|condition| matches!(condition.test, Test::Matches(_)))
+    };
+    for answer in answers.iter_mut().filter(|answer| answer.content.has_groups() && !has_own(answer)) {
+        answer.conditions.push(path_matches(pattern));
+    }
+}
+
+/// The path matches this expression, at its beginning.
+pub(super) fn path_matches(pattern: &str) -> Condition {
+    let text = format!("^(?:{})", pattern.strip_prefix('^').unwrap_or(pattern));
+    let test = Test::Matches(Pattern { text, is_case_sensitive: false });
+    Condition { subject: Template(vec![Part::Variable(Variable::Uri)]), test }
 }
 
 fn formed(owner: &Owner<'_>, mut answer: Answer) -> Answer {

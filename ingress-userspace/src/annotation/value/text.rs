@@ -31,7 +31,9 @@ fn plain_template(text: &str, allowed: &str) -> Result<Template, String> {
 
 /// An `http` or `https` URL, with variables behind the scheme.
 pub fn redirect_url(text: &str) -> Result<Template, String> {
-    if !["http://", "https://"].iter().any(|scheme| text.starts_with(scheme) && text.len() > scheme.len()) {
+    let (scheme, rest) = text.split_once("://").unwrap_or_default();
+    let is_http = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
+    if !is_http || rest.is_empty() {
         return Err("is not a URL that begins with http:// or https://".to_owned());
     }
     plain_template(text, "-._~/:?#[]@!&()*+,=%")

@@ -44,7 +44,8 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
     }
     let default = if row.default.is_empty() { "none".to_owned() } else { format!("`{}`", row.default) };
     let on_invalid = match row.on_invalid {
-        Effect::Deny | Effect::Refuse | Effect::Skip => "the paths answer 503",
+        Effect::Deny | Effect::Refuse => "the paths answer 503",
+        Effect::Skip => "the whole Ingress is left out",
         Effect::Note | Effect::Warn if row.default.is_empty() => "as if it were absent",
         Effect::Note | Effect::Warn => "the default",
     };

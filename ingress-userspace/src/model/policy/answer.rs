@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::headers::HeaderChange;
-use crate::model::template::Template;
+use crate::model::template::{Template, Variable};
 
 /// An answer, and when it is given. Of several the first whose conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,17 @@ pub enum Content {
         /// The path, and the query behind a `?`, in front of the request's own.
         to: Template,
     },
+}
+
+impl Content {
+    /// `$1`…`$9` stand in it.
+    pub fn has_groups(&self) -> bool {
+        let template = match self {
+            Self::Text(template) | Self::Location { to: template, .. } => template,
+            Self::Page | Self::Host(_) => return false,
+        };
+        template.variables().any(|variable| matches!(variable, Variable::Group(_)))
+    }
 }
 
 /// How a path in `Location` becomes a URL.
