@@ -58,7 +58,8 @@ impl Content {
     pub fn has_groups(&self) -> bool {
         let template = match self {
             Self::Text(template) | Self::Location { to: template, .. } => template,
-            Self::Page | Self::Host(_) => return false,
+            // Its groups are those of an expression of its own.
+            Self::Page | Self::Host(_) | Self::Onward { .. } => return false,
         };
         template.variables().any(|variable| matches!(variable, Variable::Group(_)))
     }
