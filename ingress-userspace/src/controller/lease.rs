@@ -4,7 +4,7 @@
 //! for the whole duration that it names. Time in which the API server was away does not count, for the holder could not
 //! renew either.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -12,6 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, PostParams};
 use kube::{Client, Error};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -45,12 +46,22 @@ pub async fn run(
     let mut seen = Seen::default();
     let mut renewed: Option<Instant> = None;
     while !shutdown.is_cancelled() {
-        match attempt(&api, &settings, &mut seen).await {
-            Ok(true) => renewed = Some(Instant::now()),
-            Ok(false) => renewed = None,
+        // Others count from the renewal as they saw it, which is not before it was sent.
+        let begun = Instant::now();
+        let held_until = renewed.map(|at| at + RENEW_DEADLINE);
+        let attempt = attempt(&api, &settings, &mut seen);
+        let answer = match held_until.filter(|_| *is_leader.borrow()) {
+            // However slow the API server is: who leads stops in time.
+            Some(deadline) => timeout_at(deadline, attempt).await,
+            None => Ok(attempt.await),
+        };
+        match answer {
+            Ok(Ok(true)) => renewed = Some(begun),
+            Ok(Ok(false)) => renewed = None,
             // A conflict means that another replica was faster, which the next attempt will see.
-            Err(error) if refusal(&error) == Some(409) => {}
-            Err(error) => warn!(lease = settings.name, %error, "the Lease could not be read or written"),
+            Ok(Err(error)) if refusal(&error) == Some(409) => {}
+            Ok(Err(error)) => warn!(lease = settings.name, %error, "the Lease could not be read or written"),
+            Err(_) => warn!(lease = settings.name, "the Lease could not be renewed in time"),
         }
         let leads = renewed.is_some_and(|at| at.elapsed() < RENEW_DEADLINE);
         let changed = is_leader.send_if_modified(|was| std::mem::replace(was, leads) != leads);
@@ -59,13 +70,19 @@ pub async fn run(
         }
         tokio::select! {
             () = shutdown.cancelled() => {}
-            () = tokio::time::sleep(RETRY) => {}
+            () = sleep(held_until_next(renewed)) => {}
         }
     }
     if *is_leader.borrow() {
         release(&api, &settings).await;
         is_leader.send_replace(false);
     }
+}
+
+/// Until the next attempt: the pause, or what is left of the time in which the holder may write.
+fn held_until_next(renewed: Option<Instant>) -> Duration {
+    let left = renewed.map(|at| RENEW_DEADLINE.saturating_sub(at.elapsed())).filter(|left| !left.is_zero());
+    left.map_or(RETRY, |left| left.min(RETRY))
 }
 
 /// The holder's last sign of life, as this process saw it.
@@ -153,6 +170,38 @@ mod tests {
             holder_identity: Some(holder.to_owned()),
             lease_duration_seconds: Some(15),
             ..LeaseSpec::default()
+        }
+    }
+
+    /// An API server that grants the Lease, and from a moment on never answers.
+    fn silent_after(silence: Duration) -> Client {
+        let silence = Instant::now() + silence;
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| async move {
+            if Instant::now() >= silence {
+                std::future::pending::<()>().await;
+            }
+            let spec = if request.method() == http::Method::GET { held_by("a") } else { claim(None, "a") };
+            let lease = Lease { spec: Some(spec), ..Lease::default() };
+            let body = serde_json::to_vec(&lease).expect("JSON");
+            Ok::<_, Error>(http::Response::new(http_body_util::Full::new(bytes::Bytes::from(body))))
+        });
+        Client::new(service, "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_stops_in_time_when_the_api_server_answers_nothing() {
+        // Silence at every point of an attempt and of the pause after it.
+        for millis in (500..5000).step_by(250) {
+            let silence = Duration::from_millis(millis);
+            let begun = Instant::now();
+            let (sender, mut leads) = watch::channel(false);
+            let settings = LeaseSettings { namespace: "x".into(), name: "l".into(), identity: "a".into() };
+            let election =
+                tokio::spawn(run(silent_after(silence), settings, sender, CancellationToken::new()));
+            leads.wait_for(|leads| *leads).await.expect("it runs");
+            leads.wait_for(|leads| !*leads).await.expect("it runs");
+            assert!(begun.elapsed() <= silence + RENEW_DEADLINE, "{:?} after {silence:?}", begun.elapsed());
+            election.abort();
         }
     }
 
