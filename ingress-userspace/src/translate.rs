@@ -157,7 +157,7 @@ pub struct Translation {
 pub struct OurIngress {
     /// Which.
     pub object: ObjectRef,
-    /// Addresses and host names that its status holds now.
+    /// What its status holds now, as [`status_entry`] writes it.
     pub published: Vec<String>,
 }
 
@@ -370,9 +370,18 @@ fn unsupported_elsewhere(build: &mut Build<'_>, cluster: &Cluster) {
 fn our_ingress(ingress: &Ingress) -> OurIngress {
     let status = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let entries = status.and_then(|status| status.ingress.as_deref()).unwrap_or_default();
-    let published =
-        entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect();
+    let published = entries
+        .iter()
+        .filter_map(|entry| status_entry(entry.ip.as_deref(), entry.hostname.as_deref()))
+        .collect();
     OurIngress { object: reference(ingress), published }
+}
+
+/// An entry of a load balancer's status: the address, the host name, or both with a space between.
+pub fn status_entry(ip: Option<&str>, hostname: Option<&str>) -> Option<String> {
+    let parts = [ip, hostname].into_iter().flatten().filter(|part| !part.is_empty());
+    let entry = parts.collect::<Vec<_>>().join(" ");
+    (!entry.is_empty()).then_some(entry)
 }
 
 fn listener(name: &str, port: u16, protocol: ListenerProtocol) -> Listener {

@@ -55,11 +55,17 @@ pub fn published_service(args: &PublishArgs) -> Result<Option<ObjectKey>, Settin
     ObjectKey::parse(text).map(Some).ok_or_else(|| SettingsError(text.clone()))
 }
 
+/// As ingress-nginx reads `--publish-status-address`: several with commas between them. The flag may be repeated, too.
+fn addresses(given: &[String]) -> Vec<String> {
+    let each = given.iter().flat_map(|text| text.split(',')).map(str::trim);
+    each.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
 impl ControllerSettings {
     /// What the flags say. Without `--publish-pods` this process is the data plane itself, on the node `node_name`.
     pub fn new(args: &PublishArgs, node_name: &str) -> Self {
         let status = StatusSettings {
-            fixed: args.publish_status_address.clone(),
+            fixed: addresses(&args.publish_status_address),
             of_service: args.publish_service.is_some(),
             pods_namespace: args.election_namespace.clone(),
             pods_selector: args.publish_pods.clone().unwrap_or_default(),
@@ -101,7 +107,7 @@ pub async fn run(
 ) {
     let (leads, mut is_leader) = watch::channel(false);
     let election = tokio::spawn(lease::run(client.clone(), settings.lease.clone(), leads, shutdown.clone()));
-    let mut data_plane = DataPlane::new(
+    let data_plane = DataPlane::new(
         client.clone(),
         &settings.lease.namespace,
         &settings.pods_selector,
@@ -113,42 +119,27 @@ pub async fn run(
             samples.add(&DEGRADED_NODES, &[], count.load(Ordering::Relaxed) as f64);
         });
     }
-    let (mut degraded, mut looked) = (Vec::new(), None::<Instant>);
-    let copier = settings.copies.map(|namespace| Copier::new(client.clone(), namespace));
-    let mut webhook = settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook));
-    let mut events = events::Publisher::new(client.clone(), settings.lease.identity);
-    let mut status = settings.status.map(|settings| status::Publisher::new(client, settings));
+    let mut writer = Writer {
+        data_plane,
+        degraded: Vec::new(),
+        looked: None,
+        copier: settings.copies.map(|namespace| Copier::new(client.clone(), namespace)),
+        webhook: settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook)),
+        events: events::Publisher::new(client.clone(), settings.lease.identity),
+        status: settings.status.map(|settings| status::Publisher::new(client, settings)),
+    };
     loop {
         let build = world.borrow_and_update().clone();
         let mut wait = LOOK_AGAIN;
-        if let Some(build) = build
-            && *is_leader.borrow_and_update()
-        {
-            if looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
-                degraded = data_plane.look().await;
-                looked = Some(Instant::now());
-            }
-            // Agents wait for copies; nobody waits for the rest.
-            if let Some(copier) = &copier
-                && !copier.sync(&build.copies).await
-            {
-                wait = TRY_AGAIN;
-            }
-            if let Some(webhook) = &mut webhook {
-                webhook.keep().await;
-            }
-            if events.publish(degraded.iter().cloned().chain(notices(&build))).await {
-                wait = NEXT_ROUND;
-            }
-            if let Some(status) = &mut status
-                && status
-                    .publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses)
-                    .await
-            {
-                wait = Duration::ZERO;
-            }
-        } else {
-            data_plane.pause();
+        let leads = *is_leader.borrow_and_update();
+        match build.filter(|_| leads) {
+            // What is under way when the Lease is lost is given up: another replica writes soon.
+            Some(build) => tokio::select! {
+                next = writer.round(&build) => wait = next,
+                _ = is_leader.wait_for(|leads| !leads) => continue,
+                () = shutdown.cancelled() => break,
+            },
+            None => writer.data_plane.pause(),
         }
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -161,7 +152,62 @@ pub async fn run(
     let _ = election.await;
 }
 
+/// What the holder of the Lease writes.
+struct Writer {
+    data_plane: DataPlane,
+    degraded: Vec<Notice>,
+    /// When the data plane was looked at.
+    looked: Option<Instant>,
+    copier: Option<Copier>,
+    webhook: Option<Keeper>,
+    events: events::Publisher,
+    status: Option<status::Publisher>,
+}
+
+impl Writer {
+    /// Brings everything to what this build says; when to go on if nothing changes.
+    async fn round(&mut self, build: &World) -> Duration {
+        let mut wait = LOOK_AGAIN;
+        if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+            self.degraded = self.data_plane.look().await;
+            self.looked = Some(Instant::now());
+        }
+        // Agents wait for copies; nobody waits for the rest.
+        if let Some(copier) = &mut self.copier
+            && !copier.sync(&build.copies).await
+        {
+            wait = TRY_AGAIN;
+        }
+        if let Some(webhook) = &mut self.webhook {
+            webhook.keep().await;
+        }
+        let refused = self.copier.iter().flat_map(Copier::refused);
+        let notices = self.degraded.iter().cloned().chain(refused).chain(notices(build));
+        if self.events.publish(notices).await {
+            wait = NEXT_ROUND;
+        }
+        if let Some(status) = &mut self.status
+            && status.publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses).await
+        {
+            wait = Duration::ZERO;
+        }
+        wait
+    }
+}
+
 fn notices(build: &World) -> impl Iterator<Item = Notice> + '_ {
     let synced = build.ingresses.iter().map(|ingress| Notice::sync(&ingress.object));
     synced.chain(build.problems.iter().map(Notice::problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_addresses_are_published_with_commas_or_by_repeating_the_flag() {
+        let given = ["198.18.0.1, lb.example.test,".to_owned(), "2001:db8::1".to_owned()];
+        assert_eq!(addresses(&given), ["198.18.0.1", "lb.example.test", "2001:db8::1"]);
+        assert!(addresses(&[String::new()]).is_empty(), "an empty flag names nothing");
+    }
 }

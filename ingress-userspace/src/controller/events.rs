@@ -73,6 +73,12 @@ impl Notice {
         Self { object: pod, is_warning: false, reason: "DataplaneRecovered", note, occurrence }
     }
 
+    /// An object that agents cannot get.
+    pub fn not_copied(object: ObjectRef, note: &str) -> Self {
+        let note = note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or_default().to_owned();
+        Self { object, is_warning: true, reason: "CopyRefused", note, occurrence: String::new() }
+    }
+
     /// An Ingress that is served.
     pub fn sync(object: &ObjectRef) -> Self {
         let note = "Scheduled for sync".to_owned();

@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::{call, refusal};
 use crate::model::edge::Edge;
 use crate::problem::ObjectRef;
-use crate::translate::OurIngress;
+use crate::translate::{OurIngress, status_entry};
 
 /// One object is not written more often, unless it has just become ours.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -30,6 +30,9 @@ const PARALLEL: usize = 8;
 const NO_NODE: Duration = Duration::from_secs(60);
 /// Looks that are further apart do not belong to one absence: in between nobody could look.
 const LONGEST_GAP: Duration = Duration::from_secs(30);
+
+/// Nodes and their addresses are read again after this time, however often the world changes.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What to publish.
 #[derive(Clone, Debug)]
@@ -56,12 +59,27 @@ pub struct Publisher {
     written: BTreeMap<ObjectRef, (BTreeSet<String>, Option<Instant>)>,
     /// Since when every look found that nobody serves, and the last of these looks.
     unserved: Option<(Instant, Instant)>,
+    /// Nodes that serve, as of the last look.
+    nodes: Option<(BTreeSet<String>, Instant)>,
+    /// Their addresses.
+    of_nodes: Option<(BTreeSet<String>, Instant)>,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The object now says so.
+    Written,
+    /// This object takes it not, or not any more.
+    Refused,
+    /// Now nothing can be written.
+    Failed,
 }
 
 impl Publisher {
     /// Begins with nothing written.
     pub fn new(client: Client, settings: StatusSettings) -> Self {
-        Self { client, settings, written: BTreeMap::new(), unserved: None }
+        Self { client, settings, written: BTreeMap::new(), unserved: None, nodes: None, of_nodes: None }
     }
 
     /// Brings the status of all Ingresses to what it should be; whether some are left for the next round, which should come
@@ -92,19 +110,29 @@ impl Publisher {
             }
             let client = &self.client;
             let writes = objects.iter().map(|object| write(client, object, &addresses));
-            for (object, is_written) in objects.iter().zip(join_all(writes).await) {
-                if is_written {
+            let outcomes = join_all(writes).await;
+            for (object, outcome) in objects.iter().zip(&outcomes) {
+                if *outcome == Outcome::Written {
                     let entry = (addresses.clone(), Some(Instant::now()));
                     self.written.insert((*object).clone(), entry);
                 }
+            }
+            if outcomes.contains(&Outcome::Failed) {
+                // Thousands of others would fare no better: in the next round.
+                return false;
             }
         }
         let known: BTreeSet<&ObjectRef> = ours.iter().map(|ingress| &ingress.object).collect();
         let left: Vec<ObjectRef> =
             self.written.keys().filter(|object| !known.contains(object)).cloned().collect();
         for object in left {
+            if Instant::now() >= end {
+                return true;
+            }
             // No longer ours, or gone: an empty answer for an object that another controller may now own.
-            self.clear(&object).await;
+            if self.clear(&object).await == Outcome::Failed {
+                return false;
+            }
         }
         false
     }
@@ -114,28 +142,28 @@ impl Publisher {
     }
 
     /// Empties the status of an object that we wrote, if it still says what we wrote.
-    async fn clear(&mut self, object: &ObjectRef) {
+    async fn clear(&mut self, object: &ObjectRef) -> Outcome {
         let api: Api<Ingress> = Api::namespaced(self.client.clone(), &object.namespace);
-        match call(api.get_opt(&object.name)).await {
+        let outcome = match call(api.get_opt(&object.name)).await {
             Ok(Some(ingress)) => {
                 let is_same_object = ingress.metadata.uid.as_deref() == Some(object.uid.as_str());
                 let wrote = self.written.get(object).map(|(addresses, _)| addresses);
                 if is_same_object && wrote.is_some_and(|wrote| *wrote == published(&ingress)) {
-                    let patch = Patch::Merge(status(object, &BTreeSet::new()));
-                    let answer = call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await;
-                    if let Err(error) = answer {
-                        warn!(%object, %error, "the status could not be cleared");
-                        return;
-                    }
+                    write(&self.client, object, &BTreeSet::new()).await
+                } else {
+                    Outcome::Written
                 }
             }
-            Ok(None) => {}
+            Ok(None) => Outcome::Written,
             Err(error) => {
                 warn!(%object, %error, "the status could not be read");
-                return;
+                Outcome::Failed
             }
+        };
+        if outcome != Outcome::Failed {
+            self.written.remove(object);
         }
-        self.written.remove(object);
+        outcome
     }
 
     /// What to publish; `None`: leave it as it is.
@@ -153,7 +181,18 @@ impl Publisher {
             let is_over = self.is_over(addresses.is_empty());
             return Ok((!addresses.is_empty() || is_over).then_some(addresses));
         }
-        let names = self.node_names().await?;
+        let is_fresh = |at: &Instant| at.elapsed() < LOOK;
+        let names = match self.nodes.clone().filter(|(_, at)| is_fresh(at)) {
+            Some((names, _)) => names,
+            None => {
+                let names = self.node_names().await?;
+                if self.nodes.as_ref().is_some_and(|(before, _)| *before != names) {
+                    self.of_nodes = None;
+                }
+                self.nodes = Some((names.clone(), Instant::now()));
+                names
+            }
+        };
         let is_over = self.is_over(names.is_empty());
         if names.is_empty() {
             return Ok(is_over.then(BTreeSet::new));
@@ -162,6 +201,9 @@ impl Publisher {
         if !pools.is_empty() {
             return Ok(Some(pools));
         }
+        if let Some((addresses, _)) = self.of_nodes.as_ref().filter(|(_, at)| is_fresh(at)) {
+            return Ok(Some(addresses.clone()));
+        }
         let mut addresses = BTreeSet::new();
         let nodes: Api<Node> = Api::all(self.client.clone());
         for name in names {
@@ -169,6 +211,7 @@ impl Publisher {
                 addresses.extend(of_node(&node, self.settings.prefers_internal));
             }
         }
+        self.of_nodes = Some((addresses.clone(), Instant::now()));
         Ok(Some(addresses))
     }
 
@@ -193,20 +236,23 @@ impl Publisher {
     }
 }
 
-/// Whether the object now says so.
-async fn write(client: &Client, object: &ObjectRef, addresses: &BTreeSet<String>) -> bool {
+async fn write(client: &Client, object: &ObjectRef, addresses: &BTreeSet<String>) -> Outcome {
     let api: Api<Ingress> = Api::namespaced(client.clone(), &object.namespace);
     let patch = Patch::Merge(status(object, addresses));
     match call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await {
         Ok(_) => {
             debug!(%object, ?addresses, "status written");
-            return true;
+            Outcome::Written
         }
         // Deleted; or deleted and made again, which the next build knows.
-        Err(error) if matches!(refusal(&error), Some(404 | 409)) => {}
-        Err(error) => warn!(%object, %error, "the status could not be written"),
+        Err(error) if matches!(refusal(&error), Some(404 | 409)) => Outcome::Refused,
+        Err(error) => {
+            warn!(%object, %error, "the status could not be written");
+            // Refused by a policy about this object, or for what it says; else it is about the server, or about us.
+            let is_of_object = matches!(refusal(&error), Some(400 | 403 | 413 | 422));
+            if is_of_object { Outcome::Refused } else { Outcome::Failed }
+        }
     }
-    false
 }
 
 fn is_ready(pod: &Pod) -> bool {
@@ -231,8 +277,9 @@ fn of_service(service: &Service) -> BTreeSet<String> {
         Some("LoadBalancer") => {
             let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
             let entries = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-            let given =
-                entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()));
+            let given = entries
+                .iter()
+                .filter_map(|entry| status_entry(entry.ip.as_deref(), entry.hostname.as_deref()));
             external.chain(given).collect()
         }
         Some("NodePort") if spec.external_ips.as_ref().is_some_and(|external| !external.is_empty()) => {
@@ -259,13 +306,14 @@ fn of_node(node: &Node, prefers_internal: bool) -> BTreeSet<String> {
 fn published(ingress: &Ingress) -> BTreeSet<String> {
     let balancer = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
     let entries = balancer.and_then(|balancer| balancer.ingress.as_deref()).unwrap_or_default();
-    entries.iter().filter_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone())).collect()
+    entries.iter().filter_map(|entry| status_entry(entry.ip.as_deref(), entry.hostname.as_deref())).collect()
 }
 
 fn status(object: &ObjectRef, addresses: &BTreeSet<String>) -> Value {
-    let entry = |address: &String| match address.parse::<IpAddr>() {
-        Ok(ip) => json!({ "ip": ip }),
-        Err(_) => json!({ "hostname": address }),
+    let entry = |address: &String| match address.split_once(' ') {
+        Some((ip, hostname)) => json!({ "ip": ip, "hostname": hostname }),
+        None if address.parse::<IpAddr>().is_ok() => json!({ "ip": address }),
+        None => json!({ "hostname": address }),
     };
     let entries: Vec<Value> = addresses.iter().map(entry).collect();
     // An empty list would leave `{}` entries of other fields; null removes the field in a merge patch.
@@ -292,9 +340,11 @@ mod tests {
     #[test]
     fn addresses_and_host_names_go_into_their_own_fields() {
         let expected = json!({ "metadata": { "uid": "uid-a" }, "status": { "loadBalancer": { "ingress": [
-            { "ip": "198.18.0.1" }, { "ip": "2001:db8::1" }, { "hostname": "edge.example.test" }
+            { "ip": "198.18.0.1" }, { "ip": "198.18.0.2", "hostname": "two.example.test" }, { "ip": "2001:db8::1" },
+            { "hostname": "edge.example.test" }
         ] } } });
-        assert_eq!(status(&object("a"), &set(&["198.18.0.1", "2001:db8::1", "edge.example.test"])), expected);
+        let all = ["198.18.0.1", "198.18.0.2 two.example.test", "2001:db8::1", "edge.example.test"];
+        assert_eq!(status(&object("a"), &set(&all)), expected);
         assert_eq!(
             status(&object("a"), &set(&[])),
             json!({ "metadata": { "uid": "uid-a" }, "status": { "loadBalancer": { "ingress": null } } })
@@ -333,6 +383,11 @@ mod tests {
                 &["203.0.113.1", "203.0.113.9", "lb.example.test"][..],
             ),
             (json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.9" }), &Value::Null, &[]),
+            (
+                json!({ "type": "LoadBalancer" }),
+                &json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.1", "hostname": "lb.example.test" }] } }),
+                &["203.0.113.1 lb.example.test"],
+            ),
             (
                 json!({ "type": "NodePort", "clusterIP": "10.96.0.9", "externalIPs": ["203.0.113.9"] }),
                 &Value::Null,
@@ -477,6 +532,34 @@ mod tests {
         ready.store(true, Ordering::Relaxed);
         publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
         assert!(patches(&log).is_empty(), "the status was not touched");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_world_that_changes_all_the_time_asks_for_the_nodes_now_and_then() {
+        let (client, log) = cluster(&Arc::new(AtomicBool::new(true)), "198.18.0.10");
+        let mut publisher = Publisher::new(client, settings());
+        for _ in 0..100 {
+            publisher.publish(&Edge::default(), None, &[ours(&["198.18.0.10"])]).await;
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        let count =
+            |part: &str| log.lock().expect("lock").iter().filter(|seen| seen.path.contains(part)).count();
+        assert_eq!((count("/pods"), count("/nodes/")), (2, 2), "in ten seconds");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_ends_where_the_api_server_is_overloaded_and_goes_on_past_one_object() {
+        for (code, expected) in [(StatusCode::TOO_MANY_REQUESTS, 8), (StatusCode::UNPROCESSABLE_ENTITY, 100)]
+        {
+            let (client, log) = testing::client(move |_| testing::refuse(code, "Refused"));
+            let fixed = vec!["198.18.0.10".to_owned()];
+            let mut publisher = Publisher::new(client, StatusSettings { fixed, ..settings() });
+            let all: Vec<OurIngress> = (0..100)
+                .map(|number| OurIngress { object: object(&format!("a{number}")), published: Vec::new() })
+                .collect();
+            assert!(!publisher.publish(&Edge::default(), None, &all).await, "nothing to do at once");
+            assert_eq!(patches(&log).len(), expected, "{code}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,10 @@
 //! referenced any more is removed. When all copies were made once, a mark says so, and agents begin to publish.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use k8s_openapi::NamespaceResourceScope;
@@ -13,12 +16,14 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::fmt::Debug;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::events::Notice;
 use super::{call, refusal};
-use crate::k8s::cluster::ObjectKey;
+use crate::k8s::cluster::{ObjectKey, reference};
 use crate::k8s::copies::{self, LABEL, MARK, SECRET_TYPE, meta, origin, stored_name};
+use crate::problem::ObjectRef;
 
 /// Writes at once.
 const PARALLEL: usize = 16;
@@ -38,26 +43,64 @@ pub struct Work {
     pub config_map_copies: Vec<Arc<ConfigMap>>,
 }
 
+/// A copy that the API server refuses is tried again after this time, or when its original changes.
+const PAUSE: Duration = Duration::from_secs(60);
+
 /// Keeps the copies.
 pub struct Copier {
     client: Client,
     namespace: String,
+    /// Copies that the API server will not take, by kind and name.
+    refused: BTreeMap<(&'static str, String), Refusal>,
+}
+
+/// Why there is no copy of an object.
+#[derive(Clone, Debug)]
+struct Refusal {
+    original: ObjectRef,
+    reason: String,
+    /// Of what was refused.
+    content: u64,
+    at: Instant,
+}
+
+/// How a write ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// This object is refused, whenever it is tried.
+    Refused(String),
+    /// Now nothing can be written, or not this.
+    Failed,
 }
 
 /// An object that is written or removed.
 enum Change<K> {
-    Put(K),
+    Put(ObjectRef, K),
     Remove(Arc<K>),
 }
 
 impl Copier {
     /// For the copies in `namespace`.
     pub fn new(client: Client, namespace: String) -> Self {
-        Self { client, namespace }
+        Self { client, namespace, refused: BTreeMap::new() }
     }
 
-    /// Brings the copies to what they should be; whether all of it worked.
-    pub async fn sync(&self, work: &Work) -> bool {
+    /// Events on the originals of which there can be no copy.
+    pub fn refused(&self) -> impl Iterator<Item = Notice> + '_ {
+        self.refused.values().map(|refusal| {
+            let note = format!(
+                "agents cannot get it, what names it is served as if it did not exist: the API server refuses its copy in \
+                 namespace {}: {}",
+                self.namespace, refusal.reason
+            );
+            Notice::not_copied(refusal.original.clone(), &note)
+        })
+    }
+
+    /// Brings the copies to what they should be; whether all of it worked that can. A copy that is refused for what it is
+    /// keeps no other from being made, and no agent from serving.
+    pub async fn sync(&mut self, work: &Work) -> bool {
         let secrets = changes(&work.secrets, &work.secret_copies, |original, key| {
             let copy = Secret {
                 metadata: meta(&self.namespace, key),
@@ -86,10 +129,10 @@ impl Copier {
             ConfigMap { metadata: meta(&self.namespace, &ObjectKey::default()), ..ConfigMap::default() };
         mark.metadata.name = Some(MARK.to_owned());
         mark.metadata.annotations = None;
-        self.apply(vec![Change::Put(mark)]).await
+        self.apply(vec![Change::Put(ObjectRef::flag("sync-namespace"), mark)]).await
     }
 
-    async fn apply<K>(&self, changes: Vec<Change<K>>) -> bool
+    async fn apply<K>(&mut self, changes: Vec<Change<K>>) -> bool
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -97,41 +140,89 @@ impl Copier {
             + Serialize
             + DeserializeOwned,
     {
+        let kind = if K::kind(&()) == "Secret" { "Secret" } else { "ConfigMap" };
+        // What is not to be changed any more is not refused either.
+        let known = std::mem::take(&mut self.refused).into_iter();
+        let (mut before, others): (BTreeMap<_, _>, _) = known.partition(|((known, _), _)| *known == kind);
+        self.refused = others;
         let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
-        let api = &api;
-        let outcomes = stream::iter(changes).map(|change| async move {
-            match change {
-                Change::Put(copy) => {
-                    let name = copy.meta().name.clone().unwrap_or_default();
-                    let params = PatchParams::apply(MANAGER).force();
-                    let answer = call(api.patch(&name, &params, &Patch::Apply(&copy))).await;
-                    said(&name, "written", answer.map(|_| ()))
+        let mut due = Vec::new();
+        for change in changes {
+            let Change::Put(_, copy) = &change else {
+                due.push(change);
+                continue;
+            };
+            let key = (kind, copy.meta().name.clone().unwrap_or_default());
+            match before.remove(&key) {
+                Some(known) if known.content == content(copy) && known.at.elapsed() < PAUSE => {
+                    self.refused.insert(key, known);
                 }
-                Change::Remove(copy) => {
-                    let name = stored_name(copy.meta());
-                    let preconditions =
-                        Preconditions { uid: copy.meta().uid.clone(), resource_version: None };
-                    let params =
-                        DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-                    said(&name, "removed", call(api.delete(&name, &params)).await.map(|_| ()))
-                }
+                _ => due.push(change),
             }
-        });
-        outcomes.buffer_unordered(PARALLEL).all(|is_done| async move { is_done }).await
+        }
+        let api = &api;
+        let mut outcomes = stream::iter(due)
+            .map(|change| async move { (write(api, &change).await, change) })
+            .buffer_unordered(PARALLEL);
+        while let Some((outcome, change)) = outcomes.next().await {
+            match (outcome, change) {
+                (Outcome::Done, _) => {}
+                (Outcome::Refused(reason), Change::Put(original, copy)) => {
+                    let key = (kind, copy.meta().name.clone().unwrap_or_default());
+                    let (content, at) = (content(&copy), Instant::now());
+                    self.refused.insert(key, Refusal { original, reason, content, at });
+                }
+                // The rest would fare no better.
+                (Outcome::Refused(_) | Outcome::Failed, _) => return false,
+            }
+        }
+        true
     }
 }
 
-fn said(name: &str, done: &'static str, answer: kube::Result<()>) -> bool {
+async fn write<K>(api: &Api<K>, change: &Change<K>) -> Outcome
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    match change {
+        Change::Put(_, copy) => {
+            let name = copy.meta().name.clone().unwrap_or_default();
+            let params = PatchParams::apply(MANAGER).force();
+            let answer = call(api.patch(&name, &params, &Patch::Apply(copy))).await;
+            said(&name, "written", answer.map(|_| ()))
+        }
+        Change::Remove(copy) => {
+            let name = stored_name(copy.meta());
+            let preconditions = Preconditions { uid: copy.meta().uid.clone(), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            said(&name, "removed", call(api.delete(&name, &params)).await.map(|_| ()))
+        }
+    }
+}
+
+fn said(name: &str, done: &'static str, answer: kube::Result<()>) -> Outcome {
     match answer {
         Ok(()) => debug!(copy = name, done, "copy changed"),
         // Gone, or another object of the name already.
         Err(error) if done == "removed" && matches!(refusal(&error), Some(404 | 409)) => {}
+        // Malformed, too large, or not to be changed: a matter of this object alone.
+        Err(error) if matches!(refusal(&error), Some(400 | 413 | 422)) => {
+            warn!(copy = name, done, %error, "a copy is refused");
+            return Outcome::Refused(error.to_string());
+        }
         Err(error) => {
             warn!(copy = name, done, %error, "a copy could not be changed");
-            return false;
+            return Outcome::Failed;
         }
     }
-    true
+    Outcome::Done
+}
+
+/// Tells one content from another; in this process alone.
+fn content<K: Serialize>(copy: &K) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(copy).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The differences between originals and copies.
@@ -153,7 +244,7 @@ where
         let name = copies::name(key);
         let found = by_name.get(&name);
         if !found.is_some_and(|found| origin(found.meta()).as_ref() == Some(key) && is_same(found)) {
-            changes.push(Change::Put(copy));
+            changes.push(Change::Put(reference(&**original), copy));
         }
         wanted.insert(name);
     }
@@ -221,6 +312,47 @@ mod tests {
             [(Method::PATCH, "shop.changed"), (Method::PATCH, "shop.new"), (Method::DELETE, "shop.orphan")];
         assert_eq!(seen, expected);
         assert!(log.iter().all(|seen| seen.path.starts_with("/api/v1/namespaces/synced/secrets/")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_copy_that_is_refused_for_what_it_is_keeps_nobody_waiting() {
+        let (client, log) = testing::client(|seen| match seen.path.contains("shop.a-broken") {
+            true => testing::refuse(StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+            false => (StatusCode::OK, seen.body.clone()),
+        });
+        let original =
+            |name: &str, value: &str| (ObjectKey::new("shop", name), Arc::new(secret("shop", name, value)));
+        let all = |broken: &str| Work {
+            secrets: std::iter::once(original("a-broken", broken))
+                .chain((0..40).map(|number| original(&format!("b-{number}"), "x")))
+                .collect(),
+            ..Work::default()
+        };
+        let mut copier = Copier::new(client, "synced".to_owned());
+        assert!(copier.sync(&all("1")).await);
+        let count = || {
+            let log = log.lock().expect("lock");
+            let marks = log.iter().filter(|seen| seen.path.contains(MARK)).count();
+            let broken = log.iter().filter(|seen| seen.path.contains("a-broken")).count();
+            (log.len() - marks - broken, broken, marks)
+        };
+        assert_eq!(count(), (40, 1, 1), "the others are made, and agents may begin");
+        let told: Vec<String> = copier.refused().map(|notice| format!("{notice:?}")).collect();
+        assert!(told.len() == 1 && told[0].contains("Secret") && told[0].contains("a-broken"), "{told:?}");
+        let done = |broken: &str| {
+            let copies = (0..40).map(|number| copy(&ObjectKey::new("shop", format!("b-{number}")), "x"));
+            Work { secret_copies: copies.collect(), config_map_copies: vec![mark()], ..all(broken) }
+        };
+        copier.sync(&done("1")).await;
+        assert_eq!(count().1, 1, "it is left alone for a while");
+        assert_eq!(copier.refused().count(), 1, "and told all the while");
+        copier.sync(&done("2")).await;
+        assert_eq!(count().1, 2, "another content is tried at once");
+        tokio::time::advance(PAUSE).await;
+        copier.sync(&done("2")).await;
+        assert_eq!(count().1, 3);
+        copier.sync(&Work { secrets: BTreeMap::new(), ..done("2") }).await;
+        assert_eq!(copier.refused().count(), 0, "nobody names it any more");
     }
 
     #[tokio::test]
