@@ -264,4 +264,7 @@ async fn tls_of_a_host_goes_to_its_backend_as_it_is() {
     assert!(backend.names().contains(&Some("s.example".to_owned())));
     let mut client = Http1::open_tls(proxy.https, "a.example").await.unwrap();
     assert_eq!(client.send(client::get("a.example", "/")).await.unwrap().text(), "web");
+    // In cleartext it is asked over TLS all the same.
+    let request = client::request("POST", "s.example", "/", "over tls");
+    assert_eq!(client::send(proxy.http, request).await.unwrap().text(), "over tls");
 }

@@ -10,7 +10,8 @@ use crate::model::stream::Streams;
 annotations! { "TLS passthrough";
     /// TLS connections whose server name is a host of this Ingress go to its backend as they are, if the flag
     /// `--enable-ssl-passthrough` is given. The backend of the path `/` is used; other paths and all other annotations say
-    /// nothing about these connections. Requests in cleartext are served as usual. A connection without a server name, or
+    /// nothing about these connections. Requests in cleartext are served as usual, over TLS
+    /// towards that backend. A connection without a server name, or
     /// with one that is not passed through, gets our own TLS. Unlike in ingress-nginx connections go to the endpoints and
     /// not to the address of the Service, and end after `proxy-stream-timeout` of silence.
     SSL_PASSTHROUGH: bool = "ssl-passthrough", parse: value::boolean, values: "true or false", default: "false",

@@ -140,6 +140,7 @@ pub(super) fn finish(
     let ciphers = ciphers::of_host(build, shared, &draft);
     let listeners = ["http", "https"].map(|name| ListenerName(name.to_owned())).to_vec();
     let passthrough = passthrough::backend(build, shared, &pattern, &draft);
+    passthrough::speak_tls(passthrough.as_ref(), &mut routes);
     let certificate = draft.tls.and_then(|(_, certificate)| certificate);
     Host { pattern, listeners, certificate, ciphers, client_auth, passthrough, routes }
 }

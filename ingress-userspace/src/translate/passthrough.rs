@@ -7,7 +7,8 @@ use super::policies::Owner;
 use crate::annotation::stream::SSL_PASSTHROUGH;
 use crate::model::backend::BackendId;
 use crate::model::host::HostPattern;
-use crate::model::route::RouteAction;
+use crate::model::policy::upstream::UpstreamProtocol;
+use crate::model::route::{Route, RouteAction};
 use crate::problem::{Code, Severity};
 
 /// The backend of a host that is passed through: that of the path `/` of the oldest Ingress that asks for it.
@@ -46,6 +47,21 @@ pub(super) fn backend(
         }
     }
     of_root
+}
+
+/// Such a backend speaks TLS with requests that came in cleartext, too.
+pub(super) fn speak_tls(backend: Option<&BackendId>, routes: &mut [Route]) {
+    for route in routes {
+        let protocol = &mut route.policies.upstream.protocol;
+        let is_plain = matches!(protocol, UpstreamProtocol::Http | UpstreamProtocol::AutoHttp);
+        if is_plain && backend.is_some_and(|backend| is_first_of(&route.action, backend)) {
+            *protocol = UpstreamProtocol::Https;
+        }
+    }
+}
+
+fn is_first_of(action: &RouteAction, backend: &BackendId) -> bool {
+    matches!(action, RouteAction::Forward { backends, .. } if backends.first().is_some_and(|share| share.backend == *backend))
 }
 
 fn report(build: &mut Build<'_>, owner: &Owner<'_>, kind: (Code, Severity), value: &str, message: &str) {
