@@ -395,7 +395,7 @@ mod tests {
             ("if ($host = a) { if ($x) { return 200; } }", "another if"),
             ("auth_request_set $a $upstream_status;", "auth-response-headers"),
             ("if (-f $request_filename) { return 404; }", "not understood"),
-            ("rewrite ^/a /b break;", "rewrite-target"),
+            ("rewrite ^/a /b last;", "rewrite-target"),
             ("return 444;", "403"),
             ("add_header Content-Length 0;", "where a message ends"),
             ("more_set_headers \"X: $nope\";", "nope"),
