@@ -1,7 +1,8 @@
 //! `custom-http-errors` and `disable-proxy-intercept-errors`.
 
 use super::registry::annotations;
-use super::{Reader, value};
+use super::value::{self, Statuses};
+use super::{Effect, Found, Reader};
 
 annotations! { "Error pages";
     /// Answers with these statuses, of the backend or of the proxy, are replaced: `default-backend` is asked at `/` instead, and
@@ -11,7 +12,7 @@ annotations! { "Error pages";
     /// controller's default backend makes the pages. With `auth-signin` a 401 of the backend becomes a redirect there. Unlike in
     /// ingress-nginx statuses from 300 on may be listed, the answers of a configuration that fails closed are never replaced, without any default backend errors
     /// stay as they are, and the page is asked for without the body of the request.
-    CUSTOM_HTTP_ERRORS: Vec<u16> = "custom-http-errors", parse: value::error_statuses,
+    CUSTOM_HTTP_ERRORS: Statuses = "custom-http-errors", parse: value::error_statuses,
     values: "statuses from 300 to 599, separated by commas", default: "",
     on_invalid: Warn, scope: "path", twins: [], in: Both, support: Differs;
     /// Leaves the answers of the backend as they are, although `custom-http-errors` lists their statuses.
@@ -31,10 +32,16 @@ pub struct ErrorPages {
 }
 
 pub(super) fn parse(reader: &mut Reader<'_>) -> ErrorPages {
-    let is_own = reader.find(&CUSTOM_HTTP_ERRORS.row).is_some_and(|found| !found.is_config);
-    ErrorPages {
-        statuses: reader.value(&CUSTOM_HTTP_ERRORS),
-        is_own,
-        replaces_upstream: !reader.value(&DISABLE_PROXY_INTERCEPT_ERRORS),
-    }
+    let found = reader.find(&CUSTOM_HTTP_ERRORS.row);
+    let listed = found.as_ref().and_then(|found| {
+        let Statuses { statuses, unreadable } = reader.parse(&CUSTOM_HTTP_ERRORS, found).value()?;
+        for entry in &unreadable {
+            let message = "is no status between 300 and 599; the others count; correct or remove it";
+            reader.report(&Found { text: entry, ..found.clone() }, Effect::Warn, message);
+        }
+        Some(statuses)
+    });
+    let statuses = listed.unwrap_or_else(|| reader.configured(&CUSTOM_HTTP_ERRORS).statuses);
+    let is_own = found.is_some_and(|found| !found.is_config);
+    ErrorPages { statuses, is_own, replaces_upstream: !reader.value(&DISABLE_PROXY_INTERCEPT_ERRORS) }
 }

@@ -224,15 +224,27 @@ pub fn locations(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Statuses of errors and redirects, ordered.
-pub fn error_statuses(text: &str) -> Result<Vec<u16>, String> {
-    let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
-    let mut statuses = entries
-        .map(|entry| status::<300, 599>(entry).map_err(|reason| format!("holds {entry:?}, which {reason}")))
-        .collect::<Result<Vec<u16>, String>>()?;
-    statuses.sort_unstable();
-    statuses.dedup();
-    if statuses.is_empty() { Err("names no status".to_owned()) } else { Ok(statuses) }
+/// What a list of statuses held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Statuses {
+    /// Those that can be read, ordered.
+    pub statuses: Vec<u16>,
+    /// Entries that are none.
+    pub unreadable: Vec<String>,
+}
+
+/// Statuses of errors and redirects, separated by commas. An error when no entry can be read.
+pub fn error_statuses(text: &str) -> Result<Statuses, String> {
+    let mut found = Statuses::default();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        match status::<300, 599>(entry) {
+            Ok(status) => found.statuses.push(status),
+            Err(_) => found.unreadable.push(entry.to_owned()),
+        }
+    }
+    found.statuses.sort_unstable();
+    found.statuses.dedup();
+    if found.statuses.is_empty() { Err("names no status between 300 and 599".to_owned()) } else { Ok(found) }
 }
 
 /// An HTTP status between two bounds.
