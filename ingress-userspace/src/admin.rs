@@ -4,6 +4,8 @@
 //! `/listeners`, `/freshness` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
+pub mod explain;
+
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -88,8 +90,10 @@ pub struct State {
     pub degraded: Arc<watch::Sender<Vec<String>>>,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
+    /// What the agent of this process made of the objects.
+    pub translated: Arc<watch::Sender<Option<explain::Translated>>>,
     /// Answers questions about requests; `None` where no model is served.
-    pub explain: Option<Explain>,
+    pub explain: Option<explain::Explain>,
 }
 
 /// A configuration that may not be current, for the API server cannot be followed.
@@ -107,9 +111,6 @@ impl Stale {
         jiff::Timestamp::now().as_second().saturating_sub(self.since).max(0)
     }
 }
-
-/// Explains a request (the query of `/explain`) against a model: the text, or what is wrong with the question.
-pub type Explain = fn(&Arc<Model>, &str) -> Result<String, String>;
 
 /// The addresses on which the proxy of this process listens; ports that were 0 are resolved.
 #[derive(Clone, Debug)]
@@ -337,19 +338,6 @@ async fn answer(state: &State, access: Access, request: &Request<Incoming>) -> R
     response
 }
 
-async fn explain(state: &State, query: &str) -> (StatusCode, String) {
-    let (Some(explain), Some(model)) = (state.explain, state.model.current()) else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned());
-    };
-    let query = query.to_owned();
-    // It compiles the model: not on a thread that others wait for.
-    match tokio::task::spawn_blocking(move || explain(&model, &query)).await {
-        Ok(Ok(text)) => (StatusCode::OK, text),
-        Ok(Err(text)) => (StatusCode::BAD_REQUEST, text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
-}
-
 async fn page(state: &State, access: Access, path: &str, query: &str) -> (StatusCode, String) {
     match (path, access) {
         ("/healthz", _) => (StatusCode::OK, "ok\n".to_owned()),
@@ -368,7 +356,7 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
                 None => (StatusCode::SERVICE_UNAVAILABLE, "no model yet\n".to_owned()),
             }
         }
-        ("/explain", Access::Socket) => explain(state, query).await,
+        ("/explain", Access::Socket) => explain::answer(state, query).await,
         ("/listeners", Access::Socket) => {
             let mut text = String::new();
             for (listener, address) in state.listening.0.borrow().iter() {

@@ -4,12 +4,16 @@
 //! that the proxy gives. Nobody is asked: external authentication and mirroring are named and passed over, no endpoint is
 //! contacted, and limits begin with full buckets.
 
+mod handshake;
 pub mod question;
+mod text;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use serde::Serialize;
 use tokio::sync::watch;
@@ -18,18 +22,19 @@ use crate::compile::{Compiled, Compiler, routes};
 use crate::filter::headers;
 use crate::model::Model;
 use crate::model::host::{Host, HostPattern};
-use crate::model::listener::ListenerProtocol;
+use crate::model::listener::ListenerName;
 use crate::model::render;
 use crate::model::route::{PathMatch, Route};
-use crate::problem::Problem;
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
+use crate::proxy::error::ProxyError;
 use crate::proxy::request::{Decision, rehearse};
 use crate::proxy::shares::Outlet;
 use crate::proxy::temp::TempStore;
 use crate::proxy::worker::{Phase, Shared, Worker};
-use crate::proxy::{choose, forward, hashing};
+use crate::proxy::{choose, forward, gate, hashing};
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell::Cell;
+use crate::snapshot::edge::Enforce;
 use crate::snapshot::nonces::Nonces;
 use crate::telemetry::access_log::Record;
 use crate::telemetry::access_log::writer::{Destination, Writer};
@@ -37,6 +42,7 @@ use crate::telemetry::shard::{Detail, Reporter};
 use crate::tls::resolver::Certificates;
 use crate::tls::self_signed;
 use crate::tls::server::Sessions;
+use handshake::{HTTPS, Handshake, handshake};
 
 /// A request that is asked about.
 #[derive(Clone, Debug)]
@@ -90,8 +96,8 @@ pub struct Explanation {
     pub settings: Vec<String>,
     /// What a request would ask and this did not.
     pub not_asked: Vec<String>,
-    /// What is wrong with the objects of the candidates, with the code of each; only where objects are read.
-    pub problems: Vec<String>,
+    /// What is wrong with the objects of the candidates, with the code of each; `None` where objects are not known.
+    pub problems: Option<Vec<String>>,
     /// The status, when the proxy answers by itself.
     pub status: Option<u16>,
     /// Why, or headers of the answer that say where to go.
@@ -128,9 +134,9 @@ pub fn explain(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Explain
 
 async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, ExplainError> {
     let setup = |error: &dyn std::error::Error| ExplainError::Setup(error.to_string());
-    let scheme = match asked.url.scheme_str() {
-        Some("http") => Scheme::Http,
-        Some("https") => Scheme::Https,
+    let (scheme, listener, usual) = match asked.url.scheme_str() {
+        Some("http") => (Scheme::Http, "http", 80),
+        Some("https") => (Scheme::Https, HTTPS, 443),
         _ => return Err(ExplainError::Url(asked.url.clone())),
     };
     let Some(authority) = asked.url.authority() else { return Err(ExplainError::Url(asked.url.clone())) };
@@ -144,76 +150,126 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
     let mut compiler = Compiler::new(Certificates::new(fallback), sessions, nonces);
     let Compiled { snapshot, refused: _, checked: _, named: _ } =
         compiler.compile(1, &Arc::new(without_calls(model)));
-    let listener = if scheme == Scheme::Https { "https" } else { "http" };
     let cell = Arc::new(Cell::new(Snapshot::empty()));
     cell.publish(snapshot);
     let worker = worker(cell).map_err(|error| setup(&error))?;
-    let port = authority.port_u16().unwrap_or(if scheme == Scheme::Https { 443 } else { 80 });
-    let connection = ConnectionInfo::new(
-        SocketAddr::new(asked.from, 40_000),
-        SocketAddr::new(asked.from, port),
-        listener.into(),
-        scheme,
-    );
-    let parts = parts(asked, authority.as_str());
     let snapshot = worker.snapshot.pin();
+    let port = authority.port_u16().unwrap_or(usual);
+    let peer = SocketAddr::new(asked.from, 40_000);
+    let local = if asked.from.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+    let local = SocketAddr::new(local, port);
+    let is_spoken_for = snapshot.globals.proxy_protocol.is_required;
+    if is_spoken_for {
+        found.not_asked.push(
+            "the load balancer: use-proxy-protocol is on, so --from is the client that its PROXY header names, and a \
+             connection without that header is closed"
+                .to_owned(),
+        );
+    } else if let Some(reason) = snapshot.edge.refuses(peer, local, Enforce::Lists) {
+        found.outcome.push(format!("the connection is refused by an EdgePolicy ({})", reason.name()));
+        return Ok(found);
+    }
+    let mut connection = ConnectionInfo::new(peer, local, listener.into(), scheme);
+    if is_spoken_for {
+        connection.speaks_for(peer, local, scheme);
+    }
+    if scheme == Scheme::Https {
+        match handshake(model, &snapshot, server_name(asked, authority.host()).as_deref()) {
+            Handshake::Made { certificate, tls } => {
+                found.certificate = Some(certificate);
+                connection.tls = Some(tls);
+            }
+            Handshake::Passed { backend } => {
+                passed(model, backend, &mut found);
+                return Ok(found);
+            }
+            Handshake::Refused(why) => {
+                found.outcome.push(format!("the TLS handshake is refused: {why}"));
+                return Ok(found);
+            }
+        }
+    }
+    let parts = parts(asked, authority.host(), authority.port_u16().filter(|port| *port != usual));
+    let globals = Arc::clone(&snapshot.globals);
+    if let Ok(head) = gate::admit(parts.clone(), globals.fields.names, globals.connections.head) {
+        let listener = ListenerName(listener.to_owned());
+        routed(model, &listener, (head.host.name(), head.target.path()), &mut found);
+    }
     let log = &snapshot.globals.access_log;
     let record = Record::open(&worker.reporter, &log.format, asked.from, &parts, worker.request_id());
     let mut ctx = RequestCtx::new(worker, Rc::new(connection), snapshot, record);
-    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-    if scheme == Scheme::Https {
-        let name = asked.sni.clone().unwrap_or_else(|| host.clone());
-        found.certificate = Some(certificate(model, &name.to_ascii_lowercase()));
-    }
-    let served = host_of(model, &host);
-    found.host = served.map(shown);
     let decision = rehearse(&mut ctx, parts).await;
-    if let Some(host) = served
-        && let Some(path) = normal_path(asked)
-    {
-        found.path = Some(String::from_utf8_lossy(&path).into_owned());
-        let takers: Vec<&Route> =
-            host.routes.iter().filter(|route| takes(&route.matches.path, &path)).collect();
-        if let Some(first) = takers.first() {
-            let source = source(first);
-            let lines = render::policies(&first.policies).into_iter();
-            found.not_asked = calls(first);
-            found.settings = lines.map(|line| format!("{line}  ({source})")).collect();
-        }
-        found.candidates = takers.into_iter().map(candidate).collect();
+    decided(&mut ctx, decision, &mut found);
+    Ok(found)
+}
+
+/// What a client says in the handshake: a name without a dot at its end, and no address.
+fn server_name(asked: &Asked, host: &str) -> Option<String> {
+    let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+    let name = asked.sni.as_deref().or_else(|| (!is_address).then_some(host))?;
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    (!name.is_empty()).then_some(name)
+}
+
+/// TLS that is not ours.
+fn passed(model: &Model, backend: String, found: &mut Explanation) {
+    found.certificate =
+        Some("that of the backend: ssl-passthrough carries this server name as it is".to_owned());
+    found.outcome.push("the connection goes to the backend as it is; no request is read".to_owned());
+    let known = model.backends.iter().find(|(id, _)| id.upstream_name() == backend);
+    let usable = known.into_iter().flat_map(|(_, backend)| &backend.endpoints);
+    found.endpoints = usable.map(|endpoint| endpoint.address.to_string()).collect();
+    found.backend = Some(backend);
+}
+
+/// Host, path and the routes that take them.
+fn routed(model: &Model, listener: &ListenerName, (name, path): (&str, &[u8]), found: &mut Explanation) {
+    found.path = Some(String::from_utf8_lossy(path).into_owned());
+    let Some(host) = host_of(model, listener, name) else {
+        found.host = Some("none: no Ingress serves this name".to_owned());
+        return;
+    };
+    found.host = Some(shown(host));
+    let takers: Vec<&Route> = host.routes.iter().filter(|route| takes(&route.matches.path, path)).collect();
+    if let Some(first) = takers.first() {
+        let source = source(first);
+        let lines = render::policies(&first.policies).into_iter();
+        found.not_asked.extend(calls(first));
+        found.settings = lines.map(|line| format!("{line}  ({source})")).collect();
     }
+    found.candidates = takers.into_iter().map(candidate).collect();
+}
+
+fn decided(ctx: &mut RequestCtx, decision: Result<Decision, ProxyError>, found: &mut Explanation) {
+    let failed = |failure: &ProxyError, found: &mut Explanation| {
+        found.status = Some(failure.status().as_u16());
+        found.outcome.push(format!("{failure} ({})", failure.reason()));
+    };
     match decision {
-        Err(failure) => {
-            found.status = Some(failure.status().as_u16());
-            found.outcome.push(format!("{} ({})", failure, failure.reason()));
-        }
+        Err(failure) => failed(&failure, found),
         Ok(Decision::Answer(response) | Decision::Refuse(response)) => {
             found.status = Some(response.head.status.as_u16());
             let lines = response.head.headers.iter();
             found.outcome.extend(lines.map(|(name, value)| format!("{name}: {}", text(value))));
         }
         Ok(Decision::Forward(route, request)) => {
-            match choose::choose(&ctx, &route, &request.head) {
+            match choose::choose(ctx, &route, &request.head) {
                 Ok(choice) => {
                     found.backend = Some(choice.target.labels.upstream.clone());
                     ctx.record.labels = Arc::clone(&choice.target.labels);
                     let usable = choice.endpoints.usable.iter();
                     found.endpoints = usable.map(|endpoint| endpoint.address.to_string()).collect();
                 }
-                Err(failure) => {
-                    found.status = Some(failure.status().as_u16());
-                    found.outcome.push(format!("{} ({})", failure, failure.reason()));
-                }
+                Err(failure) => failed(&failure, found),
             }
-            let lines = forward::changes(&ctx, &route, &request.head);
-            let mut outgoing = forward::to_upstream(&ctx, request.head, None);
+            let lines = forward::changes(ctx, &route, &request.head);
+            let mut outgoing = forward::to_upstream(ctx, request.head, None);
             headers::put(lines, &mut outgoing.headers);
             found.upstream_request = Some(format!("{} {}", outgoing.method, outgoing.uri));
             let lines = outgoing.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
             found.upstream_headers = lines.collect();
         }
     }
-    Ok(found)
 }
 
 /// A worker that serves nobody else.
@@ -247,11 +303,16 @@ fn calls(route: &Route) -> Vec<String> {
             "the service of auth-url; it may refuse, or redirect to sign in",
         ),
         (route.policies.mirror.is_some(), "the target of the mirror"),
+        (
+            route.policies.error_pages.is_some(),
+            "the backend of error pages; it writes the answer for the statuses of custom-http-errors",
+        ),
     ];
     asks.into_iter().filter(|(is_asked, _)| *is_asked).map(|(_, text)| text.to_owned()).collect()
 }
 
-fn parts(asked: &Asked, authority: &str) -> http::request::Parts {
+/// The request as curl sends it: the usual port is not named, and `user:password@` is basic authentication.
+fn parts(asked: &Asked, host: &str, port: Option<u16>) -> http::request::Parts {
     let target = asked.url.path_and_query().map_or("/", |target| target.as_str());
     let mut request = Request::new(());
     *request.method_mut() = asked.method.clone();
@@ -260,17 +321,20 @@ fn parts(asked: &Asked, authority: &str) -> http::request::Parts {
     for (name, value) in &asked.headers {
         headers.append(name, value.clone());
     }
+    let host = port.map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     if !headers.contains_key(http::header::HOST)
-        && let Ok(host) = authority.parse()
+        && let Ok(host) = host.parse()
     {
         headers.insert(http::header::HOST, host);
     }
+    let user = asked.url.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+    if let Some((user, _)) = user
+        && !headers.contains_key(http::header::AUTHORIZATION)
+        && let Ok(value) = format!("Basic {}", STANDARD.encode(user)).parse()
+    {
+        headers.insert(http::header::AUTHORIZATION, value);
+    }
     request.into_parts().0
-}
-
-fn normal_path(asked: &Asked) -> Option<Vec<u8>> {
-    let target = asked.url.path_and_query()?.clone();
-    Some(crate::proxy::path::Target::parse(target).ok()?.path().to_vec())
 }
 
 fn takes(matches: &PathMatch, path: &[u8]) -> bool {
@@ -281,11 +345,11 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// The host that serves a name: exact, then wildcard of one label, then all others.
-fn host_of<'a>(model: &'a Model, name: &str) -> Option<&'a Host> {
-    let suffix = name.split_once('.').map(|(_, suffix)| suffix);
+/// The host of a listener that serves a name: exact, then wildcard of one label, then all others.
+fn host_of<'a>(model: &'a Model, listener: &ListenerName, name: &str) -> Option<&'a Host> {
+    let suffix = name.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, suffix)| suffix);
     let is = |wanted: HostPattern| move |host: &&Arc<Host>| host.pattern == wanted;
-    let hosts = || model.hosts.iter();
+    let hosts = || model.hosts.iter().filter(|host| host.listeners.contains(listener));
     hosts()
         .find(is(HostPattern::Exact(name.to_owned())))
         .or_else(|| suffix.and_then(|suffix| hosts().find(is(HostPattern::Wildcard(suffix.to_owned())))))
@@ -298,27 +362,6 @@ fn shown(host: &Host) -> String {
         HostPattern::Exact(name) => format!("{name} (exactly)"),
         HostPattern::Wildcard(suffix) => format!("*.{suffix} (one label)"),
         HostPattern::Any => "every name that no other host serves".to_owned(),
-    }
-}
-
-fn certificate(model: &Model, name: &str) -> String {
-    let default = model.listeners.iter().find_map(|listener| match &listener.protocol {
-        ListenerProtocol::Https { default_certificate } => Some(default_certificate.as_ref()),
-        _ => None,
-    });
-    let host = host_of(model, name);
-    let own = host.and_then(|host| host.certificate.as_ref());
-    let (id, why) = match (own, default.flatten()) {
-        (Some(id), _) => (Some(id), format!("the host has it, for the server name {name}")),
-        (None, Some(id)) => (Some(id), format!("the default, since no host gives {name} a certificate")),
-        (None, None) => (None, format!("no host gives {name} a certificate, and there is no default")),
-    };
-    match id {
-        None => format!("self-signed: {why}"),
-        Some(id) => {
-            let names = model.certificates.get(id).map(|found| found.names.join(", ")).unwrap_or_default();
-            format!("{}/{} ({names}): {why}", id.namespace, id.name)
-        }
     }
 }
 
@@ -338,44 +381,4 @@ fn candidate(route: &Route) -> Candidate {
     let backends: Vec<String> = route.action.backends().map(ToString::to_string).collect();
     let action = if backends.is_empty() { "answered by the proxy".to_owned() } else { backends.join(", ") };
     Candidate { matches, source: source(route), action }
-}
-
-impl Explanation {
-    /// Adds what is wrong with the Ingresses of the candidates.
-    pub fn add_problems(&mut self, problems: &[Problem]) {
-        let mut sources: Vec<&str> =
-            self.candidates.iter().map(|candidate| candidate.source.as_str()).collect();
-        sources.dedup();
-        for problem in problems {
-            let object = problem.object.to_string();
-            if sources.contains(&object.as_str()) {
-                let Problem { field, message, code, .. } = problem;
-                self.problems.push(format!("{object} {field}: {message} [{}]", code.name()));
-            }
-        }
-    }
-
-    /// For people.
-    pub fn text(&self) -> String {
-        let mut lines = vec![("request", self.request.clone())];
-        let mut add = |name, text: Option<&String>| lines.extend(text.map(|text| (name, text.clone())));
-        add("certificate", self.certificate.as_ref());
-        add("host", self.host.as_ref().or(Some(&"none: no Ingress serves this name".to_owned())));
-        add("path", self.path.as_ref());
-        for (number, candidate) in self.candidates.iter().enumerate() {
-            let Candidate { matches, source, action } = candidate;
-            let serves = if number == 0 { ", takes it" } else { "" };
-            add("candidate", Some(&format!("{}. {matches} -> {action}  ({source}{serves})", number + 1)));
-        }
-        self.settings.iter().for_each(|line| add("setting", Some(line)));
-        self.not_asked.iter().for_each(|line| add("not asked", Some(line)));
-        self.problems.iter().for_each(|line| add("problem", Some(line)));
-        add("answer", self.status.map(|status| status.to_string()).as_ref());
-        self.outcome.iter().for_each(|line| add("", Some(line)));
-        add("upstream", self.upstream_request.as_ref());
-        self.upstream_headers.iter().for_each(|line| add("", Some(line)));
-        add("backend", self.backend.as_ref());
-        self.endpoints.iter().for_each(|line| add("endpoint", Some(line)));
-        lines.iter().map(|(name, text)| format!("{name:<12} {text}\n")).collect()
-    }
 }

@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("l4", &["model", "snapshot", "upstream", "proxy", "telemetry"]),
     ("listener", &["model", "link", "l4", "snapshot", "tls", "proxy", "telemetry", "compile"]),
     ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),
-    ("admin", &["args", "model", "telemetry", "proxy", "snapshot", "listener"]),
+    ("admin", &["args", "model", "problem", "telemetry", "proxy", "snapshot", "listener"]),
 ];
 
 /// External crate → the only modules that may name it.

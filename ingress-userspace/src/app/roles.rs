@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
+use crate::admin::explain::Translated;
 use crate::admin::{self, Endpoints, State};
 use crate::admission::certificate::Files;
 use crate::admission::server::Server;
@@ -295,6 +296,7 @@ async fn run_agent(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let (sender, mut state) = watch::channel(AgentState::default());
+    let translated = show_translated(world.clone(), &shown);
     register_metrics(&shown.registry, &settings.bpffs, state.clone());
     let told = state.clone();
     let tell = async {
@@ -324,6 +326,22 @@ async fn run_agent(
         ended = agent::run(settings, world, link, sender, shutdown) => ended,
         () = show => Ok(()),
         () = tell => Ok(()),
+        () = translated => Ok(()),
+    }
+}
+
+/// Shows each build of the world to who asks for explanations.
+async fn show_translated(mut world: WorldReceiver, shown: &State) {
+    loop {
+        let newest = world.borrow_and_update().clone();
+        if let Some(newest) = newest {
+            let problems = newest.problems.as_slice().into();
+            let translated = Translated { model: Arc::clone(&newest.model), problems };
+            shown.translated.send_replace(Some(translated));
+        }
+        if world.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Uri};
 use super::{Asked, ExplainError, explain};
 use crate::args::objects::{ExplainArgs, ObjectFormat};
 use crate::model::Model;
+use crate::problem::Problem;
 use crate::proxy::variables::escape_argument;
 
 /// The request that the command line describes.
@@ -43,8 +44,8 @@ pub fn query(args: &ExplainArgs) -> String {
     query + "format=" + format
 }
 
-/// Answers the admin endpoint: the query of [`query`] about a model.
-pub fn answer(model: &Arc<Model>, query: &str) -> Result<String, String> {
+/// Answers the admin endpoint: the query of [`query`] about a model, with the Problems of the objects where they are known.
+pub fn answer(model: &Arc<Model>, problems: Option<&[Problem]>, query: &str) -> Result<String, String> {
     let mut line = vec!["explain".to_owned()];
     let mut url = String::new();
     for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
@@ -63,7 +64,10 @@ pub fn answer(model: &Arc<Model>, query: &str) -> Result<String, String> {
     line.extend(["--".to_owned(), url]);
     let args = <Arguments as clap::Parser>::try_parse_from(line).map_err(|error| error.to_string())?.args;
     let asked = asked(&args).map_err(|error| format!("{error}\n"))?;
-    let explanation = explain(model, &asked).map_err(|error| format!("{error}\n"))?;
+    let mut explanation = explain(model, &asked).map_err(|error| format!("{error}\n"))?;
+    if let Some(problems) = problems {
+        explanation.add_problems(problems);
+    }
     match args.output {
         ObjectFormat::Table => Ok(explanation.text()),
         _ => serde_json::to_string_pretty(&explanation).map_err(|error| format!("{error}\n")),

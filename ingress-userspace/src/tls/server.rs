@@ -11,6 +11,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
 };
+use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::ciphers;
@@ -94,6 +95,11 @@ impl TlsTable {
     /// The configuration of names that have none of their own.
     pub fn set_default(&mut self, tls: HostTls) {
         self.default = tls;
+    }
+
+    /// The certificate for a server name, in lower case.
+    pub fn certificate(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
+        self.certificates.lookup(name)
     }
 
     /// The configuration for a server name as the client sent it; `None`: the handshake is to be refused.

@@ -56,7 +56,8 @@ fn explained(name: &str, arguments: &[&str]) -> String {
     let objects = objects::read(&args.objects).unwrap();
     std::fs::remove_dir_all(&dir).unwrap();
     let offline = String::from_utf8(out).unwrap();
-    let live = answer(&objects.translation.model, &query(&args)).unwrap();
+    let live =
+        answer(&objects.translation.model, Some(&objects.translation.problems), &query(&args)).unwrap();
     // Objects have Problems; a running proxy has only their model.
     let stable = |text: &str| -> Vec<String> {
         text.lines()
@@ -119,7 +120,7 @@ fn services_are_named_and_not_asked() {
 #[test]
 fn the_certificate_says_why_it_is_the_one() {
     let text = explained("tls", &["https://a.example/", "--sni", "other.example"]);
-    has(&text, &["certificate  self-signed: no host gives other.example a certificate"]);
+    has(&text, &["certificate  self-signed: no host is called other.example, and there is no default"]);
 }
 
 #[test]
