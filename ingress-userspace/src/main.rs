@@ -10,6 +10,7 @@ use clap::Parser as _;
 use ingress_userspace::app::roles;
 use ingress_userspace::args::{Cli, Command, LogArgs};
 use ingress_userspace::cli::lint::Verdict;
+use ingress_userspace::error_chain::chain;
 use ingress_userspace::{cli, telemetry};
 
 /// Usage errors and failures; clap uses the same.
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
         if error.chain().any(|cause| cause.downcast_ref().is_some_and(is_unread)) {
             return ExitCode::SUCCESS;
         }
-        eprintln!("portcullis: {error:#}");
+        eprintln!("portcullis: {}", chain(&*error));
         ExitCode::from(FAILED)
     })
 }

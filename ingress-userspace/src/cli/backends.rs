@@ -8,6 +8,7 @@ use super::objects::{self, ObjectsError};
 use super::text_table;
 use crate::args::objects::{BackendsArgs, ObjectFormat};
 use crate::model::backend::{BackendState, EndpointCondition};
+use crate::problem::suggest;
 
 /// A backend.
 #[derive(Debug, Serialize)]
@@ -32,13 +33,32 @@ struct EndpointRow {
     terminating: bool,
 }
 
+/// Why the command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendsError {
+    /// There is nothing to look at.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
+    /// `--backend`.
+    #[error("there is no backend {name}; portcullis backends --list names them{near}")]
+    Unknown {
+        /// As given.
+        name: String,
+        /// Which one may be meant.
+        near: String,
+    },
+    /// Standard output.
+    #[error("cannot print")]
+    Print(#[from] io::Error),
+}
+
 /// Runs the command.
-pub fn run(args: &BackendsArgs, out: &mut dyn io::Write) -> Result<(), ObjectsError> {
+pub fn run(args: &BackendsArgs, out: &mut dyn io::Write) -> Result<(), BackendsError> {
     let objects = objects::read(&args.objects)?;
     let mut rows = Vec::new();
     for (id, backend) in &objects.translation.model.backends {
         let name = id.to_string();
-        if !objects.shows(&id.namespace) || args.backend.as_ref().is_some_and(|only| *only != name) {
+        if !objects.shows(&id.namespace) {
             continue;
         }
         let endpoints = backend.endpoints.iter().map(|endpoint| EndpointRow {
@@ -54,6 +74,9 @@ pub fn run(args: &BackendsArgs, out: &mut dyn io::Write) -> Result<(), ObjectsEr
             is_missing: backend.state == BackendState::Missing,
             endpoints: endpoints.collect(),
         });
+    }
+    if let Some(name) = &args.backend {
+        rows = vec![only(rows, name)?];
     }
     if args.list {
         for row in &rows {
@@ -71,6 +94,19 @@ pub fn run(args: &BackendsArgs, out: &mut dyn io::Write) -> Result<(), ObjectsEr
             text_table::print(out, &["name", "endpoints", "addresses"], &cells.collect::<Vec<_>>())?;
             Ok(())
         }
-        format => objects::print(out, format, &rows),
+        // Of one, itself: as the old plugin has it.
+        format => match (&args.backend, rows.as_slice()) {
+            (Some(_), [row]) => Ok(objects::print(out, format, row)?),
+            _ => Ok(objects::print(out, format, &rows)?),
+        },
     }
+}
+
+fn only(rows: Vec<Row>, name: &str) -> Result<Row, BackendsError> {
+    let names: Vec<String> = rows.iter().map(|row| row.name.clone()).collect();
+    rows.into_iter().find(|row| row.name == name).ok_or_else(|| {
+        let near = suggest(name, names.iter().map(String::as_str));
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        BackendsError::Unknown { name: name.to_owned(), near }
+    })
 }

@@ -74,6 +74,9 @@ fn backends_are_json_as_the_old_plugin_printed_it() {
     let dev = value.as_array().unwrap().iter().find(|b| b["name"] == "default-dev-8080").unwrap();
     assert_eq!(dev["endpoints"][1]["address"], "127.0.0.1");
     assert_eq!(dev["endpoints"][1]["port"], "9002");
+    let one = run("backend", &["backends", "--backend", "default-dev-8080"]);
+    let value: serde_json::Value = serde_json::from_str(&one).unwrap();
+    assert_eq!(value["name"], "default-dev-8080");
     assert!(run("backends-list", &["backends", "--list"]).lines().any(|name| name == "default-dev-8080"));
 }
 
