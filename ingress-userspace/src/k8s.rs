@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod copies;
 pub mod crd;
 pub mod folder;
+pub mod list;
 pub mod node_lease;
 pub mod reflect;
 pub mod selector;

@@ -87,11 +87,13 @@ pub enum Code {
     ReferenceMissing,
     /// The custom resource definitions are not installed.
     KindNotInstalled,
+    /// A command may not read what it was asked to judge.
+    NotPermitted,
 }
 
 impl Code {
     /// All of them, in order. Codes are never renamed and never given another meaning.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ObjectInvalid,
         Self::KindUnknown,
         Self::AnnotationInvalid,
@@ -103,6 +105,7 @@ impl Code {
         Self::Conflict,
         Self::ReferenceMissing,
         Self::KindNotInstalled,
+        Self::NotPermitted,
     ];
 
     /// The code as it is printed.
@@ -119,6 +122,7 @@ impl Code {
             Self::Conflict => "Conflict",
             Self::ReferenceMissing => "ReferenceMissing",
             Self::KindNotInstalled => "KindNotInstalled",
+            Self::NotPermitted => "NotPermitted",
         }
     }
 
@@ -183,6 +187,11 @@ impl Code {
                 "None of that kind is assumed.",
                 "Install the definitions of the chart.",
             ),
+            Self::NotPermitted => (
+                "The user of a command such as `lint` may not list a kind of objects.",
+                "What can be said without them is said; the message names what is not checked.",
+                "Let an administrator run the command in the message, or look at one namespace with `-n`.",
+            ),
         }
     }
 
@@ -195,7 +204,7 @@ impl Code {
             Self::Conflict => "Conflict",
             Self::ObjectInvalid | Self::KindUnknown | Self::FieldInvalid => "Invalid",
             Self::FieldUnsupported => "Unsupported",
-            Self::ReferenceMissing | Self::KindNotInstalled => "ReferenceMissing",
+            Self::ReferenceMissing | Self::KindNotInstalled | Self::NotPermitted => "ReferenceMissing",
         }
     }
 }

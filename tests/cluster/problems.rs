@@ -16,7 +16,8 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 const IN_A_STORM: Duration = Duration::from_secs(5);
 
 /// Codes that no Ingress in a cluster has: the API server refuses such objects, or the object does not exist.
-const NOT_OF_INGRESSES: [Code; 3] = [Code::ObjectInvalid, Code::KindUnknown, Code::KindNotInstalled];
+const NOT_OF_INGRESSES: [Code; 4] =
+    [Code::ObjectInvalid, Code::KindUnknown, Code::KindNotInstalled, Code::NotPermitted];
 
 /// What an Ingress says, and what its Event must: the key or field, the value and the fix.
 struct Mistake {

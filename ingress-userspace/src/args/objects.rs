@@ -52,8 +52,26 @@ pub enum LintFormat {
     Sarif,
 }
 
+/// What `lint` ends with, and what its words mean.
+const LINT_HELP: &str = "\
+Exit status: 0 when there is nothing but notes, 1 with a warning or an error, 2 when nothing could be looked at.
+
+Verdicts of an Ingress: `supported`; `supported with a difference` (its requests are served, and a setting works otherwise or \
+has no effect that anybody could see); `partly ignored` (served, but something that it asks for has no effect); `refused` (a \
+path answers 503 or is not served, for a setting is not offered or cannot be read). What an Ingress names and does not exist, a \
+Service or a Secret, is an error and changes no verdict.
+
+Verdicts of an annotation or key: `supported`, `different`, `ignored`, `refused`.
+
+What the user may not read is left out and named in a warning with the command that grants the right.";
+
+/// What the other commands end with.
+const EXIT_HELP: &str = "Exit status: 0 when the question was answered, 2 when it could not be. What was left out, because it \
+cannot be read, is said on standard error.";
+
 /// `portcullis lint`.
 #[derive(Debug, Args)]
+#[command(after_help = LINT_HELP)]
 pub struct LintArgs {
     /// What to read.
     #[command(flatten)]
@@ -65,6 +83,7 @@ pub struct LintArgs {
 
 /// `portcullis explain`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
 pub struct ExplainArgs {
     /// The URL that a client would ask for.
     pub url: String,
@@ -93,6 +112,7 @@ pub struct ExplainArgs {
 
 /// `portcullis ingresses`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
 pub struct IngressesArgs {
     /// What to read.
     #[command(flatten)]
@@ -107,11 +127,12 @@ pub struct IngressesArgs {
 
 /// `portcullis backends`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
 pub struct BackendsArgs {
     /// What to read.
     #[command(flatten)]
     pub objects: ObjectArgs,
-    /// Only this backend, by `.name`.
+    /// Only this backend, by `.name`: one object of JSON, not a list.
     #[arg(long, value_name = "NAME")]
     pub backend: Option<String>,
     /// Names only.
@@ -124,6 +145,7 @@ pub struct BackendsArgs {
 
 /// `portcullis certs`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
 pub struct CertsArgs {
     /// What to read.
     #[command(flatten)]
@@ -138,6 +160,7 @@ pub struct CertsArgs {
 
 /// `portcullis conf`.
 #[derive(Debug, Args)]
+#[command(after_help = EXIT_HELP)]
 pub struct ConfArgs {
     /// What to read.
     #[command(flatten)]

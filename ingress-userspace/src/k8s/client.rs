@@ -50,15 +50,22 @@ pub enum ConnectError {
 
 /// Connects lazily: an API server that is away is not an error here.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
-    let (client, _) = connect_as(kubeconfig, None).await?;
-    Ok(client)
+    Ok(connect_as(kubeconfig, None).await?.client)
 }
 
-/// The same by a context of the kubeconfig; also says which namespace it is for.
-pub async fn connect_as(
-    kubeconfig: Option<&Path>,
-    context: Option<&str>,
-) -> Result<(Client, String), ConnectError> {
+/// A client and what its configuration says.
+#[derive(Clone)]
+pub struct Connected {
+    /// The client.
+    pub client: Client,
+    /// The namespace that is meant where none is named.
+    pub namespace: String,
+    /// Where the API server is.
+    pub server: String,
+}
+
+/// The same by a context of the kubeconfig.
+pub async fn connect_as(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Connected, ConnectError> {
     let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
     let config = match (kubeconfig, context) {
         (Some(path), _) => {
@@ -71,8 +78,8 @@ pub async fn connect_as(
             .map_err(|source| ConnectError::Kubeconfig { path: "of this user".into(), source })?,
         (None, None) => Config::infer().await.map_err(ConnectError::Infer)?,
     };
-    let namespace = config.default_namespace.clone();
-    Ok((client(config).map_err(ConnectError::Client)?, namespace))
+    let (namespace, server) = (config.default_namespace.clone(), config.cluster_url.to_string());
+    Ok(Connected { client: client(config).map_err(ConnectError::Client)?, namespace, server })
 }
 
 /// As kube builds it, over connections that notice when they are lost. Behind an HTTP proxy, and with credentials of a

@@ -4,6 +4,7 @@
 //! names skipped. A file that cannot be read keeps the objects it held before, a deleted file takes its objects along.
 //! The same object in two files: the first by path has it. `watch` says when to look again.
 
+pub mod marks;
 mod mirror;
 pub mod parse;
 mod shape;
@@ -42,6 +43,18 @@ pub struct Scan {
     pub is_changed: bool,
     /// Something could not be read or was still being written: look again soon, events or not.
     pub is_unsettled: bool,
+}
+
+/// Kind, namespace and name of an object.
+pub type ObjectName = (String, String, String);
+
+/// Where an object stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, below the folder as it was given.
+    pub file: PathBuf,
+    /// First line of its document.
+    pub line: usize,
 }
 
 #[derive(Debug)]
@@ -172,6 +185,27 @@ impl Folder {
                 is_changed
             }
         }
+    }
+
+    /// The file that each object was read from, and the line of its document. An object that could not be read is
+    /// named by what is wrong with it.
+    pub fn places(&self) -> BTreeMap<ObjectName, Place> {
+        let mut places = BTreeMap::new();
+        for (name, file) in &self.files {
+            let objects = file.objects.iter().map(|located| (&located.reference, located.line));
+            let others = file.problems.iter().map(|problem| (&problem.object, 1));
+            for (object, line) in objects.chain(others) {
+                let key = (object.kind.clone(), object.namespace.clone(), object.name.clone());
+                places.entry(key).or_insert_with(|| Place { file: self.path(name), line });
+            }
+        }
+        places
+    }
+
+    /// The path of a file by its name in Problems.
+    fn path(&self, name: &str) -> PathBuf {
+        let is_root = self.root.display().to_string() == name;
+        if is_root { self.root.clone() } else { self.root.join(name) }
     }
 
     /// The objects as a Cluster view.

@@ -232,7 +232,8 @@ where
     objects
 }
 
-fn not_installed<K: Resource<DynamicType = ()>>() -> Problem {
+/// The Problem of a kind that the API server does not know.
+pub(super) fn not_installed<K: Resource<DynamicType = ()>>() -> Problem {
     let name = format!("{}.{}", K::plural(&()), K::group(&()));
     Problem {
         object: ObjectRef {

@@ -31,6 +31,9 @@ fn section(page: &mut String, command: &Command) {
         let default = if default.is_empty() { String::new() } else { format!("`{}`", default.join(" ")) };
         let _ = writeln!(page, "| {} | {} | {} |", spelling(arg), meaning(arg), default);
     }
+    if let Some(more) = command.get_after_help() {
+        let _ = write!(page, "\n{more}\n");
+    }
 }
 
 fn spelling(arg: &Arg) -> String {

@@ -212,7 +212,7 @@ fn repeated_key(path: &str, line: usize) -> Problem {
 
 /// Splits at lines of `---`; yields the first line number and the text of each document. Splitting before parsing lets
 /// the other documents be read when one is not YAML.
-fn documents(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();
     let (mut start, mut start_line, mut at) = (0, 1, 0);
     for (index, line) in text.split_inclusive('\n').enumerate() {
