@@ -1,8 +1,11 @@
 //! `log-format-upstream` and what leaves requests out of the log: exact lines.
 
 use ingress_tests::client::{self, Http2};
-use ingress_tests::manifests::{ingress, serve, service, settings};
+use ingress_tests::manifests::{ingress, serve, service, settings, translation_with};
 use ingress_tests::origin::{self, Origin};
+use ingress_tests::proxy::Instance;
+use ingress_userspace::k8s::cluster::ObjectKey;
+use ingress_userspace::translate::Settings;
 
 use crate::auth_basic::with_header;
 
@@ -127,6 +130,29 @@ async fn quiet_ingresses_skipped_targets_and_unknown_hosts_are_not_logged() {
     let mut lines = proxy.log_lines("END", 2).await.unwrap();
     lines.sort();
     assert_eq!(lines, ["loud.example/healthz?deep=1 END", "loud.example/last END"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_default_backend_answers_is_logged_when_asked_for() {
+    let origin = Origin::start("web").await;
+    for (setting, expected) in
+        [("false", &["a.example/last END"][..]), ("true", &["a.example/last END", "b.example/x END"])]
+    {
+        let yaml = [
+            service("web", &[origin.address]),
+            ingress("web", "a.example", "/", "web", &[]),
+            with_format("$host$request_uri", &[("enable-access-log-for-default-backend", setting)]),
+        ];
+        let default =
+            |settings: &mut Settings| settings.default_backend = Some(ObjectKey::new("default", "web"));
+        let model = translation_with(&yaml.concat(), default).unwrap().model;
+        let proxy = Instance::start(model).await.unwrap();
+        assert_eq!(client::fetch(proxy.http, "b.example", "/x").await.unwrap().text(), "web");
+        client::fetch(proxy.http, "a.example", "/last").await.unwrap();
+        let mut lines = proxy.log_lines("END", expected.len()).await.unwrap();
+        lines.sort();
+        assert_eq!(lines, expected);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

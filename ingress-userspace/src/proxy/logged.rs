@@ -5,17 +5,19 @@ use super::head::RequestHead;
 use super::variables::View;
 use crate::snapshot::{Route, Snapshot};
 
-/// Whether a request that was understood stands in the log. One for an unknown host does not unless that was asked for.
+/// Whether a request that was understood stands in the log. One that no rule and no Ingress has does not, unless that was
+/// asked for.
 pub fn is_wanted(
     snapshot: &Snapshot,
     head: &RequestHead,
     route: Option<&Route>,
-    has_host: impl FnOnce() -> bool,
+    has_rule: impl FnOnce() -> bool,
 ) -> bool {
     let log = &snapshot.globals.access_log;
     let is_logged = match route {
-        Some(route) => route.is_logged,
-        None => log.has_unmatched || has_host(),
+        Some(route) if !route.labels.ingress.is_empty() => route.is_logged,
+        Some(route) => route.is_logged && (log.has_unmatched || has_rule()),
+        None => log.has_unmatched || has_rule(),
     };
     is_logged && !log.skips(head.target.raw())
 }

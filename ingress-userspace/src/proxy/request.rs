@@ -187,7 +187,7 @@ fn route(ctx: &mut RequestCtx, head: &RequestHead) -> Option<Arc<Route>> {
     let router = &ctx.snapshot.listener(&ctx.connection.listener)?.router;
     let host = head.host.name();
     let route = router.route(host, head.target.path()).map(Arc::clone);
-    if !logged::is_wanted(&ctx.snapshot, head, route.as_deref(), || router.has_host(host)) {
+    if !logged::is_wanted(&ctx.snapshot, head, route.as_deref(), || router.has_rule(host)) {
         ctx.record.leave_out();
     }
     route

@@ -34,11 +34,6 @@ impl Router {
         self.exact.contains_key(host)
     }
 
-    /// Whether there are rules for this host.
-    pub fn has_host(&self, host: &str) -> bool {
-        self.host(host).is_some()
-    }
-
     /// Whether there are rules for this name, and not only for all.
     pub fn has_rule(&self, host: &str) -> bool {
         self.named(host).is_some()

@@ -112,14 +112,19 @@ fn listener(
         owner,
         field: &field,
     };
-    let route = |backend| StreamRoute { backend, accepts_proxy_protocol, sends_proxy_protocol };
+    let is_tcp = kind == Kind::Tcp;
+    let route = |backend| StreamRoute {
+        backend,
+        accepts_proxy_protocol: accepts_proxy_protocol && is_tcp,
+        sends_proxy_protocol: sends_proxy_protocol && is_tcp,
+    };
     let (name, protocol) = match kind {
         Kind::Tcp => ("tcp", ListenerProtocol::Tcp(route(stream_backend(build, &reference)))),
         Kind::Udp => {
             if accepts_proxy_protocol || sends_proxy_protocol {
-                return Err(
-                    "asks for the PROXY protocol, which UDP services do not have; remove :PROXY".to_owned()
-                );
+                let message = "UDP services have no PROXY protocol, so it is served without; remove :PROXY";
+                let at = (field.as_str(), text);
+                build.problem(owner, (Code::FieldInvalid, Severity::Warning), at, message);
             }
             ("udp", ListenerProtocol::Udp(route(udp_backend(build, &reference))))
         }
