@@ -36,6 +36,7 @@ pub mod inert;
 pub mod keepalive;
 pub mod known;
 pub mod mirror;
+mod neighbours;
 pub mod next_upstream;
 pub mod preset;
 pub mod process;
@@ -219,6 +220,7 @@ pub fn read(
     let known = known::check(prefix, annotations, &findings);
     findings.extend(known);
     findings.extend(cloud::check(annotations));
+    findings.extend(neighbours::check(prefix, annotations));
     let mut own_deny = None;
     for finding in &mut findings {
         let is_ignored = finding.kind == FindingKind::Unsupported && defaults.is_refused_ignored;

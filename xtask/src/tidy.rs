@@ -37,7 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("upstream", &["model", "proxy", "telemetry", "tls", "snapshot"]),
     ("l4", &["model", "snapshot", "upstream", "proxy", "telemetry"]),
     ("listener", &["model", "link", "l4", "snapshot", "tls", "proxy", "telemetry", "compile"]),
-    ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry"]),
+    ("proxy", &["model", "snapshot", "filter", "upstream", "tls", "telemetry", "error_chain"]),
     ("admin", &["args", "model", "problem", "telemetry", "proxy", "snapshot", "listener"]),
 ];
 

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use http::{HeaderValue, header, request};
 use hyper::body::Incoming;
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 use super::body::{Body, Progress};
 use super::context::{ActiveRequest, ConnectionInfo, RequestCtx};
-use super::error::ProxyError;
+use super::error::{ProxyError, Source};
 use super::head::{Request, RequestHead, Response};
 use super::worker::Worker;
 use super::{choose, finish, forward, forwarded, gate, liveness, logged, retry, session, upgrade};
+use crate::error_chain;
 use crate::filter::satisfy::Access;
 use crate::filter::{Chain, Outcome, Stop, compression, error_page, headers, redirect, run, run_response};
 use crate::snapshot::{Action, Route};
@@ -375,5 +376,10 @@ fn fail(ctx: &RequestCtx, failure: &ProxyError) -> Response {
 
 fn note(ctx: &RequestCtx, failure: &ProxyError) {
     ctx.worker.counters.failed(failure);
-    debug!(reason = failure.reason(), source = failure.source_of_error().name(), error = ?failure, "request failed");
+    let (reason, source) = (failure.reason(), failure.source_of_error());
+    if source == Source::Upstream && ctx.worker.may_tell() {
+        let (backend, why) = (&ctx.record.labels.upstream, error_chain::chain(failure));
+        warn!(backend, reason, why, "endpoints failed; said once a second at most");
+    }
+    debug!(reason, source = source.name(), error = ?failure, "request failed");
 }

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::error::{GateReason, ProxyError};
 use super::hashing::{self, Passwords};
@@ -75,6 +77,7 @@ pub struct Worker {
     /// How far the end has come.
     pub phase: watch::Receiver<Phase>,
     random: Cell<u64>,
+    told: Cell<Option<Instant>>,
 }
 
 impl Worker {
@@ -101,7 +104,18 @@ impl Worker {
             phase,
             // The hasher's keys come from the system's random source.
             random: Cell::new(RandomState::new().hash_one(index) | 1),
+            told: Cell::new(None),
         }
+    }
+
+    /// Whether a failed endpoint is worth a line in the log: once a second.
+    pub fn may_tell(&self) -> bool {
+        let now = Instant::now();
+        let is_due = self.told.get().is_none_or(|last| now.duration_since(last) >= Duration::from_secs(1));
+        if is_due {
+            self.told.set(Some(now));
+        }
+        is_due
     }
 
     /// The current phase.

@@ -141,7 +141,7 @@ pub fn parse(path: &str, text: &str) -> Parsed {
                 // Lines of the document mean nothing in a file of several.
                 let text = text.split(" at line ").next().unwrap_or_default();
                 let text = text.split(", set ").next().unwrap_or_default();
-                parsed.break_at(path, line + at - 1, text);
+                parsed.break_at(path, line + at - 1, &with_template(text, document));
             }
         }
     }
@@ -162,6 +162,14 @@ impl Parsed {
                  is kept; correct the file"
             ),
         });
+    }
+}
+
+/// Charts are read by people who have only their files.
+fn with_template(error: &str, document: &str) -> String {
+    match document.contains("{{") {
+        true => format!("{error} (is it a template? `helm template` renders it)"),
+        false => error.to_owned(),
     }
 }
 
@@ -397,6 +405,17 @@ mod tests {
         assert_eq!(parsed.problems.len(), 1);
         assert!(parsed.problems[0].field.starts_with("line "), "{:?}", parsed.problems);
         assert_eq!(parsed.problems[0].object.name, "dir/a.yaml");
+    }
+
+    #[test]
+    fn a_template_is_taken_for_one() {
+        for (name, is_template) in [("{{ .Release.Name }}", true), ("[", false)] {
+            let parsed =
+                parse("a.yaml", &format!("apiVersion: v1\nkind: Service\nmetadata:\n  name: {name}\n"));
+            assert!(parsed.is_broken);
+            let text = &parsed.problems[0].message;
+            assert_eq!(text.contains("helm template"), is_template, "{text}");
+        }
     }
 
     #[test]

@@ -175,6 +175,7 @@ pub(super) fn misshapen(
         Some(found) => shorten(&found.to_string()),
         None => String::new(),
     };
+    let path_ends_in_port = path.ends_with("service.port");
     // The parser's text quotes the value; a Secret's must not be shown.
     let inner = error.inner().to_string();
     let reason = if reference.kind == "Secret" { "wrong type or not base64" } else { inner.as_str() };
@@ -185,8 +186,9 @@ pub(super) fn misshapen(
         field: path,
         value: shown,
         message: format!(
-            "not a valid {}: {reason}; the object is ignored; correct the field",
-            reference.kind
+            "not a valid {}: {reason}; the object is ignored; {}",
+            reference.kind,
+            if path_ends_in_port { "write number: or name: in front of it" } else { "correct the field" }
         ),
     }
 }
@@ -200,14 +202,21 @@ pub(super) fn unknown_fields<T: Serialize>(reference: &ObjectRef, value: &Value,
         object: reference.clone(),
         code: Code::ObjectInvalid,
         severity: Severity::Warning,
+        message: format!("{} has no such field; it is ignored; {}", reference.kind, advice(&field)),
         field,
         value: String::new(),
-        message: format!(
-            "{} has no such field; it is ignored; check spelling and indentation",
-            reference.kind
-        ),
     };
     fields.into_iter().map(problem).collect()
+}
+
+/// What to do about a field that there is not.
+fn advice(field: &str) -> &'static str {
+    // Of the versions before networking.k8s.io/v1, as old guides have them.
+    match field.rsplit('.').next() {
+        Some("serviceName") => "write service: {name: …, port: {number: …}}",
+        Some("servicePort") => "write port: {number: …} or port: {name: …} in service",
+        _ => "check spelling and indentation",
+    }
 }
 
 fn differ(written: &Value, known: &Value, at: &str, fields: &mut Vec<String>) {
@@ -268,6 +277,22 @@ mod tests {
     fn a_misspelt_field_is_named() {
         let text = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {name: a}\nspec: {ingresClassName: x}\n";
         check(text, "spec.ingresClassName", "", Severity::Warning, "no such field");
+    }
+
+    #[test]
+    fn a_backend_of_an_old_guide_is_told_how_it_is_written_today() {
+        let backend = |text| {
+            format!(
+                "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: a}}\nspec:\n  rules:\n  - http:\n      \
+                 paths:\n      - path: /\n        pathType: Prefix\n        backend: {text}\n"
+            )
+        };
+        let field = |name| format!("spec.rules[0].http.paths[0].backend.{name}");
+        let old = backend("{serviceName: s, servicePort: 80}");
+        check(&old, &field("serviceName"), "", Severity::Warning, "write service: {name");
+        check(&old, &field("servicePort"), "", Severity::Warning, "write port: {number");
+        let bare = backend("{service: {name: s, port: 80}}");
+        check(&bare, &field("service.port"), "80", Severity::Error, "write number: or name:");
     }
 
     #[test]
