@@ -24,7 +24,7 @@ annotations! { "Client certificates";
     AUTH_TLS_VERIFY_DEPTH: u32 = "auth-tls-verify-depth", parse: value::positive, values: "a bare whole number from 1",
     default: "1", on_invalid: Warn, scope: "host", twins: [], in: Annotation, support: Same;
     /// Where clients are sent whose certificate is refused, with status 302, instead of 400. Unlike in ingress-nginx a path
-    /// alone is refused: it would lead to the same host, and to the same refusal.
+    /// alone is refused: there it hands the refused request to the backend, as one for that path.
     AUTH_TLS_ERROR_PAGE: String = "auth-tls-error-page", parse: page, values: "an http or https URL", default: "",
     on_invalid: Warn, scope: "host", twins: [], in: Annotation, support: Differs;
     /// The backend sees the client's certificate as `ssl-client-cert`: PEM, escaped as in a URL.
