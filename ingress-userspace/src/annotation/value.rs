@@ -12,7 +12,7 @@ pub mod url;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// A boolean in any of Go's spellings.
 pub fn boolean(text: &str) -> Result<bool, String> {
@@ -132,6 +132,7 @@ pub fn networks(text: &str) -> Result<Networks, String> {
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         match entry.parse::<IpNet>().or_else(|_| entry.parse::<IpAddr>().map(IpNet::from)) {
             Ok(network) => {
+                let network = unmapped(network).unwrap_or(network);
                 if network.trunc() != network {
                     found.masked.push((entry.to_owned(), network.trunc()));
                 }
@@ -147,6 +148,13 @@ pub fn networks(text: &str) -> Result<Networks, String> {
         (true, false) => Err("holds no entry that is a network or an address".to_owned()),
         (false, _) => Ok(found),
     }
+}
+
+/// The IPv4 network that an IPv4-mapped one (`::ffff:203.0.113.0/120`) stands for. No packet carries such an address.
+pub fn unmapped(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(network) = network else { return None };
+    let length = network.prefix_len().checked_sub(96)?;
+    Some(IpNet::V4(Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()?))
 }
 
 /// The name of a Service.
@@ -331,6 +339,10 @@ mod tests {
         assert_eq!(shown, ["198.18.0.0/15", "198.18.0.0/16", "2001:db8::1/128"]);
         assert_eq!(found.unreadable, ["bogus"]);
         assert_eq!(found.masked.len(), 1);
+        // As Go reads them.
+        let mapped = networks("::ffff:203.0.113.7,::ffff:198.18.0.0/111").unwrap();
+        let shown: Vec<String> = mapped.networks.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["198.18.0.0/15", "203.0.113.7/32"]);
         for bad in ["", " , ", "bogus", "300.1.1.1", "10.0.0.0/33", "10.0.0.0/8/8"] {
             assert!(networks(bad).is_err(), "{bad}");
         }

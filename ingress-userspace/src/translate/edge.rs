@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Build;
+use crate::annotation::value::unmapped;
 use crate::k8s::cluster::{created_at, reference};
 use crate::k8s::crd;
 use crate::model::block::Blocked;
@@ -311,13 +312,6 @@ fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]
     networks.sort();
     networks.dedup();
     networks
-}
-
-/// The IPv4 network that an IPv4-mapped one (`::ffff:203.0.113.0/120`) stands for. No packet carries such an address.
-fn unmapped(network: IpNet) -> Option<IpNet> {
-    let IpNet::V6(network) = network else { return None };
-    let length = network.prefix_len().checked_sub(96)?;
-    Some(IpNet::V4(Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()?))
 }
 
 fn limits(build: &mut Build<'_>, owner: &ObjectRef, limits: &[crd::Limit]) -> Vec<EdgeLimit> {
