@@ -61,10 +61,7 @@ pub(super) fn log(report: &Report) -> Value {
     let numbers: BTreeMap<&str, usize> = rules.keys().enumerate().map(|(at, id)| (id.as_str(), at)).collect();
     let results: Vec<Value> = found
         .into_iter()
-        .map(|(id, mut result)| {
-            result["ruleIndex"] = json!(numbers.get(id.as_str()));
-            result
-        })
+        .map(|(id, result)| with(result, "ruleIndex", numbers.get(id.as_str()).map(|number| json!(number))))
         .collect();
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
@@ -158,10 +155,8 @@ fn result(
     (object, field, location): (&str, &str, Option<&Location>),
 ) -> Value {
     let name = format!("{object} {field}");
-    let mut place = json!({"logicalLocations": [{"fullyQualifiedName": name.trim_end(), "kind": "object"}]});
-    if let Some(at) = location {
-        place["physicalLocation"] = physical(at);
-    }
+    let place = json!({"logicalLocations": [{"fullyQualifiedName": name.trim_end(), "kind": "object"}]});
+    let place = with(place, "physicalLocation", location.map(physical));
     json!({
         "ruleId": rule,
         "level": level,
@@ -172,16 +167,21 @@ fn result(
     })
 }
 
+/// The object with a further member, if there is one.
+fn with(mut object: Value, name: &str, member: Option<Value>) -> Value {
+    if let (Some(members), Some(member)) = (object.as_object_mut(), member) {
+        members.insert(name.to_owned(), member);
+    }
+    object
+}
+
 fn physical(at: &Location) -> Value {
-    let mut region = json!({"startLine": at.line, "startColumn": at.column});
-    if (at.end_line, at.end_column) > (at.line, at.column) {
-        region["endLine"] = json!(at.end_line);
-        region["endColumn"] = json!(at.end_column);
-    }
-    let mut artifact = json!({"uri": uri(&at.file)});
-    if !Path::new(&at.file).is_absolute() || below_here(&at.file).is_some() {
-        artifact["uriBaseId"] = json!("%SRCROOT%");
-    }
+    let has_end = (at.end_line, at.end_column) > (at.line, at.column);
+    let region = json!({"startLine": at.line, "startColumn": at.column});
+    let region = with(region, "endLine", has_end.then(|| json!(at.end_line)));
+    let region = with(region, "endColumn", has_end.then(|| json!(at.end_column)));
+    let is_below = !Path::new(&at.file).is_absolute() || below_here(&at.file).is_some();
+    let artifact = with(json!({"uri": uri(&at.file)}), "uriBaseId", is_below.then(|| json!("%SRCROOT%")));
     json!({"artifactLocation": artifact, "region": region})
 }
 
