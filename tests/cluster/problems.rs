@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use ingress_tests::cluster::eventually;
+use ingress_tests::cluster::{Process, eventually};
 use ingress_userspace::problem::Code;
 
 use crate::{Context, HOST};
@@ -148,9 +148,31 @@ pub(crate) fn each_code(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// While Events wait, the controllers take neither much memory nor a whole processor, in a build without optimisation.
+fn controllers_are_calm(context: &Context) -> anyhow::Result<()> {
+    let controllers = context.rig.processes("controller", "controller")?;
+    let ticks = |process: &Process| -> anyhow::Result<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid))?;
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        // User and system time, in hundredths of a second.
+        fields.skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
+    };
+    let look = Duration::from_secs(5);
+    let before: Vec<u64> = controllers.iter().map(ticks).collect::<anyhow::Result<_>>()?;
+    std::thread::sleep(look);
+    for (process, before) in controllers.iter().zip(before) {
+        let share = (ticks(process)? - before) as f64 / look.as_secs_f64();
+        let resident = process.status("VmRSS")?;
+        println!("       {}: {share:.0} % of a processor, {resident}", process.pod);
+        let kilobytes: u64 = resident.trim_end_matches(" kB").trim().parse()?;
+        ensure!(share < 80.0 && kilobytes < 200 << 10, "{}: {share:.0} %, {resident}", process.pod);
+    }
+    Ok(())
+}
+
 /// Mistakes of one team that keep the Events of all others waiting would make them useless.
 pub(crate) fn storm(context: &Context) -> anyhow::Result<()> {
-    let many = 300;
+    let many = 1000;
     let mut all = String::new();
     for number in 0..many {
         write!(all, "{}", ingress(&format!("storm-{number}"), Some(("proxy-read-timeout", "soon")), None))?;
@@ -185,6 +207,7 @@ pub(crate) fn storm(context: &Context) -> anyhow::Result<()> {
     println!("       {many} Ingresses in {seconds:.1} s, {events} Events so far");
     let most = 20.0 * (seconds + 2.0);
     ensure!(events as f64 <= most, "{events} Events in {seconds:.1} s");
+    controllers_are_calm(context)?;
     // What comes last is told first, what came before it is waiting.
     context.rig.apply(&ingress("after-storm", Some(("proxy-read-timeout", "never")), None))?;
     described(context, "after-storm", "AnnotationParsingFailed", &["proxy-read-timeout", "\"never\""])?;
