@@ -1,7 +1,7 @@
 //! What a large configuration costs: `cargo xtask bench config [--json FILE]`.
 //!
 //! 5,000 Ingresses, 10,000 routes, 2,000 certificates. In this process: translation from nothing, after one changed
-//! Ingress, Secret or Service, and the publishing of endpoints while 1,000 EndpointSlices change per second, with requests
+//! Ingress, Secret or Service, the webhook's answer, and the publishing of endpoints while 1,000 EndpointSlices change per second, with requests
 //! that must not fail. As a process: cold start to the first answer, one changed file to traffic, memory, and `lint`.
 #![expect(
     clippy::print_stdout,
@@ -125,6 +125,7 @@ fn percentile(times: &mut [Duration], share: f64) -> f64 {
 /// The part that runs in this process: endpoint churn at the Cluster view.
 mod endpoints {
     use ingress_tests::proxy::Instance;
+    use ingress_userspace::admission::review::review;
     use ingress_userspace::k8s::cluster::{Cluster, ObjectKey};
     use ingress_userspace::k8s::folder::Folder;
     use ingress_userspace::translate::{Reuse, Settings, translate_with};
@@ -165,8 +166,35 @@ mod endpoints {
             }
             rows.push(row(case, percentile(&mut times, 0.99), "ms", 100.0));
         }
+        rows.push(reviews(&cluster, &settings));
         rows.extend(churn(&mut cluster, &mut reuse, &settings, &mut proxy, &addresses).await);
         rows
+    }
+
+    /// The webhook's answers about an Ingress that joins the others, each from a view of its own.
+    fn reviews(cluster: &Cluster, settings: &Settings) -> Row {
+        let mut times: Vec<Duration> = (0..200)
+            .map(|turn| {
+                let key = ObjectKey::new("default", format!("i{}", turn * 7));
+                let mut object = serde_json::to_value(&*cluster.ingresses[&key]).unwrap();
+                object["metadata"]["name"] = json!(format!("joins-{turn}"));
+                let body = json!({
+                    "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
+                    "request": {
+                        "uid": "1", "operation": "CREATE", "object": object,
+                        "kind": {"group": "networking.k8s.io", "version": "v1", "kind": "Ingress"},
+                    },
+                });
+                let body = serde_json::to_vec(&body).unwrap();
+                let started = Instant::now();
+                let answer = review(&cluster.clone(), settings, &body).unwrap();
+                let took = started.elapsed();
+                // Its host and paths are taken.
+                assert_eq!(answer["response"]["warnings"].as_array().unwrap().len(), ROUTES_EACH, "{answer}");
+                took
+            })
+            .collect();
+        row("webhook, one review, p99", percentile(&mut times, 0.99), "ms", 100.0)
     }
 
     /// 1,000 changed slices a second for five seconds, a batch each hold-off, while a client asks.
