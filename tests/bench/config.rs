@@ -339,17 +339,7 @@ async fn process(binary: &Path) -> Vec<Row> {
     let (http, https) = (held_http.address, held_https.address);
     let started = Instant::now();
     let process = Command::new(binary)
-        .args([
-            "run",
-            "--mode",
-            "userspace",
-            "--bind-address",
-            "127.0.0.1",
-            "--access-log",
-            "off",
-            "--healthz-port",
-            "0",
-        ])
+        .args("run --mode userspace --bind-address 127.0.0.1 --access-log off --healthz-port 0".split(' '))
         .args([
             "--http-port",
             &http.port().to_string(),
