@@ -39,7 +39,7 @@ mod tls;
 mod twins;
 mod view;
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -253,6 +253,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     build.subrequests = subrequests::rules(&build.cluster, &cluster.endpoint_slices, &classes.cluster);
     build.is_stapled = classes.cluster.is_stapled;
     unsupported_elsewhere(&mut build, cluster);
+    check_published(&mut build);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     let default_certificate = tls::default_certificate(&mut build);
     let edge = edge::edge(&mut build, &global.blocked);
@@ -299,8 +300,22 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     reuse.complete(translation, (wanted, kept, asked), (cluster, settings, now))
 }
 
-/// Our Ingresses, the oldest first. Equal time stamps: the greater name first, as ingress-nginx. Without time stamps
-/// (a folder): by name, after those that have one.
+/// The older of two Ingresses first, which has what both ask for. Equal time stamps: the greater `namespace/name` first, as
+/// ingress-nginx. Without time stamps (a folder, an object that is about to be stored): by name, after those that have one.
+pub(crate) fn by_age(one: (&ObjectKey, &Ingress), other: (&ObjectKey, &Ingress)) -> Ordering {
+    /// The bytes of `namespace/name`: `a-b/x` comes before `a/x`.
+    fn text(key: &ObjectKey) -> impl Iterator<Item = u8> + '_ {
+        key.namespace.bytes().chain(std::iter::once(b'/')).chain(key.name.bytes())
+    }
+    match (created_at(one.1), created_at(other.1)) {
+        (Some(first), Some(second)) => first.cmp(&second).then_with(|| text(other.0).cmp(text(one.0))),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => one.0.cmp(other.0),
+    }
+}
+
+/// Our Ingresses in the order of [`by_age`].
 fn ours<'c>(build: &mut Build<'_>, cluster: &'c Cluster) -> Vec<&'c Arc<Ingress>> {
     let mut ours = Vec::new();
     for (key, ingress) in &cluster.ingresses {
@@ -329,10 +344,7 @@ fn ours<'c>(build: &mut Build<'_>, cluster: &'c Cluster) -> Vec<&'c Arc<Ingress>
             }
         }
     }
-    ours.sort_by_key(|(key, ingress)| match created_at(&***ingress) {
-        Some(time) => (0, time, Some(Reverse(*key)), None),
-        None => (1, 0, None, Some(*key)),
-    });
+    ours.sort_by(|(one, first), (other, second)| by_age((one, first), (other, second)));
     ours.into_iter().map(|(_, ingress)| ingress).collect()
 }
 
@@ -353,6 +365,18 @@ fn is_catch_all(ingress: &Ingress) -> bool {
     spec.is_some_and(|spec| {
         spec.default_backend.is_some() && spec.rules.as_deref().unwrap_or_default().is_empty()
     })
+}
+
+/// A Service that does not exist has no addresses to publish.
+fn check_published(build: &mut Build<'_>) {
+    let Some(key) = build.settings.published_service.as_ref() else { return };
+    if !build.cluster.services.contains_key(key) {
+        let message = "there is no such Service, so the status of Ingresses gets no address, and loses the one it has after a \
+                       minute; create it or correct the flag";
+        let at = ("publish-service", key.to_string());
+        let flag = ObjectRef::flag("--publish-service");
+        build.problem(&flag, (Code::ReferenceMissing, Severity::Warning), (at.0, &at.1), message);
+    }
 }
 
 /// Fields of Services that ask us for something which this version does not do.

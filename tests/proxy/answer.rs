@@ -213,3 +213,24 @@ async fn other_names_are_served_as_the_host_is() {
     }
     assert_eq!(client::fetch(proxy.http, "c.example", "/x").await.unwrap().status, 404);
 }
+
+/// nginx's status 444: no answer at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_may_hang_up() {
+    let origin = Origin::start("web").await;
+    let snippet = "if ($http_user_agent ~* bot) { return 444; }";
+    let yaml = service("web", &[origin.address])
+        + &ingress("web", "a.example", "/", "web", &[("configuration-snippet", snippet)]);
+    let proxy = serve(&yaml).await.unwrap();
+    let bot = "GET / HTTP/1.1\r\nHost: a.example\r\nUser-Agent: robot\r\n\r\n";
+    assert_eq!(client::raw(proxy.http, bot.as_bytes()).await.unwrap(), "");
+    let mut http2 = Http2::open(proxy.http).await.unwrap();
+    let mut request = client::get("a.example", "/");
+    request.headers_mut().insert("user-agent", "robot".parse().unwrap());
+    assert!(http2.send(request).await.is_err());
+    let answer = http2.send(client::get("a.example", "/")).await.unwrap();
+    assert_eq!((answer.status, answer.text()), (200, "web".to_owned()), "other streams go on");
+    assert_eq!(origin.seen().len(), 1);
+    let lines = proxy.log_lines("robot", 2).await.unwrap();
+    assert!(lines.iter().all(|line| line.contains("\" 444 0 ")), "{lines:?}");
+}

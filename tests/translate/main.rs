@@ -148,6 +148,7 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
             "node-zone" => settings.zone = Some(value.to_owned()),
             "disable-svc-external-name" => settings.enable_external_names = value != "true",
             "enable-ssl-passthrough" => settings.enable_ssl_passthrough = value == "true",
+            "publish-service" => settings.published_service = Some(key()?),
             "default-backend-service" => settings.default_backend = Some(key()?),
             "default-ssl-certificate" => settings.default_certificate = Some(key()?),
             "controller-class" => {

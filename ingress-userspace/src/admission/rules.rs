@@ -1,13 +1,12 @@
 //! What ingress-nginx's webhook denies besides annotations that it cannot read, with its order and its settings.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress};
 
-use crate::k8s::cluster::{ObjectKey, created_at, key};
-use crate::translate::Settings;
+use crate::k8s::cluster::{ObjectKey, key};
+use crate::translate::{Settings, by_age};
 
 /// Prefix of ingress-nginx's annotations where no other is configured.
 const NGINX_PREFIX: &str = "nginx.ingress.kubernetes.io";
@@ -113,8 +112,7 @@ fn check_overlap<'a>(
     let own = key(ingress);
     let mut all: Vec<(ObjectKey, &Ingress)> = others.map(|other| (key(&**other), &**other)).collect();
     all.push((own.clone(), ingress));
-    // In order of precedence, as `translate` has it.
-    all.sort_by_key(|(id, ingress)| (created_at(*ingress).unwrap_or(i64::MAX), Reverse(id.clone())));
+    all.sort_by(|(one, first), (other, second)| by_age((one, first), (other, second)));
     for (host, field, path) in paths(ingress) {
         let text = root(path);
         let has_path = |other: &Ingress| {

@@ -1,7 +1,6 @@
 //! A connection's engine (hyper) and its limits: header time, idle time, streams, drain.
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::future::Future;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -51,7 +50,7 @@ pub async fn serve(
         let (worker, connection) = (Rc::clone(worker), Rc::clone(&connection));
         service_fn(move |engine: http::Request<Incoming>| {
             let (worker, connection) = (Rc::clone(&worker), Rc::clone(&connection));
-            async move { Ok::<_, Infallible>(request::serve(worker, connection, engine).await) }
+            request::serve(worker, connection, engine)
         })
     };
     let result = match protocol {

@@ -1,4 +1,6 @@
 //! A response on its last step: how its connection goes on, and the log record that goes with its body.
+//!
+//! An answer of our own with nginx's status 444 is none: the connection (of HTTP/2: the stream) is closed without a word.
 
 use http::{HeaderValue, Version, header};
 
@@ -7,6 +9,14 @@ use super::context::{ActiveRequest, RequestCtx};
 use super::head::Response;
 use super::worker::Phase;
 
+/// A status that is no answer.
+const NO_ANSWER: u16 = 444;
+
+/// The client gets no answer, as the route says.
+#[derive(Debug, thiserror::Error)]
+#[error("closed without an answer, as the route says")]
+pub struct HungUp;
+
 /// Hands the response to the engine.
 pub(super) fn finish(
     ctx: RequestCtx,
@@ -14,10 +24,16 @@ pub(super) fn finish(
     response: Response,
     version: Version,
     progress: &Progress,
-) -> http::Response<Body> {
-    let RequestCtx { connection, mut record, worker, in_flight, snapshot, .. } = ctx;
+) -> Result<http::Response<Body>, HungUp> {
+    let RequestCtx { connection, mut record, worker, in_flight, snapshot, is_from_backend, is_page, .. } =
+        ctx;
     let limits = &snapshot.globals.connections;
     let Response { mut head, mut body } = response;
+    if head.status.as_u16() == NO_ANSWER && !is_from_backend && !is_page {
+        record.answered(head.status, &http::HeaderMap::new());
+        record.received(progress.bytes.get());
+        return Err(HungUp);
+    }
     let is_http1 = version < Version::HTTP_2;
     let is_worn = connection.requests.get() >= limits.requests || limits.idle.is_zero();
     let is_over = is_worn || worker.phase() >= Phase::Draining;
@@ -38,5 +54,5 @@ pub(super) fn finish(
     let mut engine = http::Response::new(body);
     *engine.status_mut() = head.status;
     *engine.headers_mut() = headers;
-    engine
+    Ok(engine)
 }

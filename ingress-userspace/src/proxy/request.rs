@@ -23,12 +23,12 @@ use crate::filter::{Chain, Outcome, Stop, compression, error_page, headers, redi
 use crate::snapshot::{Action, Route};
 use crate::telemetry::access_log::Record;
 
-/// Serves one request. Never fails: whatever happens becomes a response and a log line.
+/// Serves one request. Whatever happens becomes a response, unless the route wants none, and a log line.
 pub async fn serve(
     worker: Rc<Worker>,
     connection: Rc<ConnectionInfo>,
     mut engine: http::Request<Incoming>,
-) -> http::Response<Body> {
+) -> Result<http::Response<Body>, finish::HungUp> {
     let wanted = forward::wanted_upgrade(engine.headers(), engine.version());
     let client_side = wanted.is_some().then(|| hyper::upgrade::on(&mut engine));
     let (parts, incoming) = engine.into_parts();

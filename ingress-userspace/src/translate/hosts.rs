@@ -2,7 +2,7 @@
 
 mod remainder;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::canary::DraftCanary;
 use super::paths::{PathKind, check_regex, has_regex_characters, is_unmatchable, literal_start, plain, rank};
@@ -23,6 +23,8 @@ use crate::problem::{Code, Severity};
 #[derive(Default)]
 pub(super) struct Draft {
     pub(super) paths: Vec<DraftPath>,
+    /// Which Ingress has a path, as it is written.
+    pub(super) taken: HashMap<(PathKind, String), usize>,
     /// Serves what no path takes: the Ingress and where it sends.
     pub(super) default: Option<(usize, RouteAction)>,
     /// Takes a part of that.

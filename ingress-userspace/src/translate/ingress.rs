@@ -221,11 +221,13 @@ fn read_rule(
         let field = format!("{field}.http.paths[{number}]");
         let Some((kind, text)) = read_path(build, owner, path, &field) else { continue };
         let path_field = format!("{field}.path");
-        let taken = draft.paths.iter().find(|other| written(other.kind, &other.path) == written(kind, &text));
-        if let Some(winner) = taken.and_then(|other| owners.get(other.owner)) {
+        let (as_kind, as_text) = written(kind, &text);
+        let name = (as_kind, as_text.to_owned());
+        if let Some(winner) = draft.taken.get(&name).and_then(|winner| owners.get(*winner)) {
             report_taken(build, winner, owner, (&path_field, &text), draft.shown());
             continue;
         }
+        draft.taken.insert(name, index);
         let field = format!("{field}.backend");
         let default = controller_default.cloned();
         let action = action(build, owner, &path.backend, &field, controller_default)

@@ -10,7 +10,7 @@ use crate::model::route::PathMatch;
 use crate::path_regex;
 
 /// The path types of Ingress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum PathKind {
     Exact,
     Prefix,

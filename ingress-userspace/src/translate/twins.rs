@@ -1,5 +1,7 @@
 //! Prefix `/p` and `/p/` are one path, unless the host's paths are expressions: then `/p/` takes what is below.
 
+use std::collections::HashMap;
+
 use super::Build;
 use super::hosts::{Draft, DraftPath, Shared};
 use super::ingress::report_taken;
@@ -19,12 +21,16 @@ pub(super) fn drop_twins(
     };
     let host = draft.shown().to_owned();
     let mut kept: Vec<DraftPath> = Vec::with_capacity(draft.paths.len());
+    let mut plain: HashMap<String, usize> = HashMap::new();
     for mut path in std::mem::take(&mut draft.paths) {
-        let may_have_twin = is_plain(&path);
-        let is_twin = |other: &&mut DraftPath| {
-            identity(other.kind, &other.path) == identity(path.kind, &path.path) && is_plain(other)
-        };
-        let Some(twin) = kept.iter_mut().filter(|_| may_have_twin).find(is_twin) else {
+        let mut twin = None;
+        if is_plain(&path) {
+            // Of one kind alone, as identity has it.
+            let (_, name) = identity(path.kind, &path.path);
+            twin = plain.get(name).copied();
+            plain.entry(name.to_owned()).or_insert(kept.len());
+        }
+        let Some(twin) = twin.and_then(|twin| kept.get_mut(twin)) else {
             kept.push(path);
             continue;
         };

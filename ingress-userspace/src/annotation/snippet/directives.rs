@@ -407,7 +407,6 @@ mod tests {
             ("rewrite ^/a /b last;", "rewrite-target"),
             ("rewrite ^/a b break;", "begin with /"),
             ("ignore_invalid_headers off;", "ConfigMap key"),
-            ("return 444;", "403"),
             ("add_header Content-Length 0;", "where a message ends"),
             ("more_set_headers \"X: $nope\";", "nope"),
             ("add_header X \"a\\r\\nB: c\";", "line break"),

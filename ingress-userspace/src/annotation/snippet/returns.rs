@@ -24,11 +24,6 @@ pub(super) fn answer(args: &[&str]) -> Result<Answer, String> {
         }
         _ => return Err("is neither a status with a text nor a URL".to_owned()),
     };
-    if status == 444 {
-        return Err(
-            "has 444, which closes the connection and is not understood; return 403 instead".to_owned()
-        );
-    }
     Ok(Answer::always(status, content))
 }
 

@@ -11,9 +11,6 @@ use super::places::Location;
 use super::report::{Report, Verdict};
 use crate::problem::{Code, Severity};
 
-/// Where the rules are explained.
-const DOCS: &str = "https://portcullis.dev/docs";
-
 /// A kind of finding.
 struct Rule {
     name: String,
@@ -70,7 +67,6 @@ pub(super) fn log(report: &Report) -> Value {
             "tool": {"driver": {
                 "name": "portcullis lint",
                 "version": env!("CARGO_PKG_VERSION"),
-                "informationUri": DOCS,
                 "rules": rules.iter().map(|(id, rule)| rule.json(id)).collect::<Vec<_>>(),
             }},
             "columnKind": "unicodeCodePoints",
@@ -98,7 +94,7 @@ fn of_code(code: Code) -> Rule {
         name: code.name().to_owned(),
         short: says.to_owned(),
         help: format!("{consequence} {fix}"),
-        page: format!("reference/problems#{}", code.name().to_ascii_lowercase()),
+        page: format!("reference/problems.md#{}", code.name().to_ascii_lowercase()),
         level,
     }
 }
@@ -110,7 +106,7 @@ fn of_quirk(name: &str) -> Rule {
         help: "It is kept by default; portcullis.dev/strict: \"true\" turns it off, and the message says which requests would \
                change."
             .to_owned(),
-        page: "migration".to_owned(),
+        page: "migration.md".to_owned(),
         level: "note",
     }
 }
@@ -120,7 +116,7 @@ fn of_difference() -> Rule {
         name: "SupportedWithDifference".to_owned(),
         short: "An annotation is supported with a difference from ingress-nginx.".to_owned(),
         help: "The message says what differs and what to do where it matters.".to_owned(),
-        page: "reference/annotations".to_owned(),
+        page: "reference/annotations.md".to_owned(),
         level: "note",
     }
 }
@@ -141,8 +137,7 @@ impl Rule {
             "name": self.name,
             "shortDescription": {"text": self.short},
             "fullDescription": {"text": format!("{} {}", self.short, self.help)},
-            "help": {"text": self.help},
-            "helpUri": format!("{DOCS}/{}", self.page),
+            "help": {"text": format!("{} See docs/{}.", self.help, self.page)},
             "defaultConfiguration": {"level": self.level},
         })
     }
