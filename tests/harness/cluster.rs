@@ -162,8 +162,20 @@ impl Rig {
         anyhow::bail!("no process {words:?} on node-{node}")
     }
 
-    /// The processes of a container name in the ready pods of a component, by node.
+    /// The processes of a container name in the running pods of a component, by node. One that was killed is waited for
+    /// until its successor is known.
     pub fn processes(&self, component: &str, container: &str) -> anyhow::Result<Vec<Process>> {
+        eventually("the processes that the API server tells of run", SOON, || {
+            let found = self.told(component, container)?;
+            for process in &found {
+                let state = process.status("State").with_context(|| format!("{process:?}"))?;
+                ensure!(!state.starts_with('Z'), "{process:?} has ended");
+            }
+            Ok(found)
+        })
+    }
+
+    fn told(&self, component: &str, container: &str) -> anyhow::Result<Vec<Process>> {
         let selector = format!("app.kubernetes.io/component={component}");
         let list = self.kubectl(&["get", "pods", "-A", "-l", &selector, "-o", "json"])?;
         let list: serde_json::Value = serde_json::from_str(&list)?;
