@@ -48,6 +48,26 @@ async fn every_request_of_a_path_is_sent_to_another_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn head_gets_the_head_of_an_answer_over_http2_as_over_http1() {
+    let yaml =
+        ingress("moved", "moved.example", "/", "web", &[("permanent-redirect", "https://new.example")]);
+    let origin = Origin::start("web").await;
+    let proxy = serve(&(service("web", &[origin.address]) + &yaml)).await.unwrap();
+    let mut h2 = Http2::open_tls(proxy.https, "moved.example").await.unwrap();
+    for (host, status) in [("moved.example", 301), ("nobody.example", 404)] {
+        let get = client::fetch(proxy.http, host, "/").await.unwrap();
+        let head = client::send(proxy.http, client::request("HEAD", host, "/", "")).await.unwrap();
+        let head2 = h2.send(client::request("HEAD", host, "/", "")).await.unwrap();
+        assert_eq!((get.status, head.status, head2.status), (status, status, status));
+        let length = Some(get.body.len().to_string());
+        for answer in [&head, &head2] {
+            assert_eq!(answer.header("content-length").map(str::to_owned), length, "{host}");
+            assert!(answer.body.is_empty());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn groups_of_the_path_stand_in_redirects_and_answers() {
     let regex = ("use-regex", "true");
     let snippet =

@@ -63,8 +63,12 @@ impl Compression {
         accepted
     }
 
-    /// The codings that are meant for a response.
-    fn meant_for<'a>(&'a self, response: &Response) -> impl Iterator<Item = &'a CodingPolicy> + use<'a> {
+    /// The codings that are meant for a response, to HEAD as to GET.
+    fn meant_for<'a>(
+        &'a self,
+        response: &Response,
+        is_head: bool,
+    ) -> impl Iterator<Item = &'a CodingPolicy> + use<'a> {
         let headers = &response.head.headers;
         let has_status =
             matches!(response.head.status, StatusCode::OK | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND);
@@ -75,7 +79,9 @@ impl Compression {
         let media_type = headers.text(&header::CONTENT_TYPE).unwrap_or_default();
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let length = headers.text(&header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
-        let length = length.or_else(|| response.body.announced());
+        // The body of a backend's answer to HEAD is empty, and says nothing of the length.
+        let announced = response.body.announced().filter(|length| !is_head || *length > 0);
+        let length = length.or(announced);
         self.codings.iter().filter(move |policy| {
             is_open
                 && length.is_none_or(|length| length >= policy.min_length && length > 0)
@@ -88,7 +94,7 @@ impl Compression {
 pub fn apply(ctx: &RequestCtx, response: &mut Response) {
     let Some(compression) = &ctx.snapshot.globals.compression else { return };
     let Some(accepted) = ctx.accepted else { return };
-    let mut codings = compression.meant_for(response).peekable();
+    let mut codings = compression.meant_for(response, accepted.is_head).peekable();
     if codings.peek().is_none() {
         return;
     }
@@ -229,7 +235,7 @@ mod tests {
             for (name, value) in lines {
                 response.head.headers.set(name.parse().unwrap(), HeaderValue::from_static(value));
             }
-            compression.meant_for(&response).next().is_some()
+            compression.meant_for(&response, false).next().is_some()
         };
         assert!(meant(200, &[]) && meant(404, &[]) && meant(200, &[("content-type", "Text/HTML")]));
         for (status, lines) in [

@@ -6,7 +6,7 @@ use http::{HeaderValue, Version, header};
 
 use super::body::{Body, Carried, Progress};
 use super::context::{ActiveRequest, RequestCtx};
-use super::head::Response;
+use super::head::{Headers, Response};
 use super::worker::Phase;
 
 /// A status that is no answer.
@@ -23,6 +23,7 @@ pub(super) fn finish(
     active: ActiveRequest,
     response: Response,
     version: Version,
+    is_head: bool,
     progress: &Progress,
 ) -> Result<http::Response<Body>, HungUp> {
     let RequestCtx { connection, mut record, worker, in_flight, snapshot, is_from_backend, is_page, .. } =
@@ -43,6 +44,9 @@ pub(super) fn finish(
         }
     } else {
         head.headers.remove(&header::CONNECTION);
+        if is_head {
+            body = without_bytes(body, &mut head.headers);
+        }
     }
     if !progress.is_received.get() {
         connection.linger();
@@ -55,4 +59,17 @@ pub(super) fn finish(
     *engine.status_mut() = head.status;
     *engine.headers_mut() = headers;
     Ok(engine)
+}
+
+/// What HEAD gets of an answer that has a body, as our own have and pages that were asked for with GET: its length. The engine leaves the bytes out in HTTP/1 alone, and in HTTP/2 they
+/// would break the stream.
+fn without_bytes(body: Body, headers: &mut Headers) -> Body {
+    match body.announced() {
+        Some(length @ 1..) => {
+            headers.set(header::CONTENT_LENGTH, HeaderValue::from(length));
+            Body::empty()
+        }
+        Some(0) => body,
+        None => Body::empty(),
+    }
 }

@@ -32,7 +32,7 @@ pub async fn serve(
     let wanted = forward::wanted_upgrade(engine.headers(), engine.version());
     let client_side = wanted.is_some().then(|| hyper::upgrade::on(&mut engine));
     let (parts, incoming) = engine.into_parts();
-    let version = parts.version;
+    let (version, is_head) = (parts.version, parts.method == http::Method::HEAD);
     let request_id = match parts.headers.get(forward::X_REQUEST_ID) {
         Some(id) if !id.is_empty() => id.clone(),
         _ => worker.request_id(),
@@ -65,7 +65,7 @@ pub async fn serve(
     if let Some(route) = ctx.route.clone() {
         response_filters(&route.chain, &mut ctx, &mut response);
     }
-    finish::finish(ctx, active, response, version, &progress)
+    finish::finish(ctx, active, response, version, is_head, &progress)
 }
 
 async fn answer(
