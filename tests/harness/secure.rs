@@ -50,7 +50,8 @@ impl Authority {
     /// A new one.
     pub fn new() -> Self {
         let key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        // A name of its own: what has the name of its issuer is taken for its own issuer.
+        let mut params = with_common_name("Authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let certificate = params.self_signed(&key).expect("a certificate");
         Self { certificate, issuer: Issuer::new(params, key) }

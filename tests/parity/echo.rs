@@ -47,6 +47,13 @@ impl Echo {
         });
         Self { address, seen }
     }
+
+    /// Until so many requests came.
+    pub(crate) async fn wait_for(&self, count: usize) {
+        while self.seen.lock().expect("no panic").len() < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 }
 
 async fn echo(

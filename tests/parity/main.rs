@@ -8,6 +8,7 @@
 
 mod access;
 mod canary;
+mod certificates;
 mod compression;
 mod cors;
 mod echo;
@@ -16,10 +17,13 @@ mod external;
 mod forwarded;
 mod headers;
 mod http2;
+mod messages;
 mod nginx;
 mod paths;
+mod protocols;
 mod redirects;
 mod rewrites;
 mod rig;
 mod tls;
 mod upstream;
+mod wire;

@@ -43,6 +43,9 @@ impl Nginx {
         std::fs::create_dir_all(&folder).expect("a folder");
         std::fs::write(folder.join("htpasswd"), "user:$apr1$Vy7bAIIE$QWY09URiq4Rk6RJrcarNI.\n")
             .expect("a file");
+        for (name, text) in cases.iter().flat_map(|case| &case.files) {
+            std::fs::write(folder.join(name), text).expect("a file");
+        }
         let pair = rcgen::generate_simple_self_signed(vec!["tls.example".to_owned()]).expect("a certificate");
         std::fs::write(folder.join("tls.crt"), pair.cert.pem()).expect("a file");
         std::fs::write(folder.join("tls.key"), pair.signing_key.serialize_pem()).expect("a file");

@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ingress_tests::client::{self, PATIENCE};
+use ingress_tests::client::{Identity, PATIENCE};
 use ingress_tests::manifests::{service, translation};
+use ingress_tests::origin::Raw;
 use ingress_tests::proxy::Instance;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::echo::Echo;
 use crate::nginx::Nginx;
+use crate::wire::{Over, Sent, exchange};
 
 /// What ingress-nginx writes into every location that proxies.
 pub(crate) const PROXY: &str = "
@@ -67,22 +67,9 @@ pub(crate) struct Case {
     compares_our_kind: bool,
     /// Services whose one endpoint answers every request with these bytes and closes.
     canned: Vec<(&'static str, &'static str)>,
-}
-
-/// A request and how it is sent.
-#[derive(Clone, Debug)]
-struct Sent {
-    bytes: Vec<u8>,
-    over: Over,
-}
-
-#[derive(Clone, Debug)]
-enum Over {
-    Cleartext,
-    /// With this server name.
-    Tls(String),
-    /// HTTP/2, over TLS with this server name.
-    Http2(String),
+    /// Beside the configuration of nginx, in `@dir@`.
+    pub(crate) files: Vec<(String, String)>,
+    is_mirrored: bool,
 }
 
 /// Begins a case.
@@ -96,6 +83,8 @@ pub(crate) fn case(name: &'static str) -> Case {
         compares_body: true,
         compares_our_kind: false,
         canned: Vec::new(),
+        files: Vec::new(),
+        is_mirrored: false,
     }
 }
 
@@ -121,6 +110,18 @@ impl Case {
     /// A Service `name` that answers with these bytes and closes; `@name@` is its address.
     pub(crate) fn canned(mut self, name: &'static str, answer: &'static str) -> Self {
         self.canned.push((name, answer));
+        self
+    }
+
+    /// A file `@dir@/<name>` for nginx.
+    pub(crate) fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Copies come beside the requests, in any order and with headers of their own.
+    pub(crate) fn mirrored(mut self) -> Self {
+        self.is_mirrored = true;
         self
     }
 
@@ -154,6 +155,14 @@ impl Case {
     pub(crate) fn over_tls(mut self, name: &str) -> Self {
         if let Some(last) = self.requests.last_mut() {
             last.over = Over::Tls(name.to_owned());
+        }
+        self
+    }
+
+    /// The last request over TLS by a client that shows a certificate.
+    pub(crate) fn over_tls_as(mut self, name: &str, identity: &Arc<Identity>) -> Self {
+        if let Some(last) = self.requests.last_mut() {
+            last.over = Over::TlsAs(name.to_owned(), Arc::clone(identity));
         }
         self
     }
@@ -212,14 +221,22 @@ pub(crate) async fn run(cases: Vec<Case>) {
     run_with("", "", cases).await;
 }
 
-/// The same with a ConfigMap and what it is in the `http` block.
-pub(crate) async fn run_with(config_map: &str, http: &str, mut cases: Vec<Case>) {
+/// Both proxies before their backends.
+pub(crate) struct Pair {
+    pub(crate) nginx: Nginx,
+    pub(crate) proxy: Instance,
+    pub(crate) origin: Echo,
+    _raw: Vec<Raw>,
+}
+
+/// Starts both with the cases of a topic.
+pub(crate) async fn start(config_map: &str, http: &str, cases: &mut [Case]) -> Pair {
     let origin = Echo::start().await;
     let other = Echo::named("other ", Arc::clone(&origin.seen)).await;
     let dead = ingress_tests::origin::refused().await;
     let mut yaml = String::new();
     let mut raw = Vec::new();
-    for case in &mut cases {
+    for case in cases.iter_mut() {
         for (name, answer) in &case.canned {
             let backend = ingress_tests::origin::canned(answer).await;
             yaml.push_str(&service(name, &[backend.address]));
@@ -233,24 +250,31 @@ pub(crate) async fn run_with(config_map: &str, http: &str, mut cases: Vec<Case>)
                 .replace("@other@", &other.address.to_string());
         }
     }
-    let nginx = Nginx::start(&cases, http, origin.address, dead).await;
+    let nginx = Nginx::start(cases, http, origin.address, dead).await;
     yaml.push_str(&(service("web", &[origin.address]) + &service("dead", &[dead]) + &service("empty", &[])));
     yaml.push_str(&service("mixed", &[dead, origin.address]));
     yaml.push_str(&service("other", &[other.address]));
     yaml.push_str(config_map);
-    for case in &cases {
+    for case in cases.iter() {
         yaml.push_str(&case.manifests);
     }
     let proxy = Instance::start(translation(&yaml).expect("manifests").model).await.expect("a proxy");
+    Pair { nginx, proxy, origin, _raw: raw }
+}
+
+/// The same with a ConfigMap and what it is in the `http` block.
+pub(crate) async fn run_with(config_map: &str, http: &str, mut cases: Vec<Case>) {
+    let Pair { nginx, proxy, origin, _raw } = start(config_map, http, &mut cases).await;
     let mut differences = Vec::new();
     for case in &cases {
         for request in &case.requests {
-            let theirs = outcome([nginx.address, nginx.tls], &origin, request, case).await;
-            let ours = outcome([proxy.http, proxy.https], &origin, request, case).await;
+            let theirs = outcome([nginx.address, nginx.tls], &origin, request, case, 0).await;
+            let count = theirs.seen.len();
+            let ours = outcome([proxy.http, proxy.https], &origin, request, case, count).await;
             if theirs != ours {
                 let sent: String = String::from_utf8_lossy(&request.bytes).chars().take(300).collect();
                 differences.push(format!(
-                    "{}: {sent:?} {:?}\n{}",
+                    "{}: {sent:?} {}\n{}",
                     case.name,
                     request.over,
                     told(&theirs, &ours)
@@ -286,13 +310,21 @@ fn told(theirs: &Outcome, ours: &Outcome) -> String {
     text
 }
 
-async fn outcome([plain, tls]: [SocketAddr; 2], origin: &Echo, request: &Sent, case: &Case) -> Outcome {
+/// What comes of a request; `count` others came of it before, and what is still on its way is waited for.
+async fn outcome(
+    [plain, tls]: [SocketAddr; 2],
+    origin: &Echo,
+    request: &Sent,
+    case: &Case,
+    count: usize,
+) -> Outcome {
     let address = if matches!(request.over, Over::Cleartext) { plain } else { tls };
     let before = origin.seen.lock().expect("no panic").len();
     let answer = timeout(PATIENCE, exchange(address, request)).await.expect("an answer in time");
+    let _ = timeout(PATIENCE, origin.wait_for(before + count)).await;
     let port = address.port().to_string();
     let normal = |text: &str| text.replace(&format!(":{port}"), ":PORT");
-    let seen: Vec<String> = origin
+    let mut seen: Vec<String> = origin
         .seen
         .lock()
         .expect("no panic")
@@ -300,6 +332,10 @@ async fn outcome([plain, tls]: [SocketAddr; 2], origin: &Echo, request: &Sent, c
         .skip(before)
         .map(|text| normal(&text.replace(&format!("x-forwarded-port: {port}\n"), "x-forwarded-port: PORT\n")))
         .collect();
+    if case.is_mirrored {
+        seen = seen.iter().map(|text| essence(text)).collect();
+        seen.sort();
+    }
     let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let status = head
@@ -335,6 +371,15 @@ async fn outcome([plain, tls]: [SocketAddr; 2], origin: &Echo, request: &Sent, c
     Outcome { status, headers, body, seen }
 }
 
+/// What a copy has in common with its request.
+fn essence(seen: &str) -> String {
+    let kept = ["host: ", "content-type: ", "body ", "cookie: "];
+    let mut lines = seen.lines();
+    let line = lines.next().and_then(|line| line.rsplit_once(' ')).map(|(line, _version)| line);
+    let rest = lines.filter(|line| kept.iter().any(|name| line.starts_with(name)));
+    line.into_iter().chain(rest).collect::<Vec<_>>().join("\n")
+}
+
 fn unchunk(mut text: &str) -> String {
     let mut body = String::new();
     while let Some((size, rest)) = text.split_once("\r\n") {
@@ -346,55 +391,4 @@ fn unchunk(mut text: &str) -> String {
         text = rest[size..].trim_start_matches("\r\n");
     }
     body
-}
-
-async fn exchange(address: SocketAddr, request: &Sent) -> String {
-    match &request.over {
-        Over::Cleartext => {
-            speak(TcpStream::connect(address).await.expect("a listener"), &request.bytes).await
-        }
-        Over::Tls(name) => {
-            speak(client::tls(address, name, &["http/1.1"]).await.expect("a handshake"), &request.bytes).await
-        }
-        Over::Http2(name) => ask(address, name, &request.bytes).await,
-    }
-}
-
-/// The request over HTTP/2, its answer written as HTTP/1 writes it.
-async fn ask(address: SocketAddr, name: &str, bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes).into_owned();
-    let (head, body) = text.split_once("\r\n\r\n").expect("a head");
-    let mut lines = head.lines();
-    let mut first = lines.next().unwrap_or_default().split(' ');
-    let (method, target) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
-    let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let host = fields.iter().find(|(name, _)| *name == "Host").map(|(_, host)| *host).unwrap_or_default();
-    let mut request = client::request(method, host, target, body.to_owned());
-    for (name, value) in fields {
-        if !["Host", "Connection", "Content-Length"].contains(&name) {
-            let name: http::HeaderName = name.parse().expect("a name");
-            request.headers_mut().append(name, value.parse().expect("a value"));
-        }
-    }
-    let mut client = client::Http2::open_tls(address, name).await.expect("a connection");
-    let answer = client.send(request).await.expect("an answer");
-    let mut text = format!("HTTP/2 {} -\r\n", answer.status);
-    for (name, value) in &answer.headers {
-        let _ = write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
-    }
-    format!("{text}\r\n{}", answer.text())
-}
-
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> String {
-    let (mut reading, mut writing) = tokio::io::split(stream);
-    let mut answer = Vec::new();
-    // Who answers early need not read the rest. A reset after the answer is an end, too.
-    let sent = async {
-        let _ = writing.write_all(request).await;
-    };
-    let read = async {
-        let _ = reading.read_to_end(&mut answer).await;
-    };
-    tokio::join!(sent, read);
-    String::from_utf8_lossy(&answer).into_owned()
 }
