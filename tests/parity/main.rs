@@ -17,6 +17,7 @@ mod external;
 mod forwarded;
 mod headers;
 mod http2;
+mod logs;
 mod messages;
 mod nginx;
 mod paths;

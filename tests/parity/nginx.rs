@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
     /// The addresses, before nginx listens and as long as it does.
     _held: [Reserved; 2],
     process: Child,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Drop for Nginx {
@@ -101,7 +101,7 @@ http {{
   upstream origin {{ server {origin}; keepalive 320; }}
   upstream dead {{ server {dead}; }}
   upstream mixed {{ server {dead}; server {origin}; }}
-  ssl_certificate {dir}/tls.crt; ssl_certificate_key {dir}/tls.key;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {dir}/tls.crt; ssl_certificate_key {dir}/tls.key;
   {http}
   {beside}
   server {{ listen {own} default_server reuseport; listen {tls} ssl http2 default_server reuseport; location / {{ return 404; }} }}

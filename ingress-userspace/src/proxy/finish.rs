@@ -61,8 +61,8 @@ pub(super) fn finish(
     Ok(engine)
 }
 
-/// What HEAD gets of an answer that has a body, as our own have and pages that were asked for with GET: its length. The engine leaves the bytes out in HTTP/1 alone, and in HTTP/2 they
-/// would break the stream.
+/// What HEAD gets of an answer that has a body, as our own have and pages that were asked for with GET: its length. The
+/// engine leaves the bytes out in HTTP/1 alone, and in HTTP/2 they would break the stream.
 fn without_bytes(body: Body, headers: &mut Headers) -> Body {
     match body.announced() {
         Some(length @ 1..) => {

@@ -130,7 +130,7 @@ impl Record {
             match variable {
                 Variable::UpstreamAddr => write!(line, "{}", attempt.endpoint)?,
                 Variable::UpstreamResponseLength => {
-                    write!(line, "{}", if is_last { self.sent_bytes } else { 0 })?
+                    write!(line, "{}", if is_last && attempt.is_answered { self.sent_bytes } else { 0 })?
                 }
                 Variable::UpstreamResponseTime => {
                     let time = if is_last { attempt.started.elapsed() } else { attempt.header_time };
