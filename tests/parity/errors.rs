@@ -1,8 +1,8 @@
 //! Error pages of a default backend.
 
-use ingress_tests::manifests::ingress;
+use ingress_tests::manifests::{ingress, settings};
 
-use crate::rig::{case, proxy, run};
+use crate::rig::{case, proxy, run_with};
 
 /// The location that asks for the page of a status.
 fn page(name: &str, status: u16, ingress: &str) -> String {
@@ -77,7 +77,7 @@ async fn statuses_of_the_backend() {
                 )
                 .with("HEAD", &host, "/x", &[("X-Answer", "status=418")], "")
         };
-    run(vec![
+    let cases = vec![
         found,
         own(
             "page-list",
@@ -106,6 +106,8 @@ async fn statuses_of_the_backend() {
                 &[("X-Answer", "status=404"), ("Origin", "https://a.example")],
                 "",
             ),
-    ])
-    .await;
+    ];
+    // A page over TLS has HSTS, which is a difference of its own.
+    let cases = cases.into_iter().map(|case| case.twice("tls.example")).collect();
+    run_with(&settings(&[("hsts", "false")]), "", cases).await;
 }

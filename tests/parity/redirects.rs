@@ -161,7 +161,14 @@ async fn app_root_and_https() {
             .get("www.far.example", "/x")
             .get("www.near.example", "/x")
             .get("near.example", "/x")
-            .with("POST", "far.example", "/x", &[], "body"),
+            .with("POST", "far.example", "/x", &[], "body")
+            .with("GET", "far.example:8080", "/x?y=z", &[], "")
+            .with("GET", "WWW.near.example:8080", "/a%20b/?y=z", &[], "")
+            .with("HEAD", "www.near.example", "/x", &[], "")
+            .get("far.example", "/x?y=z")
+            .over_tls("far.example")
+            .with("HEAD", "far.example", "/x?y=z", &[], "")
+            .over_http2("far.example"),
         redirect("unforced", &[("ssl-redirect", "true")], "", &["/", "/x"]),
     ])
     .await;
