@@ -64,15 +64,15 @@ impl Authority {
 
     /// A certificate for a name.
     pub fn sign(&self, name: &str) -> Pair {
-        self.sign_as(CertificateParams::new(vec![name.to_owned()]).expect("a name"))
+        self.sign_as(&CertificateParams::new(vec![name.to_owned()]).expect("a name"))
     }
 
     /// A certificate whose only name is the common name of its subject.
     pub fn sign_common_name(&self, name: &str) -> Pair {
-        self.sign_as(with_common_name(name))
+        self.sign_as(&with_common_name(name))
     }
 
-    fn sign_as(&self, params: CertificateParams) -> Pair {
+    fn sign_as(&self, params: &CertificateParams) -> Pair {
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         Pair::new(&certificate, &key)

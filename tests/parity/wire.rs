@@ -71,10 +71,7 @@ async fn ask(address: SocketAddr, name: &str, bytes: &[u8]) -> String {
         }
     }
     let mut client = client::Http2::open_tls(address, name).await.expect("a connection");
-    let answer = client
-        .send(request)
-        .await
-        .unwrap_or_else(|error| panic!("{method} {host}{target} at {address}: {error:?}"));
+    let answer = client.send(request).await.expect("an answer");
     let mut text = format!("HTTP/2 {} -\r\n", answer.status);
     for (name, value) in &answer.headers {
         let _ = write!(text, "{name}: {}\r\n", String::from_utf8_lossy(value.as_bytes()));
