@@ -39,14 +39,13 @@ mod tls;
 mod twins;
 mod view;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::k8s::class::{ClassRules, Ownership, ownership};
-use crate::k8s::cluster::{Cluster, ObjectKey, Origin, created_at, reference};
+use crate::k8s::cluster::{Cluster, ObjectKey, Origin, by_age, reference};
 use crate::k8s::reflect::sources::Access;
 use crate::k8s::selector::Selector;
 use crate::model::Model;
@@ -298,21 +297,6 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         refused,
     };
     reuse.complete(translation, (wanted, kept, asked), (cluster, settings, now))
-}
-
-/// The older of two Ingresses first, which has what both ask for. Equal time stamps: the greater `namespace/name` first, as
-/// ingress-nginx. Without time stamps (a folder, an object that is about to be stored): by name, after those that have one.
-pub(crate) fn by_age(one: (&ObjectKey, &Ingress), other: (&ObjectKey, &Ingress)) -> Ordering {
-    /// The bytes of `namespace/name`: `a-b/x` comes before `a/x`.
-    fn text(key: &ObjectKey) -> impl Iterator<Item = u8> + '_ {
-        key.namespace.bytes().chain(std::iter::once(b'/')).chain(key.name.bytes())
-    }
-    match (created_at(one.1), created_at(other.1)) {
-        (Some(first), Some(second)) => first.cmp(&second).then_with(|| text(other.0).cmp(text(one.0))),
-        (Some(_), None) => Ordering::Less,
-        (None, Some(_)) => Ordering::Greater,
-        (None, None) => one.0.cmp(other.0),
-    }
 }
 
 /// Our Ingresses in the order of [`by_age`].

@@ -46,6 +46,18 @@ async fn blocked_sources_agents_and_referers_get_403_on_every_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_refusal_has_the_headers_of_all_answers() {
+    let parts = [
+        settings(&[("block-user-agents", "~bot"), ("add-headers", "default/response")]),
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: response}\ndata: {X-Asked: $host$request_uri}\n".to_owned(),
+    ];
+    let proxy = Instance::start(translation(&parts.concat()).unwrap().model).await.unwrap();
+    let bot = with_header(get("a.example", "/x?y"), "user-agent", "a bot");
+    let answer = client::send(proxy.http, bot).await.unwrap();
+    assert_eq!((answer.status, answer.header("x-asked")), (403, Some("a.example/x?y")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn blocked_sources_are_turned_away_at_accept_where_packets_say_who_it_is() {
     let origin = Origin::start("web").await;
     let blocked = |sources| {

@@ -1,6 +1,7 @@
 //! The request gate, on the wire: what is refused, how, and what a backend sees of a strange but clear request.
 
 use ingress_tests::client::{self, Http2};
+use ingress_tests::manifests::{ingress, serve, service};
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, policies, simple};
 
@@ -127,4 +128,16 @@ async fn old_health_checks_without_host_reach_the_catch_all() {
     let proxy = Instance::start(simple("", policies(), &[origin.address])).await.unwrap();
     let answer = client::raw(proxy.http, b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     assert!(answer.contains(" 200 "), "{answer}");
+}
+
+/// Not every client encodes what it puts into a query.
+#[tokio::test(flavor = "multi_thread")]
+async fn raw_signs_in_a_query_reach_the_backend() {
+    let origin = Origin::start("web").await;
+    let yaml = service("web", &[origin.address]) + &ingress("web", "a.example", "/", "web", &[]);
+    let proxy = serve(&yaml).await.unwrap();
+    let request = "GET /x?q=é&r=\\d|^{} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\n\r\n";
+    let answer = client::raw(proxy.http, request.as_bytes()).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(origin.last().line, "GET /x?q=é&r=\\d|^{} HTTP/1.1");
 }

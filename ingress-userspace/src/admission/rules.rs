@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress};
 
-use crate::k8s::cluster::{ObjectKey, key};
-use crate::translate::{Settings, by_age};
+use crate::k8s::cluster::{ObjectKey, by_age, key};
+use crate::translate::Settings;
 
 /// Prefix of ingress-nginx's annotations where no other is configured.
 const NGINX_PREFIX: &str = "nginx.ingress.kubernetes.io";

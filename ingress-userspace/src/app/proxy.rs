@@ -112,6 +112,13 @@ pub async fn run(
     let compiler = Compiler::new(Certificates::new(self_signed::generate()?), Sessions::new()?, nonces);
     let limit_sync = LimitSync::start(compiler.buckets());
     let temp = Arc::new(TempStore::new(settings.temp_dir.clone(), settings.temp_limit));
+    if let Err(error) = temp.check() {
+        warn!(
+            %error, folder = %settings.temp_dir.display(),
+            "temporary files cannot be made: requests whose body does not fit into memory will be answered 500, answers not \
+             buffered; create the folder, make it writable, or name another by --temp-dir"
+        );
+    }
     let (outlet, per_client) = (limit_sync.outlet.clone(), Arc::default());
     let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet, per_client };
     let mut workers =

@@ -3,6 +3,7 @@
 //! Objects are shared (`Arc`) with the store they come from, so taking a view is cheap and an unchanged object keeps
 //! its address. Everything is ordered by namespace and name: equal worlds translate to equal models.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -108,6 +109,21 @@ pub fn reference<K: Resource<DynamicType = ()>>(object: &K) -> ObjectRef {
 /// Seconds since the epoch at which the API server created the object; absent in hand-written manifests.
 pub fn created_at<K: Resource>(object: &K) -> Option<i64> {
     object.meta().creation_timestamp.as_ref().map(|time| time.0.as_second())
+}
+
+/// The older of two Ingresses first, which has what both ask for. Equal time stamps: the greater `namespace/name` first, as
+/// ingress-nginx. Without time stamps (a folder, an object that is about to be stored): by name, after those that have one.
+pub fn by_age(one: (&ObjectKey, &Ingress), other: (&ObjectKey, &Ingress)) -> Ordering {
+    /// The bytes of `namespace/name`: `a-b/x` comes before `a/x`.
+    fn text(key: &ObjectKey) -> impl Iterator<Item = u8> + '_ {
+        key.namespace.bytes().chain(std::iter::once(b'/')).chain(key.name.bytes())
+    }
+    match (created_at(one.1), created_at(other.1)) {
+        (Some(first), Some(second)) => first.cmp(&second).then_with(|| text(other.0).cmp(text(one.0))),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => one.0.cmp(other.0),
+    }
 }
 
 #[cfg(test)]

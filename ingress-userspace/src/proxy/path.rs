@@ -28,8 +28,9 @@ impl Target {
         if !text.starts_with('/') {
             return Err(GateReason::TargetForm);
         }
-        // Backslashes are common in queries (browsers do not encode them there); only the path is looked at for them.
-        if !text.is_ascii() || raw.path().contains('\\') {
+        // Backslashes and raw UTF-8 are common in queries (not every client encodes them there), and nothing is decided by
+        // a query: only the path is looked at for them.
+        if !raw.path().is_ascii() || raw.path().contains('\\') {
             return Err(GateReason::TargetBytes);
         }
         if is_plain(raw.path().as_bytes()) {
@@ -267,7 +268,18 @@ mod tests {
         check("/a%e0%80%ae", Err(GateReason::TargetEncoding));
         check("/a%2", Err(GateReason::TargetEncoding));
         check("/a%zz", Err(GateReason::TargetEncoding));
+        check("/é", Err(GateReason::TargetBytes));
         check("*", Err(GateReason::TargetForm));
+    }
+
+    #[test]
+    fn a_query_goes_on_as_it_came() {
+        for text in ["/a?q=é", "/a?q=\\d+", "/a//b?{\"x\":[1]}|^"] {
+            let Ok(raw) = PathAndQuery::try_from(text) else { continue };
+            let target = Target::parse(raw).unwrap();
+            assert_eq!(target.query(), text.split_once('?').map(|(_, query)| query));
+            assert_eq!(target.upstream().query(), target.query());
+        }
     }
 
     #[test]

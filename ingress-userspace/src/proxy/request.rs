@@ -90,6 +90,7 @@ fn admit(ctx: &mut RequestCtx, parts: request::Parts, body: Body) -> Result<Requ
     let (agent, referer) = (head.headers.get(&header::USER_AGENT), head.headers.get(&header::REFERER));
     if ctx.snapshot.globals.blocked.refuses(ctx.peer.client, agent, referer) {
         logged::values(ctx, &head);
+        ctx.head = Some(Rc::new(head));
         return Err(ProxyError::Blocked);
     }
     Ok(Request { head, body })

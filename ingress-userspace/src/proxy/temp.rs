@@ -53,6 +53,11 @@ impl TempStore {
         }
     }
 
+    /// Whether files can be made.
+    pub fn check(&self) -> io::Result<()> {
+        self.open().map(|_| ())
+    }
+
     /// Bytes in use.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)

@@ -34,6 +34,8 @@ pub struct Watch {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// The folder as it was given; events name their files by its absolute path.
+    root: PathBuf,
     changed: Notify,
     writing: Mutex<HashMap<PathBuf, Instant>>,
 }
@@ -41,7 +43,7 @@ struct Shared {
 impl Watch {
     /// Starts to follow `root`. Without inotify (limits, file system) it polls, and says so in `fallback`.
     pub fn start(root: &Path) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { root: root.to_owned(), ..Shared::default() });
         match watcher(root, &shared) {
             Ok(watcher) => Self {
                 shared,
@@ -103,6 +105,16 @@ fn watcher(root: &Path, shared: &Arc<Shared>) -> notify::Result<RecommendedWatch
 }
 
 impl Shared {
+    /// A file of an event as the folder names it, which may be relative.
+    fn as_given(&self, path: PathBuf) -> PathBuf {
+        let Ok(absolute) = std::path::absolute(&self.root) else { return path };
+        match path.strip_prefix(absolute) {
+            Ok(rest) if rest.as_os_str().is_empty() => self.root.clone(),
+            Ok(rest) => self.root.join(rest),
+            Err(_) => path,
+        }
+    }
+
     fn take(&self, event: notify::Result<notify::Event>) {
         // An error (a queue that ran over) means: anything may have changed.
         let Ok(event) = event else { return self.changed.notify_one() };
@@ -110,14 +122,14 @@ impl Shared {
         match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) => {
                 for path in event.paths {
-                    writing.insert(path, Instant::now());
+                    writing.insert(self.as_given(path), Instant::now());
                 }
             }
             EventKind::Access(AccessKind::Close(AccessMode::Write))
             | EventKind::Remove(_)
-            | EventKind::Modify(_) => {
+            | EventKind::Modify(ModifyKind::Name(_)) => {
                 for path in event.paths {
-                    writing.remove(&path);
+                    writing.remove(&self.as_given(path));
                 }
             }
             // Our own reading must not wake us.
@@ -125,5 +137,40 @@ impl Shared {
             _ => {}
         }
         self.changed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::DataChange;
+
+    use super::*;
+
+    fn event(kind: EventKind, path: &Path) -> notify::Result<notify::Event> {
+        Ok(notify::Event::new(kind).add_path(path.to_owned()))
+    }
+
+    #[test]
+    fn a_file_is_being_written_until_it_is_closed_also_in_a_relative_folder() {
+        let file = std::path::absolute("manifests/a.yaml").unwrap();
+        let watch = |root: &str| Watch {
+            shared: Arc::new(Shared { root: root.into(), ..Shared::default() }),
+            _watcher: None,
+            interval: POLL,
+            root: None,
+            fallback: None,
+        };
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let touched = EventKind::Modify(ModifyKind::Metadata(notify::event::MetadataKind::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let above = file.parent().unwrap().to_string_lossy().into_owned();
+        for (root, name) in [("manifests", "manifests/a.yaml"), (&above, &file.to_string_lossy())] {
+            let watch = watch(root);
+            watch.shared.take(event(written, &file));
+            watch.shared.take(event(touched, &file));
+            assert_eq!(watch.being_written(), HashSet::from([PathBuf::from(name)]), "{root}");
+            watch.shared.take(event(closed, &file));
+            assert_eq!(watch.being_written(), HashSet::new(), "{root}");
+        }
     }
 }
