@@ -25,6 +25,7 @@ mod protocols;
 mod redirects;
 mod rewrites;
 mod rig;
+mod snippets;
 mod tls;
 mod upstream;
 mod wire;

@@ -1,7 +1,7 @@
 //! Snippets as public guides write them: what the service that authenticates, the backend and the client see.
 
 use ingress_tests::client;
-use ingress_tests::manifests::{ingress, serve, service};
+use ingress_tests::manifests::{ingress, ingress_with, serve, service};
 use ingress_tests::origin::Origin;
 use ingress_tests::responder::oauth2_proxy;
 
@@ -136,4 +136,76 @@ async fn the_preflight_answer_of_old_guides_is_given() {
     let answer = client::send(proxy.http, client::request("OPTIONS", HOST, "/", "")).await.unwrap();
     assert_eq!((answer.status, answer.header("content-length")), (204, None));
     assert_eq!(origin.seen().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snippet_changes_paths_and_headers_of_some_requests() {
+    let origin = Origin::start("web").await;
+    let snippet = "rewrite ^/old/(.*)$ /new/$1?from=old break;\n\
+                   if ($http_x_beta) { rewrite ^/(.*)$ /beta/$1 break; }\n\
+                   if ($http_origin ~ \"^https://(.+\\.)?a\\.example$\") { add_header X-Cors $http_origin always; }\n\
+                   if ($arg_b) { more_set_headers \"X-B: $arg_b\"; }";
+    let annotations = [("configuration-snippet", snippet), ("rewrite-target", "/app/$1")];
+    let yaml = service("web", &[origin.address])
+        + &ingress_with("app", HOST, ("/(.*)", "ImplementationSpecific"), "web", &annotations);
+    let proxy = serve(&yaml).await.unwrap();
+    let from = ("origin", "https://x.a.example");
+    for (target, headers, seen, cors, b) in [
+        ("/old/a%20b?c=d", &[][..], "/new/a%20b?from=old&c=d", None, None),
+        ("/x", &[], "/app/x", None, None),
+        ("/x", &[("x-beta", "1")], "/beta/x", None, None),
+        ("/old/x", &[("x-beta", "1")], "/new/x?from=old", None, None),
+        ("/x", &[from], "/app/x", Some(from.1), None),
+        ("/x?b=1", &[from], "/app/x?b=1", None, Some("1")),
+        ("/x?b=1", &[], "/app/x?b=1", None, Some("1")),
+        ("/x", &[("origin", "https://evil.example")], "/app/x", None, None),
+        // What ends the search ends it for what stands behind it, too.
+        ("/old/x", &[from], "/new/x?from=old", None, None),
+    ] {
+        let answer = ask(&proxy, target, headers).await;
+        assert_eq!(origin.last().line, format!("GET {seen} HTTP/1.1"), "{target} {headers:?}");
+        assert_eq!((answer.header("x-cors"), answer.header("x-b")), (cors, b), "{target} {headers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snippet_says_who_may_come_and_what_is_logged() {
+    let origin = Origin::start("web").await;
+    let own = ("whitelist-source-range", "127.0.0.0/8");
+    let yaml = service("web", &[origin.address])
+        + &ingress(
+            "out",
+            HOST,
+            "/out",
+            "web",
+            &[("configuration-snippet", "allow 198.18.0.0/15;\ndeny all;")],
+        )
+        + &ingress(
+            "one",
+            HOST,
+            "/one",
+            "web",
+            &[("configuration-snippet", "deny 127.0.0.1; allow 127.0.0.0/8; deny all;")],
+        )
+        + &ingress(
+            "in",
+            HOST,
+            "/in",
+            "web",
+            &[("configuration-snippet", "allow 127.0.0.1; deny all; access_log off;")],
+        )
+        + &ingress("kept", "b.example", "/", "web", &[("server-snippet", "deny all;")])
+        + &ingress("kept-own", "b.example", "/own", "web", &[own]);
+    let proxy = serve(&yaml).await.unwrap();
+    for (host, target, status) in [
+        (HOST, "/out", 403),
+        (HOST, "/one", 403),
+        (HOST, "/in", 200),
+        ("b.example", "/", 403),
+        ("b.example", "/own", 200),
+    ] {
+        assert_eq!(client::fetch(proxy.http, host, target).await.unwrap().status, status, "{host}{target}");
+    }
+    let lines = proxy.log_lines("GET /", 4).await.unwrap();
+    assert!(lines.iter().all(|line| !line.contains("/in ")), "{lines:?}");
 }

@@ -3,11 +3,13 @@
 //! Nothing is ever executed. Directives that set headers or answer are read into the same typed settings as annotations;
 //! any other directive refuses the snippet, with the name of what replaces it.
 
+mod access;
 mod auth;
 mod directives;
 mod flow;
 mod locals;
 mod location;
+mod replacements;
 mod returns;
 mod server;
 mod syntax;
@@ -17,14 +19,17 @@ use super::{Found, Reader, value};
 use crate::model::policy::answer::Answer;
 use crate::model::policy::answer_rewrite::Replacement;
 use crate::model::policy::headers::Headers;
+pub use access::Access;
 pub use auth::AuthSnippet;
 pub(super) use auth::read as read_auth;
 
 annotations! { "Snippets";
     /// Read, never executed: `more_set_headers`, `more_clear_headers`, `more_set_input_headers`, `more_clear_input_headers`,
     /// `add_header`, `proxy_set_header`, `proxy_hide_header`, `grpc_set_header`, `grpc_hide_header`, `expires`, `return`,
-    /// `rewrite` that redirects or ends with `break`, `set`, `if` with one comparison around these and headers of that answer,
-    /// `auth_request_set` with a header of the answer, `location` that answers, redirects or refuses (`deny all`),
+    /// `rewrite` that redirects or ends with `break`, `set`, `if` with one comparison around these and headers of the
+    /// response (of several that are true the last one's, as in nginx), `allow` and `deny`, `access_log off`,
+    /// `default_type` for texts that are answered, `auth_request_set` with a header of the answer, `location` that
+    /// answers, redirects or refuses (`deny all`),
     /// `limit_except` with `deny all`, `proxy_cookie_path`, `proxy_cookie_domain`, `proxy_ssl_name`, `proxy_ssl_server_name`, what is done anyway
     /// (`proxy_http_version 1.1`, `proxy_ssl_verify off`, `chunked_transfer_encoding` and the like), and comments. Unlike in ingress-nginx it
     /// needs no permission, and any other directive makes the paths answer 503; a header that the proxy sends itself is
@@ -104,6 +109,10 @@ pub struct Snippet {
     pub upstream_tls: Option<UpstreamName>,
     /// Headers of the answer of external authentication that the others quote, lower case.
     pub auth_headers: Vec<String>,
+    /// `allow` and `deny`.
+    pub access: Access,
+    /// `access_log off`.
+    pub is_unlogged: bool,
 }
 
 /// The server name that endpoints learn in the handshake.
@@ -122,6 +131,10 @@ pub struct Server {
     pub answers: Vec<(Reach, Answer)>,
     /// Changes of headers.
     pub headers: Headers,
+    /// `allow` and `deny`.
+    pub access: Access,
+    /// `access_log off`.
+    pub is_unlogged: bool,
 }
 
 /// Which requests come to a `location` of a snippet though the host has paths of its own.
@@ -151,6 +164,8 @@ impl Snippet {
         self.cookie_path = other.cookie_path.or(self.cookie_path.take());
         self.cookie_domain = other.cookie_domain.or(self.cookie_domain.take());
         self.upstream_tls = other.upstream_tls.or(self.upstream_tls.take());
+        self.access.append(other.access);
+        self.is_unlogged |= other.is_unlogged;
         self.auth_headers.extend(other.auth_headers);
         self.auth_headers.sort();
         self.auth_headers.dedup();

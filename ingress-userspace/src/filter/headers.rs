@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::{SignedDuration, Timestamp};
 
-use super::answer::Answers;
+use super::answer::{Answers, Condition};
 use super::{Filter, Outcome};
 use crate::model::global::ServerField;
 use crate::model::policy::headers;
@@ -40,6 +40,7 @@ struct Change {
     statuses: Vec<StatusCode>,
     types: Vec<String>,
     is_from_backend: bool,
+    conditions: Vec<Condition>,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,9 @@ pub enum HeadersError {
     /// Not a value.
     #[error("the value of header {0} cannot be sent")]
     Value(String),
+    /// The condition of a change.
+    #[error("the condition of header {0} cannot be used: {1}")]
+    Condition(String, String),
 }
 
 /// Fields for a request that goes upstream, expanded while its head is there.
@@ -87,7 +91,9 @@ impl HeaderChanges {
         }
         let request: Vec<Change> = policy.request.iter().map(Change::new).collect::<Result<_, _>>()?;
         let response: Vec<Change> = policy.response.iter().map(Change::new).collect::<Result<_, _>>()?;
-        let quotes_request = response.iter().any(|change| matches!(change.value, Value::Template(_)));
+        let quotes_request = response
+            .iter()
+            .any(|change| matches!(change.value, Value::Template(_)) || !change.conditions.is_empty());
         Ok(Some(Self { request, response, quotes_request }))
     }
 
@@ -95,8 +101,16 @@ impl HeaderChanges {
     pub fn lines(&self, ctx: &RequestCtx, head: &RequestHead, into: &mut Lines) {
         let view = View::new(ctx, head);
         for change in &self.request {
-            if let Target::Field(name) = &change.target {
-                into.push((name.clone(), change.kind == Kind::Add, change.value(Some(&view))));
+            match &change.target {
+                Target::Field(name) if change.kind != Kind::Replace || head.headers.get(name).is_some() => {
+                    into.push((name.clone(), change.kind == Kind::Add, change.value(Some(&view))));
+                }
+                Target::Field(_) => {}
+                Target::Prefix(prefix) => {
+                    let names = head.headers.iter().map(|(name, _)| name);
+                    let found = names.filter(|name| name.as_str().starts_with(&**prefix));
+                    into.extend(found.map(|name| (name.clone(), false, None)));
+                }
             }
         }
     }
@@ -108,6 +122,10 @@ impl HeaderChanges {
                 continue;
             }
             let view = head.map(|head| View { ctx, head, response: Some(&response.head) });
+            let applies = |view: &View<'_>| change.conditions.iter().all(|condition| condition.holds(view));
+            if !change.conditions.is_empty() && !view.as_ref().is_some_and(applies) {
+                continue;
+            }
             let value = change.value(view.as_ref());
             let fields = &mut response.head.headers;
             match (&change.target, change.kind, value) {
@@ -189,6 +207,8 @@ impl Change {
             statuses: when.statuses.iter().filter_map(|status| StatusCode::from_u16(*status).ok()).collect(),
             types: when.types.clone(),
             is_from_backend: when.is_from_backend,
+            conditions: Condition::from_policy(&when.conditions)
+                .map_err(|error| HeadersError::Condition(name.clone(), error.to_string()))?,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::annotation::config_map::{self, Defaults};
 use crate::annotation::fallback::DEFAULT_BACKEND;
 use crate::annotation::headers::{CUSTOM_HEADERS, set};
 use crate::annotation::registry::served;
+use crate::annotation::snippet::Access;
 use crate::annotation::{Effect, Finding, FindingKind, OWN_PREFIX, Settings, read};
 use crate::k8s::cluster::{ObjectKey, reference};
 use crate::model::backend::BackendId;
@@ -24,7 +25,7 @@ use crate::model::policy::delivery::Delivery;
 use crate::model::policy::headers::{HeaderChange, Headers};
 use crate::model::policy::password_auth::PasswordAuth;
 use crate::model::policy::upstream::{Upstream, UpstreamTls};
-use crate::model::policy::{Deny, DenyList, HttpsRedirect, Policies};
+use crate::model::policy::{AllowList, Deny, DenyList, HttpsRedirect, Policies};
 use crate::model::route::RouteAction;
 use crate::model::template::{Part, Template, Variable};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
@@ -225,6 +226,7 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
     // The annotation stands in front of the snippet.
     answer_rewrite.cookie_path = answer_rewrite.cookie_path.or_else(|| snippet.cookie_path.clone());
     answer_rewrite.cookie_domain = answer_rewrite.cookie_domain.or_else(|| snippet.cookie_domain.clone());
+    let (deny_list, allow_list) = sources(settings, &snippet.access);
     Policies {
         deny: settings.deny.clone().map(|reason| Deny { reason }),
         cors: settings.cors.clone(),
@@ -235,12 +237,12 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
             keeps_slash: redirect.keeps_slash,
             port: redirect.names_port.then_some(of.https_port),
         }),
-        allow_list: settings.allow_list.clone(),
+        allow_list,
         rate_limit: limits::rate(owner),
         quota: limits::quota(owner),
         connection_limit: limits::connections(owner),
         bandwidth: settings.bandwidth,
-        deny_list: settings.deny_list.clone().map(|sources| DenyList { sources }),
+        deny_list,
         password_auth: owner.password_auth.clone().filter(|_| !is_unauthenticated),
         client_auth: None,
         is_one_enough: settings.is_one_enough,
@@ -260,9 +262,24 @@ pub(super) fn route_policies(owner: &Owner<'_>, of: &PathOf<'_>) -> Policies {
         auth_external: owner.external.auth.clone().filter(|_| !is_unauthenticated),
         error_pages: owner.external.error_pages.clone(),
         mirror: owner.external.mirror.clone(),
-        is_logged: settings.is_logged,
+        is_logged: settings.is_logged && !snippet.is_unlogged,
         trace: settings.trace,
     }
+}
+
+/// Who may come: the lists of annotations, then those of the snippet. An allow list ends the search.
+fn sources(settings: &Settings, access: &Access) -> (Option<DenyList>, Option<AllowList>) {
+    let mut access = access.clone();
+    let mut denied = settings.deny_list.clone().unwrap_or_default();
+    let allowed = match settings.allow_list.clone() {
+        Some(list) => Some(list),
+        None => {
+            denied.append(&mut access.denied);
+            access.allowed.map(|sources| AllowList { sources })
+        }
+    };
+    let denied = (settings.deny_list.is_some() || !denied.is_empty()).then_some(DenyList { sources: denied });
+    (denied, allowed)
 }
 
 /// Redirects of annotations, then what the snippet answers.
@@ -329,14 +346,15 @@ pub(super) fn unserved(owner: &Owner<'_>, of: &PathOf<'_>, action: Option<&Route
 pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&RouteAction>) -> Policies {
     let (settings, _) = read(OWN_PREFIX, &BTreeMap::new(), defaults);
     let delivery = delivery(&settings);
+    let (deny_list, allow_list) = sources(&settings, &settings.snippet.access);
     let error_pages = unowned_error_pages(&settings, controller_default);
     Policies {
         deny: settings.deny.map(|reason| Deny { reason }),
         cors: None,
         answers: settings.snippet.answers,
         https_redirect: None,
-        allow_list: settings.allow_list,
-        deny_list: settings.deny_list.map(|sources| DenyList { sources }),
+        allow_list,
+        deny_list,
         password_auth: None,
         client_auth: None,
         is_one_enough: false,
@@ -356,7 +374,7 @@ pub(super) fn unconfigured(defaults: &Defaults, controller_default: Option<&Rout
         auth_external: None,
         error_pages,
         mirror: None,
-        is_logged: settings.is_logged,
+        is_logged: settings.is_logged && !settings.snippet.is_unlogged,
         trace: settings.trace,
     }
 }

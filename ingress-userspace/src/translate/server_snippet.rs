@@ -4,9 +4,10 @@
 use super::Build;
 use super::hosts::{Draft, Shared};
 use super::policies::{Owner, unconfigured};
-use crate::annotation::snippet::{Reach, Server};
+use crate::annotation::snippet::{Access, Reach, Server};
 use crate::model::policy::answer::{Answer, Content};
 use crate::model::policy::headers::HeaderAction;
+use crate::model::policy::{AllowList, DenyList, Policies};
 use crate::model::route::{PathMatch, Route, RouteAction, RouteMatch, RouteSource};
 use crate::problem::{Code, Severity};
 
@@ -33,7 +34,13 @@ pub(super) fn apply(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
         let adds = |action: &HeaderAction| matches!(action, HeaderAction::Add(_));
         let adds_own = route.policies.headers.response.iter().any(|change| adds(&change.action));
         let is_own = is_own(route);
+        let restricts = route.policies.allow_list.is_some() || route.policies.deny_list.is_some();
         for server in of_ingress.filter(|_| is_own).into_iter().chain(of_config) {
+            route.policies.is_logged &= !server.is_unlogged;
+            if !restricts {
+                // A path with rules of its own inherits none.
+                restrict(&mut route.policies, &server.access);
+            }
             let reaching = server.answers.iter().filter(|(reach, _)| reaches(reach, &route.matches.path));
             first.extend(reaching.map(|(_, answer)| answer.clone()));
             // nginx adds those of the server where a path adds none.
@@ -50,6 +57,18 @@ pub(super) fn apply(build: &mut Build<'_>, shared: &Shared<'_>, draft: &Draft, r
         }
         route.policies.answers.splice(..0, first);
         route.policies.headers.response.splice(..0, headers);
+    }
+}
+
+/// Lets in whom the rules let in; of two lists of rules the first that decides counts.
+fn restrict(policies: &mut Policies, access: &Access) {
+    if policies.allow_list.is_some() {
+        return;
+    }
+    policies.allow_list = access.allowed.clone().map(|sources| AllowList { sources });
+    if !access.denied.is_empty() {
+        let list = policies.deny_list.get_or_insert_with(|| DenyList { sources: Vec::new() });
+        list.sources.extend_from_slice(&access.denied);
     }
 }
 

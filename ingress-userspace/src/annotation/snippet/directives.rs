@@ -2,8 +2,9 @@
 
 use super::flow::Flow;
 use super::locals::{self, Locals};
+use super::replacements::unknown;
 use super::syntax::{self, Directive};
-use super::{Snippet, location};
+use super::{Snippet, access, location};
 use crate::annotation::headers::is_framing;
 use crate::annotation::proxy_ssl::server_name;
 use crate::annotation::value::{self, text};
@@ -19,7 +20,8 @@ pub(super) fn read(text: &str) -> Result<Snippet, String> {
     let directives = parse(text)?;
     let (locals, auth_headers) = locals::of_authentication(&directives)?;
     let mut snippet = Snippet { auth_headers, ..Snippet::default() };
-    let mut flow = Flow::new(locals, &directives);
+    snippet.access = access::read(&directives)?;
+    let mut flow = Flow::new(locals, &directives).towards_backend();
     let (mut places, mut refusals) = (Vec::new(), Vec::new());
     let named = |directive: &Directive, reason| format!("the directive {} {reason}", directive.name);
     for directive in &directives {
@@ -32,10 +34,14 @@ pub(super) fn read(text: &str) -> Result<Snippet, String> {
                 .push(location::read(directive, &flow.locals()).map_err(|reason| named(directive, reason))?);
         }
     }
-    let locals = flow.locals();
+    let (locals, kind) = (flow.locals(), default_type(&directives)?);
+    for answer in &mut flow.answers {
+        say_type(answer, kind.as_ref());
+    }
     for directive in directives.iter().filter(|directive| is_setting(directive)) {
         apply(&mut snippet, directive, &locals).map_err(|reason| named(directive, reason))?;
     }
+    snippet.headers.response.extend(flow.headers());
     snippet.answers = flow.answers;
     // nginx looks at methods after everything that was run.
     snippet.answers.append(&mut refusals);
@@ -57,7 +63,29 @@ pub(super) fn parse(text: &str) -> Result<Vec<Directive>, String> {
 /// Neither run in advance nor a place nor a variable.
 pub(super) fn is_setting(directive: &Directive) -> bool {
     !(Flow::takes(directive)
-        || ["location", "auth_request_set", "limit_except"].contains(&directive.name.as_str()))
+        || access::is_rule(directive)
+        || ["location", "auth_request_set", "limit_except", "default_type"]
+            .contains(&directive.name.as_str()))
+}
+
+/// `default_type`: the type of texts that are answered. Answers of backends and error pages say their own.
+pub(super) fn default_type(directives: &[Directive]) -> Result<Option<Template>, String> {
+    let found = directives.iter().find(|directive| directive.name == "default_type");
+    let Some(directive) = found else { return Ok(None) };
+    let ([kind], None) = (directive.args.as_slice(), &directive.block) else {
+        return Err("the directive default_type is not one type".to_owned());
+    };
+    text::template(kind).map(Some).map_err(|reason| format!("the directive default_type {reason}"))
+}
+
+/// Gives an answer its type.
+pub(super) fn say_type(answer: &mut Answer, kind: Option<&Template>) {
+    if let (Content::Text(_), Some(kind)) = (&answer.content, kind) {
+        let action = HeaderAction::Set(kind.clone());
+        answer
+            .headers
+            .insert(0, HeaderChange { name: "content-type".to_owned(), action, when: When::default() });
+    }
 }
 
 /// `limit_except METHODS { deny all; }`: other methods are refused.
@@ -111,6 +139,7 @@ pub(super) fn apply(snippet: &mut Snippet, directive: &Directive, locals: &Local
             snippet.headers.response.push(change(name, HeaderAction::Remove, when)?);
         }
         ("expires", [time]) => expires(snippet, time)?,
+        ("access_log", ["off"]) => snippet.is_unlogged = true,
         ("proxy_cookie_path", [from, to]) if snippet.cookie_path.is_none() => {
             snippet.cookie_path = Some(text::replacement_of(from, to)?);
         }
@@ -147,11 +176,33 @@ fn is_needless(name: &str, args: &[&str]) -> bool {
     match name {
         "proxy_http_version" => args == ["1.1"],
         "proxy_ssl_verify" | "grpc_ssl_verify" | "server_tokens" | "proxy_cache" => args == ["off"],
-        "tcp_nodelay" | "tcp_nopush" | "sendfile" => args == ["on"],
+        "tcp_nodelay"
+        | "tcp_nopush"
+        | "sendfile"
+        | "proxy_pass_request_headers"
+        | "proxy_pass_request_body" => args == ["on"],
+        // It changes what is sent, but only where a file is.
+        "etag" | "if_modified_since" | "log_not_found" | "proxy_ssl_session_reuse" => true,
         // A body whose length is known is not sent in chunks, and any other has no other form that tells where it ends.
-        "chunked_transfer_encoding" | "log_not_found" | "proxy_ssl_session_reuse" => true,
+        "chunked_transfer_encoding" => true,
+        // How nginx keeps its own memory.
+        "proxy_busy_buffers_size"
+        | "proxy_temp_file_write_size"
+        | "proxy_headers_hash_max_size"
+        | "proxy_headers_hash_bucket_size"
+        | "proxy_socket_keepalive"
+        | "output_buffers"
+        | "postpone_output" => true,
+        // Headers of backends go through anyway, but for those that nginx keeps to itself.
+        "proxy_pass_header" => matches!(args, [name] if !is_kept_back(name)),
         _ => false,
     }
+}
+
+/// Headers of backends that do not go through.
+fn is_kept_back(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["date", "server", "x-pad"].contains(&name.as_str()) || name.starts_with("x-accel-")
 }
 
 /// What is said of an expression.
@@ -169,6 +220,13 @@ fn change(name: &str, action: HeaderAction, when: When) -> Result<HeaderChange, 
         .to_ascii_lowercase();
     if is_framing(&name) {
         return Err(format!("sets {name}, which says where a message ends or whom it passes"));
+    }
+    if let HeaderAction::Set(value) | HeaderAction::Add(value) | HeaderAction::Replace(value) = &action
+        && value.variables().any(|variable| matches!(variable, Variable::Group(_)))
+    {
+        return Err(format!(
+            "puts a group of an expression into {name}, which is not understood; use a variable"
+        ));
     }
     Ok(HeaderChange { name, action, when })
 }
@@ -302,65 +360,6 @@ fn seconds(text: &str) -> Result<i64, String> {
     if total > 100 * 31_536_000 { Err(bad()) } else { Ok(sign * total) }
 }
 
-/// What replaces a directive.
-const REPLACEMENTS: &[(&str, &str)] = &[
-    ("access_by_lua", "there is no Lua"),
-    ("access_log", "use the annotation enable-access-log"),
-    ("allow", "use the annotation whitelist-source-range"),
-    ("auth_basic", "use the annotations auth-type and auth-secret"),
-    ("auth_request_set", "use the annotation auth-response-headers"),
-    ("auth_request", "use the annotation auth-url"),
-    ("break", "leave it out"),
-    ("large_client_header_buffers", "use the ConfigMap key large-client-header-buffers"),
-    ("client_body_timeout", "use the ConfigMap key client-body-timeout"),
-    ("client_header_timeout", "use the ConfigMap key client-header-timeout"),
-    ("ignore_invalid_headers", "use the ConfigMap key ignore-invalid-headers"),
-    ("keepalive_timeout", "use the ConfigMap key keep-alive"),
-    ("ssl_ciphers", "use the annotation ssl-ciphers"),
-    ("ssl_protocols", "use the ConfigMap key ssl-protocols"),
-    ("ssl_verify", "use the annotations that begin with auth-tls-"),
-    ("ssl_client_certificate", "use the annotation auth-tls-secret"),
-    ("underscores_in_headers", "use the ConfigMap key enable-underscores-in-headers"),
-    ("client_header_buffer_size", "use the ConfigMap key large-client-header-buffers"),
-    ("client_body_buffer_size", "use the annotation client-body-buffer-size"),
-    ("client_max_body_size", "use the annotation proxy-body-size"),
-    ("content_by_lua", "there is no Lua"),
-    ("deny", "use the annotation denylist-source-range"),
-    ("error_page", "use the annotation custom-http-errors"),
-    ("grpc_", "use the annotations of timeouts"),
-    ("gzip", "use the ConfigMap key use-gzip"),
-    ("header_filter_by_lua", "there is no Lua; use more_set_headers"),
-    ("limit_conn_status", "use the ConfigMap key limit-conn-status-code"),
-    ("limit_req_status", "use the ConfigMap key limit-req-status-code"),
-    ("limit_conn", "use the annotation limit-connections"),
-    ("limit_rate", "use the annotation limit-rate"),
-    ("limit_req", "use the annotation limit-rps"),
-    ("location", "write a path in spec.rules"),
-    ("mirror", "use the annotation mirror-target"),
-    ("modsecurity", "there is no web application firewall"),
-    ("proxy_buffer", "use the annotation of the same name, with -"),
-    ("proxy_busy_buffers_size", "use the annotation of the same name, with -"),
-    ("proxy_connect_timeout", "use the annotation proxy-connect-timeout"),
-    ("proxy_hide_header", "name one header"),
-    ("proxy_next_upstream", "use the annotation of the same name, with -"),
-    ("proxy_pass", "name a Service in spec.rules"),
-    ("proxy_read_timeout", "use the annotation proxy-read-timeout"),
-    ("proxy_redirect", "use the annotations proxy-redirect-from and proxy-redirect-to"),
-    ("proxy_request_buffering", "use the annotation proxy-request-buffering"),
-    ("proxy_send_timeout", "use the annotation proxy-send-timeout"),
-    ("proxy_ssl", "use the annotations that begin with proxy-ssl-"),
-    ("rewrite_by_lua", "there is no Lua"),
-    ("satisfy", "use the annotation satisfy"),
-    ("sub_filter", "change the text in the backend"),
-    ("try_files", "the backend serves files"),
-];
-
-fn unknown(name: &str) -> String {
-    let found = REPLACEMENTS.iter().find(|(known, _)| name.starts_with(known));
-    let replacement = found.map_or("remove it, or write it as annotations", |(_, replacement)| replacement);
-    format!("is not understood; {replacement}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,18 +393,39 @@ mod tests {
             ("auth_request /check;", "auth-url"),
             ("content_by_lua_block { os.execute('id') }", "no Lua"),
             ("include /etc/passwd;", "remove it"),
-            ("alias /var/run/secrets/;", "remove it"),
+            ("alias /var/run/secrets/;", "serves files"),
             ("set $host 1;", "nginx's own"),
             ("more_set_headers \"X: $x\"; if ($host = a) { set $x 1; }", "no known variable"),
             ("location /x { proxy_pass http://a; }", "name a Service"),
             ("limit_except GET { allow 10.0.0.0/8; deny all; }", "deny all"),
             ("location @x { return 200; }", "begins with /"),
-            ("if ($host = a) { add_header X y; }", "one return"),
             ("if ($host = a) { if ($x) { return 200; } }", "another if"),
             ("auth_request_set $a $upstream_status;", "auth-response-headers"),
             ("if (-f $request_filename) { return 404; }", "not understood"),
-            ("rewrite ^/a /b last;", "rewrite-target"),
+            ("rewrite ^/a /b;", "break"),
+            ("rewrite ^/a /b last;", "break"),
             ("rewrite ^/a b break;", "begin with /"),
+            ("location /x { rewrite ^/a /b break; }", "go to a backend"),
+            ("if ($http_origin ~ (a)) { add_header X $1; }", "group"),
+            ("if ($host = a) { proxy_set_header X y; }", "something else"),
+            ("if ($host = a) { access_log off; }", "something else"),
+            ("allow 10.0.0.1; deny 10.0.0.0/8;", "before it"),
+            ("access_log /dev/stdout;", "access_log off"),
+            ("sub_filter 'a' 'b';", "backend"),
+            ("gzip off;", "use-gzip"),
+            ("client_max_body_size 1m;", "proxy-body-size"),
+            ("error_page 404 /404.html;", "custom-http-errors"),
+            ("auth_basic_user_file /etc/x;", "auth-secret"),
+            ("auth_basic x;", "auth-type"),
+            ("charset utf-8;", "charset"),
+            ("proxy_cookie_flags ~ secure;", "proxy_cookie_path"),
+            ("set_real_ip_from 10.0.0.0/8;", "proxy-real-ip-cidr"),
+            ("real_ip_header X-Forwarded-For;", "use-forwarded-headers"),
+            ("proxy_pass_header Server;", "leave it out"),
+            ("keepalive_timeout 75s;", "keep-alive"),
+            ("underscores_in_headers on;", "enable-underscores-in-headers"),
+            ("ssl_verify_client on;", "auth-tls-"),
+            ("root /usr/share;", "serves files"),
             ("ignore_invalid_headers off;", "ConfigMap key"),
             ("add_header Content-Length 0;", "where a message ends"),
             ("more_set_headers \"X: $nope\";", "nope"),
@@ -415,6 +435,38 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(word), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_left_out() {
+        for text in [
+            "etag off;",
+            "if_modified_since off;",
+            "proxy_pass_header Authorization;",
+            "proxy_pass_request_headers on;",
+            "proxy_busy_buffers_size 64k;",
+            "proxy_http_version 1.1;",
+            "proxy_set_header Connection \"upgrade\";",
+            "expires off;",
+            "server_tokens off;",
+            "default_type text/plain;",
+            "allow all;",
+        ] {
+            assert_eq!(read(text), Ok(Snippet::default()), "{text}");
+        }
+    }
+
+    #[test]
+    fn sources_logs_and_types_of_texts_are_read() {
+        let snippet = read(
+            "allow 198.18.0.0/15; deny all; access_log off; default_type text/plain; \
+                            location = /a { return 200 a; } location = /b { return 403; } return 200 c;",
+        )
+        .unwrap();
+        assert_eq!(snippet.access.allowed.map(|list| list.len()), Some(1));
+        assert!(snippet.is_unlogged);
+        let typed: Vec<usize> = snippet.answers.iter().map(|answer| answer.headers.len()).collect();
+        assert_eq!(typed, [1, 0, 0]);
     }
 
     #[test]

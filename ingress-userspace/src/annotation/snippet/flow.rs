@@ -1,7 +1,8 @@
 //! `set`, `if`, `return` and `rewrite`, run in advance: a program of nginx's rewrite module becomes answers with conditions.
 //!
 //! Each `if` that cannot be decided now splits what is known in two. A `return` is an answer under the conditions that led
-//! to it. So nothing is left to be run when a request comes.
+//! to it. Headers in an `if` are those of the last one that was taken, as in nginx, where each `if` is a place of its own.
+//! So nothing is left to be run when a request comes.
 
 use super::directives::{self, apply};
 use super::locals::Locals;
@@ -20,7 +21,23 @@ const MOST_ANSWERS: usize = 256;
 struct Way {
     /// What a request must be to take it.
     conditions: Vec<Condition>,
+    /// What a request must be, too, not to have ended before: an answer before it stands for these.
+    passed: Vec<Condition>,
     locals: Locals,
+    /// What the last `if` on it changes in the response.
+    headers: Vec<HeaderChange>,
+}
+
+impl Way {
+    /// Its header changes, for requests on it for which this holds as well.
+    fn changes(&self, more: &[Condition]) -> impl Iterator<Item = HeaderChange> {
+        let conditions = [&self.conditions[..], &self.passed, more].concat();
+        self.headers.iter().map(move |change| {
+            let mut change = change.clone();
+            change.when.conditions.clone_from(&conditions);
+            change
+        })
+    }
 }
 
 /// Directives that were run.
@@ -29,6 +46,12 @@ pub(super) struct Flow {
     ways: Vec<Way>,
     /// What is known on the ways that have ended, too.
     last: Vec<Locals>,
+    /// Header changes of requests that went on to a backend before the end.
+    left: Vec<HeaderChange>,
+    /// There are headers in an `if`, so that it matters which one was the last.
+    has_headers: bool,
+    /// Requests go on to a backend at the end.
+    is_towards_backend: bool,
     pub(super) answers: Vec<Answer>,
 }
 
@@ -36,7 +59,31 @@ impl Flow {
     /// Before the first of these directives.
     pub(super) fn new(mut locals: Locals, directives: &[Directive]) -> Self {
         locals.declare(directives);
-        Self { ways: vec![Way { conditions: Vec::new(), locals }], last: Vec::new(), answers: Vec::new() }
+        let mut blocks = directives.iter().filter(|directive| directive.name == "if");
+        // Behind a `return` nothing follows them.
+        let keeps_headers = |directive: &Directive| {
+            let block = directive.block.as_deref().unwrap_or_default();
+            block.iter().any(|inner| !Self::takes(inner)) && !block.iter().any(|inner| inner.name == "return")
+        };
+        Self {
+            ways: vec![Way { locals, ..Way::default() }],
+            last: Vec::new(),
+            left: Vec::new(),
+            has_headers: blocks.any(keeps_headers),
+            is_towards_backend: false,
+            answers: Vec::new(),
+        }
+    }
+
+    /// What goes on reaches a backend.
+    pub(super) fn towards_backend(self) -> Self {
+        Self { is_towards_backend: true, ..self }
+    }
+
+    /// What the `if`s change in responses of the backend.
+    pub(super) fn headers(&self) -> Vec<HeaderChange> {
+        let at_the_end = self.ways.iter().flat_map(|way| way.changes(&[]));
+        self.left.iter().cloned().chain(at_the_end).collect()
     }
 
     /// Whether a directive is one of those that are run.
@@ -51,7 +98,7 @@ impl Flow {
             if directive.name == "if" {
                 self.branch(way, directive, &mut on)?;
             } else {
-                on.extend(self.step(way, directive, &[])?);
+                on.extend(self.step(way, directive)?);
             }
         }
         if on.len() > MOST_WAYS || self.answers.len() > MOST_ANSWERS {
@@ -77,17 +124,13 @@ impl Flow {
         for way in std::mem::take(&mut self.ways) {
             let mut answer = answer.clone();
             answer.conditions.splice(..0, way.conditions);
+            answer.headers.extend(way.headers);
             self.answers.push(answer);
         }
     }
 
     /// `set`, `return` or `rewrite`; the way, if it goes on.
-    fn step(
-        &mut self,
-        mut way: Way,
-        directive: &Directive,
-        headers: &[HeaderChange],
-    ) -> Result<Option<Way>, String> {
+    fn step(&mut self, mut way: Way, directive: &Directive) -> Result<Option<Way>, String> {
         if directive.block.is_some() {
             return Err("has braces, which is not understood".to_owned());
         }
@@ -101,13 +144,19 @@ impl Flow {
             "return" => returns::answer(&args)?,
             _ => returns::rewrite(&args)?,
         };
-        if matches!(answer.content, Content::Onward { .. }) && !headers.is_empty() {
-            return Err("goes on to the backend beside a header in the same braces, which is not understood"
-                .to_owned());
-        }
         let is_certain = answer.conditions.is_empty() && !matches!(answer.content, Content::Onward { .. });
+        match &answer.content {
+            Content::Onward { pattern, .. } => {
+                let matches = returns::matches_path(pattern.clone());
+                self.left.extend(way.changes(std::slice::from_ref(&matches)));
+                way.passed.push(matches.negated());
+            }
+            _ => {
+                answer.headers.extend_from_slice(&way.headers);
+                way.passed.extend(answer.conditions.first().map(Condition::negated));
+            }
+        }
         answer.conditions.splice(..0, way.conditions.iter().cloned());
-        answer.headers.extend_from_slice(headers);
         self.answers.push(answer);
         if is_certain {
             self.last.push(way.locals);
@@ -138,13 +187,16 @@ impl Flow {
         let taken = self.block(taken, block)?;
         let mut passed = way;
         if let Some(taken) = taken {
-            if taken.locals == passed.locals {
+            let is_same = taken.headers == passed.headers && taken.passed == passed.passed;
+            if taken.locals == passed.locals && (is_same || !self.has_headers) {
                 // Nothing came of it but answers, which stand before what follows.
                 on.push(passed);
                 return Ok(());
             }
             passed.conditions.push(condition.negated());
             on.push(taken);
+        } else {
+            passed.passed.push(condition.negated());
         }
         on.push(passed);
         Ok(())
@@ -160,21 +212,19 @@ impl Flow {
         {
             apply(&mut inner, directive, &way.locals).map_err(|reason| holds(directive, reason))?;
         }
-        let Snippet { headers, cookie_path, cookie_domain, upstream_tls, .. } = inner;
-        let is_plain = headers.request.is_empty()
-            && cookie_path.is_none()
-            && cookie_domain.is_none()
-            && upstream_tls.is_none();
+        let headers = std::mem::take(&mut inner.headers.response);
         let answers = block.iter().any(|directive| ["return", "rewrite"].contains(&directive.name.as_str()));
-        if !is_plain || (!headers.response.is_empty() && !answers) {
+        if inner != Snippet::default() || (!headers.is_empty() && !answers && !self.is_towards_backend) {
             return Err("holds something else than headers and one return or redirect, or set, which is not understood"
                 .to_owned());
         }
+        // What an `if` before it says does not hold in this one.
+        way.headers = headers;
         for directive in block.iter().filter(|directive| Self::takes(directive)) {
             if directive.name == "if" {
                 return Err("holds another if, which is not understood".to_owned());
             }
-            match self.step(way, directive, &headers.response).map_err(|reason| holds(directive, reason))? {
+            match self.step(way, directive).map_err(|reason| holds(directive, reason))? {
                 Some(on) => way = on,
                 None => return Ok(None),
             }
@@ -246,6 +296,34 @@ mod tests {
             [(403, vec!["${http_x} != a".to_owned()])]
         );
         assert_eq!(answers("return 403; if ($arg_a) { return 200; }"), [(403, vec![])]);
+    }
+
+    /// The names of header changes, with their conditions.
+    fn changes(text: &str) -> Vec<(String, usize)> {
+        let snippet = read(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let changes = snippet.headers.response.iter();
+        changes.map(|change| (change.name.clone(), change.when.conditions.len())).collect()
+    }
+
+    #[test]
+    fn headers_in_an_if_are_those_of_the_last_one_that_is_taken() {
+        let named = |names: &[(&str, usize)]| -> Vec<(String, usize)> {
+            names.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+        };
+        let text = "add_header X-A a; if ($http_origin ~ x) { add_header X-B b; }";
+        assert_eq!(changes(text), named(&[("x-a", 0), ("x-b", 1)]));
+        // With both it is the last: the first needs that the second is not.
+        let text = "if ($host = a) { add_header X-A a; } if ($arg_b) { add_header X-B b; }";
+        assert_eq!(changes(text), named(&[("x-b", 2), ("x-a", 2), ("x-b", 2)]));
+        // A rewrite that breaks ends the search with the headers so far.
+        let text = "if ($host = a) { add_header X-A a; rewrite ^/a /b break; } if ($arg_b) { set $x 1; }";
+        assert_eq!(changes(text), named(&[("x-a", 2), ("x-a", 3)]));
+        // An answer has the headers of the condition that it stands in, or of the one before.
+        let snippet =
+            read("if ($host = a) { add_header X-A a; } if ($arg_b) { return 403; } return 404;").unwrap();
+        let shown: Vec<_> =
+            snippet.answers.iter().map(|answer| (answer.status, answer.headers.len())).collect();
+        assert_eq!(shown, [(403, 0), (403, 0), (404, 1), (404, 0)]);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! `location` in a snippet: a place of its own, which answers and asks no backend.
 
-use super::directives::{apply, is_setting, says_empty};
+use super::directives::{apply, default_type, is_setting, say_type, says_empty};
 use super::flow::Flow;
 use super::locals::Locals;
 use super::syntax::Directive;
-use super::{Reach, Snippet};
+use super::{Access, Reach, Snippet, access};
 use crate::annotation::value::text;
 use crate::model::policy::answer::{Answer, Condition, Content, Pattern, Test};
-use crate::model::policy::headers::{HeaderAction, HeaderChange, When};
 use crate::model::template::{Part, Template, Variable};
 
 /// A place, and what it answers.
@@ -67,14 +66,15 @@ fn inside(block: &[Directive], locals: &Locals) -> Result<Vec<Answer>, String> {
     for directive in block.iter().filter(|directive| Flow::takes(directive)) {
         flow.run(directive).map_err(|reason| named(directive, reason))?;
     }
-    let (locals, mut inner, mut refuses) = (flow.locals(), Snippet::default(), false);
-    let mut media = None;
+    let access = access::read(block)?;
+    if access != Access::default() && !access.keeps_all_out() {
+        return Err("allow or deny of some; it can refuse all, and an annotation can refuse some".to_owned());
+    }
+    let (locals, mut inner, kind) = (flow.locals(), Snippet::default(), default_type(block)?);
     for directive in block.iter().filter(|directive| is_setting(directive) && !says_empty(directive)) {
         let args: Vec<&str> = directive.args.iter().map(String::as_str).collect();
         match (directive.name.as_str(), args.as_slice()) {
-            ("deny", ["all"]) => refuses = true,
-            ("allow", ["all"]) | ("access_log", _) | ("auth_basic" | "auth_request", ["off"]) => {}
-            ("default_type", [kind]) => media = Some(text::template(kind)?),
+            ("access_log", _) | ("auth_basic" | "auth_request", ["off"]) => {}
             _ => apply(&mut inner, directive, &locals).map_err(|reason| named(directive, reason))?,
         }
     }
@@ -83,26 +83,18 @@ fn inside(block: &[Directive], locals: &Locals) -> Result<Vec<Answer>, String> {
     {
         return Err(named(other, "is not understood".to_owned()));
     }
-    let is_plain = inner.headers.request.is_empty()
-        && inner.cookie_path.is_none()
-        && inner.cookie_domain.is_none()
-        && inner.upstream_tls.is_none();
-    if !is_plain {
+    let headers = std::mem::take(&mut inner.headers.response);
+    if inner != Snippet::default() {
         return Err("what would go to a backend".to_owned());
     }
     if flow.rewrites() {
         return Err("rewrite, which would go to a backend".to_owned());
     }
     // A place without a backend serves files in nginx, of which ingress-nginx has none.
-    flow.answer_rest(&Answer::always(if refuses { 403 } else { 404 }, Content::Page));
-    let kind = media.map(|kind| HeaderChange {
-        name: "content-type".to_owned(),
-        action: HeaderAction::Set(kind),
-        when: When::default(),
-    });
+    flow.answer_rest(&Answer::always(if access.keeps_all_out() { 403 } else { 404 }, Content::Page));
     for answer in &mut flow.answers {
-        answer.headers.splice(..0, kind.iter().cloned());
-        answer.headers.extend(inner.headers.response.iter().cloned());
+        say_type(answer, kind.as_ref());
+        answer.headers.extend(headers.iter().cloned());
     }
     Ok(flow.answers)
 }

@@ -1,7 +1,7 @@
 //! `return`, `rewrite` and the condition of `if`: when the proxy answers by itself, and what.
 
 use crate::annotation::value::{self, text};
-use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Test};
+use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
 use crate::model::template::{Part, Template, Variable};
 
 /// `return CODE [text|URL]` or `return URL`.
@@ -55,12 +55,14 @@ pub(super) fn rewrite(args: &[&str]) -> Result<Answer, String> {
                 .to_owned());
         }
     };
-    let condition = Condition {
-        subject: Template(vec![Part::Variable(Variable::Uri)]),
-        test: Test::Matches(text::pattern(regex, true)?),
-    };
+    let condition = matches_path(text::pattern(regex, true)?);
     let content = Content::Location { to: target, keeps_query: true, form: LocationForm::Host };
     Ok(Answer { conditions: vec![condition], ..Answer::always(status, content) })
+}
+
+/// The path matches.
+pub(super) fn matches_path(pattern: Pattern) -> Condition {
+    Condition { subject: Template(vec![Part::Variable(Variable::Uri)]), test: Test::Matches(pattern) }
 }
 
 /// `rewrite REGEX PATH break`: the same path of the Ingress, with another one for the backend.

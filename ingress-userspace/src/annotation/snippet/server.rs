@@ -2,11 +2,11 @@
 //!
 //! What is set for a server and again for each of its paths, as ingress-nginx sets it, has no effect, and is passed over.
 
-use super::directives::{apply, is_setting, parse};
+use super::directives::{apply, default_type, is_setting, parse, say_type};
 use super::flow::Flow;
 use super::locals::Locals;
 use super::syntax::Directive;
-use super::{Reach, Server, Snippet, location};
+use super::{Reach, Server, Snippet, access, location};
 
 /// Directives that ingress-nginx repeats for every path, so that those of the server count for nothing.
 const OVERRIDDEN: &[&str] = &[
@@ -56,7 +56,7 @@ pub(super) fn read(text: &str) -> Result<Server, String> {
                 .to_owned(),
         );
     }
-    let locals = flow.locals();
+    let (locals, kind) = (flow.locals(), default_type(&directives)?);
     let mut inner = Snippet::default();
     let is_kept =
         |directive: &&Directive| is_setting(directive) && !OVERRIDDEN.contains(&directive.name.as_str());
@@ -71,5 +71,10 @@ pub(super) fn read(text: &str) -> Result<Server, String> {
     for place in places {
         answers.extend(place.answers.into_iter().map(|answer| (place.reach.clone(), answer)));
     }
-    Ok(Server { answers, headers: inner.headers })
+    for (_, answer) in &mut answers {
+        // That of a place stands behind it, and wins.
+        say_type(answer, kind.as_ref());
+    }
+    let Snippet { headers, is_unlogged, .. } = inner;
+    Ok(Server { answers, headers, access: access::read(&directives)?, is_unlogged })
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::answer::Condition;
 use crate::model::template::{Template, Variable};
 
 /// Changes of the fields that a backend and a client see, each in its order.
@@ -68,4 +69,6 @@ pub struct When {
     pub types: Vec<String>,
     /// Only those of a backend, not our own.
     pub is_from_backend: bool,
+    /// Only to requests for which all of these hold.
+    pub conditions: Vec<Condition>,
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::model::global::{Fields, HSTS};
-use crate::model::policy::answer::{Answer, Content, LocationForm, Pattern, Test};
+use crate::model::policy::answer::{Answer, Condition, Content, LocationForm, Pattern, Test};
 use crate::model::policy::answer_rewrite::{AnswerRewrite, Matcher, Replacement};
 use crate::model::policy::cors::{Cors, Origins};
 use crate::model::policy::headers::{HeaderAction, HeaderChange, Headers};
@@ -50,18 +50,7 @@ pub(super) fn write_answer(out: &mut String, answer: &Answer) -> fmt::Result {
             write!(out, "    onward: path {} becomes {:?}", show_pattern(pattern), to.to_string())?;
         }
     }
-    for (number, condition) in conditions.iter().enumerate() {
-        let test = match &condition.test {
-            Test::Equals(text) => format!("is {text:?}"),
-            Test::Differs(text) => format!("is not {text:?}"),
-            Test::Matches(pattern) => format!("matches {}", show_pattern(pattern)),
-            Test::MatchesNot(pattern) => format!("does not match {}", show_pattern(pattern)),
-            Test::IsSet => "is set".to_owned(),
-            Test::IsUnset => "is not set".to_owned(),
-        };
-        let and = if number == 0 { ", if" } else { " and" };
-        write!(out, "{and} {} {test}", condition.subject)?;
-    }
+    write_conditions(out, conditions)?;
     out.push('\n');
     headers.iter().try_for_each(|change| writeln!(out, "      header: {}", show_change(change)))
 }
@@ -76,6 +65,23 @@ pub(super) fn show_form(form: LocationForm) -> &'static str {
 
 fn show_pattern(pattern: &Pattern) -> String {
     format!("{:?}{}", pattern.text, if pattern.is_case_sensitive { "" } else { " without case" })
+}
+
+/// When something holds; nothing if it always does.
+fn write_conditions(out: &mut String, conditions: &[Condition]) -> fmt::Result {
+    for (number, condition) in conditions.iter().enumerate() {
+        let test = match &condition.test {
+            Test::Equals(text) => format!("is {text:?}"),
+            Test::Differs(text) => format!("is not {text:?}"),
+            Test::Matches(pattern) => format!("matches {}", show_pattern(pattern)),
+            Test::MatchesNot(pattern) => format!("does not match {}", show_pattern(pattern)),
+            Test::IsSet => "is set".to_owned(),
+            Test::IsUnset => "is not set".to_owned(),
+        };
+        let and = if number == 0 { ", if" } else { " and" };
+        write!(out, "{and} {} {test}", condition.subject)?;
+    }
+    Ok(())
 }
 
 pub(super) fn write_headers(out: &mut String, indent: &str, headers: &Headers) -> fmt::Result {
@@ -109,6 +115,8 @@ fn show_change(change: &HeaderChange) -> String {
     if when.is_from_backend {
         shown.push_str(", from the backend");
     }
+    // Writing into a string does not fail.
+    let _ = write_conditions(&mut shown, &when.conditions);
     shown
 }
 
