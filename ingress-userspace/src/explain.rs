@@ -255,7 +255,10 @@ fn decided(ctx: &mut RequestCtx, decision: Result<Decision, ProxyError>, found: 
         Ok(Decision::Forward(route, request)) => {
             match choose::choose(ctx, &route, &request.head) {
                 Ok(choice) => {
-                    found.backend = Some(choice.target.labels.upstream.clone());
+                    // The labels of a canary begin with its main backend.
+                    let labels = &choice.target.labels;
+                    let name = if labels.canary.is_empty() { &labels.upstream } else { &labels.canary };
+                    found.backend = Some(name.clone());
                     ctx.record.labels = Arc::clone(&choice.target.labels);
                     let usable = choice.endpoints.usable.iter();
                     found.endpoints = usable.map(|endpoint| endpoint.address.to_string()).collect();

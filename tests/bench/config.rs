@@ -150,7 +150,7 @@ mod endpoints {
         let cold = started.elapsed();
         let mut proxy = Instance::start(first.model).await.unwrap();
         let mut rows = vec![row("translate, from nothing", cold.as_secs_f64() * 1000.0, "ms", 2_000.0)];
-        let edits: [(&str, fn(&mut Cluster, usize)); 3] = [
+        let edits: [(&str, Edit); 3] = [
             ("translate, one Ingress changed, p99", touch),
             ("translate, one Secret changed, p99", renew),
             ("translate, one Service changed, p99", relabel),
@@ -261,10 +261,13 @@ mod endpoints {
         cluster.ingresses.insert(key, Arc::new(ingress));
     }
 
+    /// A change of the large world, another one each turn.
+    type Edit = fn(&mut Cluster, usize);
+
     /// Another certificate in its place.
     fn renew(cluster: &mut Cluster, turn: usize) {
         let certificate =
-            |number| cluster.secrets[&ObjectKey::new("default", format!("cert-{number}"))].clone();
+            |number| Arc::clone(&cluster.secrets[&ObjectKey::new("default", format!("cert-{number}"))]);
         let (one, other) = (certificate(turn), certificate(turn + 1_000));
         let renewed = Secret { data: other.data.clone(), ..(*one).clone() };
         cluster.secrets.insert(ObjectKey::new("default", format!("cert-{turn}")), Arc::new(renewed));

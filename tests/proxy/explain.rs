@@ -70,6 +70,8 @@ fn model(case: &PathBuf, origins: &[Origin; 2]) -> Option<Model> {
         ..model.global.clone()
     };
     for (id, backend) in &mut model.backends {
+        // Names are looked up by the proxy alone.
+        backend.external_name = None;
         backend.endpoints.truncate(1);
         // Two, so that it is seen which backend was chosen.
         let origin = &origins[id.service.len() % 2];
@@ -225,16 +227,25 @@ async fn compare(
             let location = said.outcome.iter().find_map(|line| line.strip_prefix("location: "));
             // Only the proxy knows which ports it was given.
             let ports = [proxy.http, proxy.https].map(|address| format!(":{}", address.port()));
-            let found = answer.header("location").map(|location| {
-                ports.iter().fold(location.to_owned(), |location, port| location.replace(port, ""))
+            // Groups of the path stand in it as they are.
+            let found = answer.headers.get("location").map(|location| {
+                let location = String::from_utf8_lossy(location.as_bytes()).trim_end().to_owned();
+                ports.iter().fold(location, |location, port| location.replace(port, ""))
             });
-            let said = location.map(|location| location.replace(":80/", "/").replace(":443/", "/"));
+            let said = location.map(|location| {
+                let location = location.replace(":80/", "/").replace(":443/", "/");
+                location.trim_end().trim_end_matches(":80").trim_end_matches(":443").to_owned()
+            });
             assert_eq!(found, said, "{shown}");
         }
         None if said.endpoints.is_empty() => panic!("neither an answer nor endpoints: {shown}"),
         None => {
             let origin = &origins[went.unwrap_or_else(|| panic!("{shown}"))];
             assert_eq!(said.endpoints, [origin.address.to_string()], "{shown}");
+            let backend = said.backend.as_deref().unwrap_or_default();
+            let named = model.backends.iter().find(|(id, _)| id.upstream_name() == backend);
+            let named = named.and_then(|(_, backend)| backend.endpoints.first());
+            assert_eq!(named.map(|endpoint| endpoint.address), Some(origin.address), "{backend} {shown}");
             let line = said.upstream_request.as_deref().unwrap();
             let seen = origin.last();
             assert!(seen.line.starts_with(line), "{} {shown}", seen.line);

@@ -63,6 +63,8 @@ pub struct Carried {
 enum Kind {
     #[default]
     Empty,
+    /// So many bytes that nobody will read.
+    Unread(u64),
     Full(Bytes),
     Client(Box<ClientBody>),
     Endpoint(Box<EndpointBody>),
@@ -99,6 +101,11 @@ impl Body {
     /// Nothing.
     pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// A body of this length that is only spoken of.
+    pub fn unread(length: u64) -> Self {
+        if length == 0 { Self::empty() } else { Self::of(Kind::Unread(length)) }
     }
 
     /// These bytes.
@@ -145,6 +152,7 @@ impl Body {
             }
             // A body that is stored has been copied by then.
             Kind::Empty
+            | Kind::Unread(_)
             | Kind::Endpoint(_)
             | Kind::Paced(_)
             | Kind::Stored(_)
@@ -157,6 +165,7 @@ impl Body {
     pub fn again(&self) -> Option<Self> {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
+            Kind::Unread(length) => Some(Self::unread(*length)),
             Kind::Full(bytes) => Some(Self::full(bytes.clone())),
             Kind::Stored(body) => Some(Self::of(Kind::Stored(Box::new(body.again())))),
             Kind::Client(_) | Kind::Endpoint(_) | Kind::Paced(_) | Kind::Spooled(_) | Kind::Compressed(_) => {
@@ -219,7 +228,7 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match &mut self.kind {
-            Kind::Empty => Poll::Ready(None),
+            Kind::Empty | Kind::Unread(_) => Poll::Ready(None),
             Kind::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -245,7 +254,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Empty => true,
+            Kind::Empty | Kind::Unread(_) => true,
             Kind::Full(bytes) => bytes.is_empty(),
             Kind::Client(body) => body.is_end(),
             Kind::Endpoint(body) => body.is_end(),
@@ -259,6 +268,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
+            Kind::Unread(length) => SizeHint::with_exact(*length),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Client(body) => body.size_hint(),
             Kind::Endpoint(body) => body.size_hint(),

@@ -108,9 +108,11 @@ pub enum Decision {
     Forward(Arc<Route>, Request),
 }
 
-/// What would become of a request without a body; no endpoint is asked.
+/// What would become of a request with a body as long as it says; no endpoint is asked.
 pub async fn rehearse(ctx: &mut RequestCtx, parts: request::Parts) -> Result<Decision, ProxyError> {
-    let request = admit(ctx, parts, Body::empty())?;
+    let length =
+        parts.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let request = admit(ctx, parts, Body::unread(length.unwrap_or_default()))?;
     decide(ctx, request).await
 }
 
