@@ -20,7 +20,9 @@ enum Left {
 }
 
 /// The number of the CVE, the annotations of the attack, and what is left.
-const ANNOTATIONS: &[(&str, &[(&str, &str)], Left)] = &[
+type ByAnnotations = (&'static str, &'static [(&'static str, &'static str)], Left);
+
+const ANNOTATIONS: &[ByAnnotations] = &[
     // Snippets that read the controller's token, by Lua or by a location of their own.
     ("2021-25742", &[("server-snippet", "location /steal { alias /EVIL/; }")], Left::Denied),
     ("2021-25742", &[("configuration-snippet", "content_by_lua_block { EVIL }")], Left::Denied),
@@ -63,6 +65,7 @@ const PATHS: &[(&str, &str, &str, Left)] = &[
 const HOST: &str = "attack.example";
 const NEIGHBOUR: &str = "neighbour.example";
 
+#[expect(clippy::unwrap_used, reason = "a world that cannot be written fails its test by panicking")]
 fn read(attack: &str) -> Translation {
     let world = [
         &service("web", &[([127, 0, 0, 1], 8081).into()]),
@@ -112,7 +115,7 @@ fn check(attack: &str, expected: &Left) -> Option<String> {
 
 #[test]
 fn annotations_of_an_attack_degrade_their_own_ingress() {
-    let check = |(cve, annotations, expected): &(&str, &[(&str, &str)], Left)| {
+    let check = |(cve, annotations, expected): &ByAnnotations| {
         let wrong = check(&ingress("attack", HOST, "/", "web", annotations), expected)?;
         Some(format!("CVE-{cve}, {annotations:?}: {wrong}"))
     };
