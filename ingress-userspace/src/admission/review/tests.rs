@@ -21,7 +21,15 @@ fn plain(name: &str) -> Ingress {
 #[expect(clippy::needless_pass_by_value, reason = "written in place by every caller")]
 fn cluster(ingresses: Vec<Ingress>, config: Value) -> (Cluster, Settings) {
     let mut cluster = Cluster { origin: Origin::Folder, ..Cluster::default() };
-    cluster.ingresses = ingresses.into_iter().map(|ingress| (key(&ingress), Arc::new(ingress))).collect();
+    cluster.ingresses = ingresses
+        .into_iter()
+        .map(|mut ingress| {
+            // What is stored has a time; what is about to be stored has none.
+            ingress.metadata.creation_timestamp =
+                Some(serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+            (key(&ingress), Arc::new(ingress))
+        })
+        .collect();
     let service =
         json!({ "metadata": { "namespace": "shop", "name": "web" }, "spec": { "ports": [{ "port": 80 }] } });
     cluster.services =
