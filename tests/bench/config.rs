@@ -171,19 +171,16 @@ mod endpoints {
         rows
     }
 
-    /// The webhook's answers about an Ingress that joins the others, each from a view of its own.
+    /// The webhook lets an Ingress join the others, with a warning, each from a view of its own.
     fn reviews(cluster: &Cluster, settings: &Settings) -> Row {
         let mut times: Vec<Duration> = (0..200)
             .map(|turn| {
                 let key = ObjectKey::new("default", format!("i{}", turn * 7));
-                let mut object = serde_json::to_value(&*cluster.ingresses[&key]).unwrap();
+                let text = json!(*cluster.ingresses[&key]).to_string();
+                let text = text.replace(r#""path":"/"#, r#""path":"/joins"#);
+                let mut object: serde_json::Value = serde_json::from_str(&text).unwrap();
                 object["metadata"]["name"] = json!(format!("joins-{turn}"));
                 object["metadata"]["annotations"]["nginx.ingress.kubernetes.io/rewrit-target"] = json!("/");
-                for (number, path) in
-                    object["spec"]["rules"][0]["http"]["paths"].as_array_mut().unwrap().iter_mut().enumerate()
-                {
-                    path["path"] = json!(format!("/joins-{number}"));
-                }
                 let body = json!({
                     "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
                     "request": {
@@ -195,7 +192,6 @@ mod endpoints {
                 let started = Instant::now();
                 let answer = review(&cluster.clone(), settings, &body).unwrap();
                 let took = started.elapsed();
-                // It is let in, with a word about the annotation.
                 assert_eq!(answer["response"]["warnings"].as_array().map(Vec::len), Some(1), "{answer}");
                 took
             })
