@@ -1,4 +1,4 @@
-//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp` and `sk_lookup`.
+//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc` and `sk_lookup`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -7,20 +7,28 @@
     reason = "compare-and-swap is only reachable as an intrinsic: the BPF target declares no atomics"
 )]
 
+mod context;
 mod maps;
 mod packet;
 mod report;
 mod sk_lookup;
+mod tc;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
-use aya_ebpf::macros::{sk_lookup, xdp};
-use aya_ebpf::programs::{SkLookupContext, XdpContext};
+use aya_ebpf::macros::{classifier, sk_lookup, xdp};
+use aya_ebpf::programs::{SkLookupContext, TcContext, XdpContext};
 
 /// Lists and limits for packets that arrive on an interface.
 #[xdp(frags)]
 fn portcullis_xdp(ctx: XdpContext) -> u32 {
     xdp::run(&ctx)
+}
+
+/// The same where XDP cannot run: at the ingress of TC.
+#[classifier]
+fn portcullis_tc(ctx: TcContext) -> i32 {
+    tc::run(&ctx)
 }
 
 /// Hands connections for served addresses to the proxy's sockets.

@@ -11,7 +11,6 @@
 use core::arch::asm;
 use core::mem::{offset_of, transmute};
 
-use aya_ebpf::programs::XdpContext;
 use ingress_common::flow::{Addr, Payload, TCP, UDP};
 use ingress_common::verdict::Reason;
 use network_types::eth::{EthHdr, EtherType};
@@ -19,6 +18,8 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 use network_types::vlan::VlanHdr;
+
+use crate::context::Context;
 
 /// IPv6 extension headers that are followed; more pass up, after the lists.
 const MAX_EXTENSIONS: usize = 4;
@@ -68,14 +69,8 @@ pub(crate) struct Packet {
 
 impl Packet {
     #[inline(always)]
-    pub(crate) fn of(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
-    }
-
-    /// Bytes, the Ethernet header included.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> u64 {
-        (self.end - self.start) as u64
+    pub(crate) fn of(ctx: &impl Context) -> Self {
+        Self { start: ctx.start(), end: ctx.end() }
     }
 
     /// The header at `offset`, if all of it is there.

@@ -3,14 +3,14 @@
 //! They are per CPU, so plain additions suffice.
 #![expect(unsafe_code, reason = "per-CPU map values are reached through raw pointers")]
 
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::EbpfContext;
 use ingress_common::maps::LookupCount;
 use ingress_common::verdict::Verdict;
 
 use crate::maps::{LK_STATS, STATS};
 
 #[inline(always)]
-pub(crate) fn count(ctx: &XdpContext, verdict: Verdict, bytes: u64) {
+pub(crate) fn count(ctx: &impl EbpfContext, verdict: Verdict, bytes: u64) {
     if let Some(count) = STATS.get_ptr_mut(verdict.reason.row(verdict.vip_id)) {
         // SAFETY: a checked map value of this CPU; programs are not preempted by themselves.
         let count = unsafe { &mut *count };
@@ -22,7 +22,7 @@ pub(crate) fn count(ctx: &XdpContext, verdict: Verdict, bytes: u64) {
 
 #[cfg(feature = "debug-log")]
 #[inline(always)]
-fn log(ctx: &XdpContext, verdict: Verdict) {
+fn log(ctx: &impl EbpfContext, verdict: Verdict) {
     if matches!(verdict.action(), ingress_common::verdict::Action::Drop) {
         aya_log_ebpf::debug!(ctx, "dropped: vip_id {} reason {}", verdict.vip_id, verdict.reason as u32);
     }
@@ -30,7 +30,7 @@ fn log(ctx: &XdpContext, verdict: Verdict) {
 
 #[cfg(not(feature = "debug-log"))]
 #[inline(always)]
-fn log(_: &XdpContext, _: Verdict) {}
+fn log(_: &impl EbpfContext, _: Verdict) {}
 
 /// What came of a slot.
 pub(crate) enum Lookup {

@@ -18,22 +18,29 @@ use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS, SrcKey, limited_source};
 use ingress_common::verdict::{Action, Verdict};
 
+use crate::context::Context;
 use crate::maps::{ACL4, ACL6, BUCKETS_MAP, LIMITS_MAP, VIPS_MAP};
 use crate::packet::{self, Arrived, Packet, Words, addr, is_mapped};
 use crate::report;
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
+    match verdict(ctx).action() {
+        Action::Pass => XDP_PASS,
+        Action::Drop => XDP_DROP,
+    }
+}
+
+/// What becomes of the packet, wherever it is met; counted.
+#[inline(always)]
+pub(crate) fn verdict(ctx: &impl Context) -> Verdict {
     let packet = Packet::of(ctx);
     let verdict = match packet::arrive(&packet, address_entry) {
         Ok((arrived, address)) => judge(&packet, &arrived, address),
         Err(reason) => Verdict { vip_id: 0, reason },
     };
-    report::count(ctx, verdict, packet.len());
-    match verdict.action() {
-        Action::Pass => XDP_PASS,
-        Action::Drop => XDP_DROP,
-    }
+    report::count(ctx, verdict, ctx.length());
+    verdict
 }
 
 /// Whether an address is served at all: for most packets of a node the only lookup.
