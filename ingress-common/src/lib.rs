@@ -12,4 +12,6 @@ pub mod maps;
 #[cfg(feature = "user")]
 pub mod pod;
 pub mod source;
+pub mod steer;
+pub mod tunnel;
 pub mod verdict;

@@ -7,8 +7,8 @@ pub mod table;
 
 use crate::flow::Addr;
 
-/// Names the directory of the pins, `…/portcullis/v1/`: two layouts can live side by side during an upgrade.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Names the directory of the pins, `…/portcullis/v2/`: two layouts can live side by side during an upgrade.
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Served (address, port, protocol) entries, the address entries included.
 pub const VIPS: u32 = 4_096;
@@ -22,6 +22,12 @@ pub const LIMITS: u32 = 1_024;
 pub const LIMITS_PER_VIP: u16 = 8;
 /// Sources whose buckets are remembered; the least recently used goes first.
 pub const BUCKETS: u32 = 131_072;
+/// Pools with tables of their own; a pool's number is below this, and 0 is none.
+pub const POOLS: u32 = 64;
+/// Nodes of all pools; a node's number is below this, and 0 is none.
+pub const NODES: u32 = 1_024;
+/// Addresses of these nodes.
+pub const PEERS: u32 = 2_048;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
@@ -89,8 +95,13 @@ pub struct VipVal {
     pub limits: u16,
     /// A quick no for ports: [`VipVal::port_bit`] of every port that the address serves.
     pub ports: u32,
+    /// Whose table in `pools` says which node owns a flow; 0: this node owns all that it receives.
+    pub pool: u16,
+    /// Largest TCP segment that the address's connections may announce (RFC 9293, 3.7.1), so that what is sent to them
+    /// fits through the tunnel; 0: what the interface permits.
+    pub mss: u16,
 }
-const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2 + 4);
+const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2 + 4 + 2 + 2);
 
 impl VipVal {
     /// New connections are charged against `limits`.
@@ -172,6 +183,73 @@ pub struct Count {
     pub bytes: u64,
 }
 const _: () = assert!(size_of::<Count>() == 8 + 8);
+
+/// Value of `cluster`: what this node shares with the others.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Key of [`crate::steer::flow_hash`].
+    pub seed: u64,
+    /// Keys of the tunnel: the first is sent, both are accepted.
+    pub keys: [u64; 2],
+    /// Number of this node in `nodes`; 0: it takes part in no pool.
+    pub me: u32,
+    /// Bits, the constants below.
+    pub flags: u32,
+}
+const _: () = assert!(size_of::<Cluster>() == 8 + 16 + 4 + 4);
+
+impl Cluster {
+    /// Packets are sent on by IP in IP instead of UDP.
+    pub const IPIP: u32 = 1;
+}
+
+/// Value of `nodes`: how a node is reached and what is known of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeVal {
+    /// Its end of the tunnel.
+    pub addr: Addr,
+    /// This node's address on the way there.
+    pub source: Addr,
+    /// Monotonic clock in ns until which connections that it should own may live elsewhere.
+    pub recent_until_ns: u64,
+    /// The interface that leads there; 0: the node is not known.
+    pub ifindex: u32,
+    /// Bits, the constants below.
+    pub flags: u32,
+    /// Of the next hop; zeros: not known, the kernel's routing table is asked.
+    pub mac: [u8; 6],
+    /// Of our interface.
+    pub source_mac: [u8; 6],
+    /// Bytes that an IP packet may have on the way there.
+    pub mtu: u16,
+    /// Always 0.
+    pub pad: u16,
+}
+const _: () = assert!(size_of::<NodeVal>() == 16 + 16 + 8 + 4 + 4 + 6 + 6 + 2 + 2);
+
+impl NodeVal {
+    /// Takes no new connections and keeps those it has.
+    pub const DRAINING: u32 = 1;
+    /// Does not answer probes.
+    pub const DOWN: u32 = 1 << 1;
+}
+
+/// Value of `node_seen`: what the program knows of a node, apart from what the agent says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Monotonic clock when it last answered a probe.
+    pub answered_ns: u64,
+    /// Monotonic clock when it last had no listener for a connection, which the next candidate then took. Of this node only.
+    pub absent_ns: u64,
+}
+const _: () = assert!(size_of::<NodeSeen>() == 8 + 8);
+
+/// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its
+/// share, in ns. Older ones are not found any more; two hours is what TCP itself takes to notice a dead peer (RFC 9293, 3.8.4).
+pub const RECENT_NS: u64 = 2 * 3600 * 1_000_000_000;
 
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///

@@ -4,7 +4,10 @@
 //! beside each type in `maps` and `source` proves that no byte is uninitialised.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; this is the one file that implements it")]
 
-use crate::maps::{AclVal, Bucket, Count, Limit, ListenVal, LookupCount, Meta, SlotVal, VipKey, VipVal};
+use crate::maps::{
+    AclVal, Bucket, Cluster, Count, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal, SlotVal, VipKey,
+    VipVal,
+};
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
@@ -33,3 +36,9 @@ unsafe impl aya::Pod for SrcKey {}
 unsafe impl aya::Pod for Acl4Key {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Acl6Key {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for Cluster {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for NodeVal {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for NodeSeen {}

@@ -3,13 +3,15 @@
 //! They carry BTF, so `bpftool map dump` prints their fields by name. Userspace decides where they are pinned.
 
 use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, SockMap};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, SockMap};
 use aya_ebpf::macros::btf_map;
+use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, SLOTS, SlotVal,
-    VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES,
+    NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
+use ingress_common::steer::TABLE_SLOTS;
 use ingress_common::verdict::REASONS;
 
 #[btf_map(name = "meta")]
@@ -32,6 +34,27 @@ pub(crate) static BUCKETS_MAP: LruHashMap<SrcKey, Bucket, { BUCKETS as usize }> 
 
 #[btf_map(name = "stats")]
 pub(crate) static STATS: PerCpuArray<Count, { (VIP_IDS * REASONS) as usize }> = PerCpuArray::new();
+
+#[btf_map(name = "cluster")]
+pub(crate) static CLUSTER: Array<Cluster, 1> = Array::new();
+
+/// Which nodes may own the flows of a slot.
+pub(crate) type Table = Array<u64, { TABLE_SLOTS as usize }>;
+
+#[btf_map(name = "pools")]
+pub(crate) static POOLS_MAP: ArrayOfMaps<Table, { POOLS as usize }> = ArrayOfMaps::new();
+
+#[btf_map(name = "nodes")]
+pub(crate) static NODES_MAP: Array<NodeVal, { NODES as usize }> = Array::new();
+
+#[btf_map(name = "node_seen")]
+pub(crate) static NODE_SEEN: Array<NodeSeen, { NODES as usize }> = Array::new();
+
+#[btf_map(name = "peers")]
+pub(crate) static PEERS_MAP: HashMap<Addr, u32, { PEERS as usize }> = HashMap::new();
+
+#[btf_map(name = "node_stats")]
+pub(crate) static NODE_STATS: PerCpuArray<Count, { NODES as usize }> = PerCpuArray::new();
 
 #[btf_map(name = "listen")]
 pub(crate) static LISTEN: HashMap<VipKey, ListenVal, { VIPS as usize }> = HashMap::new();

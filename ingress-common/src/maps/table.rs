@@ -3,8 +3,8 @@
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
 use super::{
-    ACLS, AclVal, BUCKETS, Bucket, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, SLOTS, SlotVal,
-    VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES,
+    NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
 };
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 use crate::verdict::REASONS;
@@ -24,6 +24,8 @@ pub enum MapKind {
     LpmTrie,
     /// BPF_MAP_TYPE_SOCKMAP
     SockMap,
+    /// BPF_MAP_TYPE_ARRAY_OF_MAPS; the value is the number of an inner map.
+    ArrayOfMaps,
 }
 
 /// A key or value type.
@@ -104,6 +106,8 @@ pub const MAPS: &[MapSpec] = &[
                 ("first_limit", "u16", "first of its rows in `limits`"),
                 ("limits", "u16", "number of its rows in `limits`"),
                 ("ports", "u32", "bit `port % 32` of every served port: no bit, no second lookup"),
+                ("pool", "u16", "its table in `pools`; 0: this node owns every flow that it receives"),
+                ("mss", "u16", "largest TCP segment its connections announce; 0: what the interface permits"),
             ],
         },
         writer: "agent",
@@ -211,6 +215,116 @@ pub const MAPS: &[MapSpec] = &[
         writer: "XDP",
         reader: "agent (metrics), `portcullis status`",
         about: "Every packet, counted once by address and reason.",
+    },
+    MapSpec {
+        name: "cluster",
+        kind: MapKind::Array,
+        entries: 1,
+        key: INDEX,
+        value: TypeSpec {
+            name: "Cluster",
+            size: size_of::<Cluster>() as u32,
+            fields: &[
+                ("seed", "u64", "key of the hash of flows, the same on every node"),
+                ("keys", "[u64; 2]", "keys of the tunnel: the first is sent, both are accepted"),
+                ("me", "u32", "number of this node in `nodes`; 0: it takes part in no pool"),
+                ("flags", "u32", "1: IP in IP instead of UDP"),
+            ],
+        },
+        writer: "agent",
+        reader: "XDP",
+        about: "What this node shares with the others. Holds keys: no command of ours prints it.",
+    },
+    MapSpec {
+        name: "pools",
+        kind: MapKind::ArrayOfMaps,
+        entries: POOLS,
+        key: INDEX,
+        value: TypeSpec {
+            name: "map of u64",
+            size: 4,
+            fields: &[(
+                "",
+                "u32",
+                "number of an array of 65,537 slots, each four `u16` numbers of nodes, best first",
+            )],
+        },
+        writer: "agent",
+        reader: "XDP",
+        about: "A table per pool (524 kB each): which nodes may own the flows of a slot. Replaced whole, in one step.",
+    },
+    MapSpec {
+        name: "nodes",
+        kind: MapKind::Array,
+        entries: NODES,
+        key: INDEX,
+        value: TypeSpec {
+            name: "NodeVal",
+            size: size_of::<NodeVal>() as u32,
+            fields: &[
+                ("addr", "[u8; 16]", "its end of the tunnel"),
+                ("source", "[u8; 16]", "this node's address on the way there"),
+                (
+                    "recent_until_ns",
+                    "u64",
+                    "until then connections it should own may live elsewhere, monotonic clock",
+                ),
+                ("ifindex", "u32", "the interface that leads there; 0: the node is not known"),
+                ("flags", "u32", "1 draining, 2 down"),
+                ("mac", "[u8; 6]", "of the next hop; zeros: the kernel's routing table is asked"),
+                ("source_mac", "[u8; 6]", "of our interface"),
+                ("mtu", "u16", "bytes that an IP packet may have on the way there"),
+                ("pad", "u16", "0"),
+            ],
+        },
+        writer: "agent",
+        reader: "XDP",
+        about: "The nodes of all pools. Numbers are this node's own; the tables of two nodes may name one node differently.",
+    },
+    MapSpec {
+        name: "node_seen",
+        kind: MapKind::Array,
+        entries: NODES,
+        key: INDEX,
+        value: TypeSpec {
+            name: "NodeSeen",
+            size: size_of::<NodeSeen>() as u32,
+            fields: &[
+                ("answered_ns", "u64", "when it last answered a probe, monotonic clock"),
+                ("absent_ns", "u64", "when this node last had no listener for a connection"),
+            ],
+        },
+        writer: "XDP",
+        reader: "XDP, agent",
+        about: "What the program itself knows of the nodes.",
+    },
+    MapSpec {
+        name: "peers",
+        kind: MapKind::Hash,
+        entries: PEERS,
+        key: TypeSpec {
+            name: "Addr",
+            size: 16,
+            fields: &[("", "[u8; 16]", "address of a node, also of this one")],
+        },
+        value: TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "its number in `nodes`")] },
+        writer: "agent",
+        reader: "XDP",
+        about: "Who may send packets through the tunnel, and to which addresses. Full: packets of further nodes are not taken.",
+    },
+    MapSpec {
+        name: "node_stats",
+        kind: MapKind::PerCpuArray,
+        entries: NODES,
+        key: INDEX,
+        value: TypeSpec {
+            name: "Count",
+            size: size_of::<Count>() as u32,
+            fields: &[("packets", "u64", "packets"), ("bytes", "u64", "their bytes, as they left")],
+        },
+        writer: "XDP",
+        reader: "agent (metrics), `portcullis status`",
+        about: "What was sent on to each node; in row 0 what came from them.",
     },
     MapSpec {
         name: "listen",
@@ -323,6 +437,8 @@ mod tests {
                 "u32" => 4,
                 "u64" => 8,
                 "[u8; 4]" => 4,
+                "[u8; 6]" => 6,
+                "[u64; 2]" => 16,
                 "[u8; 16]" => 16,
                 other => panic!("no size for {other}"),
             }

@@ -37,10 +37,7 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
     let mut counts = Vec::new();
     for (vip_id, address) in addresses {
         for reason in Reason::ALL {
-            let sum = total(&maps.stats, "stats", reason.row(vip_id), |sum: &mut Count, cpu: &Count| {
-                sum.packets += cpu.packets;
-                sum.bytes += cpu.bytes;
-            })?;
+            let sum = total(&maps.stats, "stats", reason.row(vip_id), add_counts)?;
             if sum.packets > 0 {
                 counts.push(PacketCount {
                     address,
@@ -53,6 +50,18 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
                     bytes: sum.bytes,
                 });
             }
+        }
+    }
+    Ok(counts)
+}
+
+/// Packets that were sent on, by node; in row 0 those that came from other nodes. Nodes without any are left out.
+pub fn sent_on(maps: &Maps) -> Result<BTreeMap<u32, Count>, MapsError> {
+    let mut counts = BTreeMap::new();
+    for node in 0..maps.node_stats.len() {
+        let count = total(&maps.node_stats, "node_stats", node, add_counts)?;
+        if count != Count::default() {
+            counts.insert(node, count);
         }
     }
     Ok(counts)
@@ -77,6 +86,11 @@ pub fn lookups(maps: &Maps) -> Result<LookupCount, MapsError> {
         add_lookups(&mut sum, count);
     }
     Ok(sum)
+}
+
+fn add_counts(sum: &mut Count, more: &Count) {
+    sum.packets += more.packets;
+    sum.bytes += more.bytes;
 }
 
 fn add_lookups(sum: &mut LookupCount, more: &LookupCount) {

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use ingress_common::flow::ip_of;
-use ingress_common::maps::{AclVal, VipKey, VipVal};
+use ingress_common::flow::{Addr, ip_of};
+use ingress_common::maps::{AclVal, Cluster, Count, NodeSeen, NodeVal, VipKey, VipVal};
 use ingress_common::source::SCOPE_BITS;
 use serde_json::{Value, json};
 
@@ -94,6 +94,35 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = counters::packets(maps)?.into_iter().map(entry).collect();
             table(&["address", "reason", "action", "packets", "bytes"], rows)
         }
+        "cluster" => {
+            let cluster = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?;
+            let tunnel = if cluster.flags & Cluster::IPIP == 0 { "UDP" } else { "IPIP" };
+            table(&["me", "tunnel"], vec![vec![json!(cluster.me), json!(tunnel)]])
+        }
+        "nodes" => {
+            let rows = sync::read_array(&maps.nodes, "nodes")?.into_iter().map(node_cells).collect();
+            table(&["node", "address", "flags", "interface", "next_hop", "mtu", "recent_until_ns"], rows)
+        }
+        "node_seen" => {
+            let entry = |(node, seen): (u32, NodeSeen)| {
+                vec![json!(node), json!(seen.answered_ns), json!(seen.absent_ns)]
+            };
+            let rows = sync::read_array(&maps.node_seen, "node_seen")?.into_iter().map(entry).collect();
+            table(&["node", "answered_ns", "absent_ns"], rows)
+        }
+        "peers" => {
+            let entry = |(addr, node): (Addr, u32)| vec![json!(ip_of(&addr)), json!(node)];
+            table(
+                &["address", "node"],
+                sync::read_hash(&maps.peers, "peers")?.into_iter().map(entry).collect(),
+            )
+        }
+        "node_stats" => {
+            let entry =
+                |(node, count): (u32, Count)| vec![json!(node), json!(count.packets), json!(count.bytes)];
+            let rows = counters::sent_on(maps)?.into_iter().map(entry).collect();
+            table(&["node", "packets", "bytes"], rows)
+        }
         "listen" => {
             let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
                 let mut row = key_cells(&key);
@@ -124,6 +153,20 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
 }
 
 const ACL: &[&str] = &["scope", "prefix", "flags"];
+
+fn node_cells((node, value): (u32, NodeVal)) -> Vec<Value> {
+    let flags = flag_names(value.flags, &[(NodeVal::DRAINING, "draining"), (NodeVal::DOWN, "down")]);
+    let mac = value.mac.map(|byte| format!("{byte:02x}")).join(":");
+    vec![
+        json!(node),
+        json!(ip_of(&value.addr)),
+        json!(flags),
+        json!(value.ifindex),
+        json!(mac),
+        json!(value.mtu),
+        json!(value.recent_until_ns),
+    ]
+}
 
 fn key_cells(key: &VipKey) -> Vec<Value> {
     let protocol = match key.proto {

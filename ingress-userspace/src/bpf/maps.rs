@@ -5,10 +5,14 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, SockMap};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, SockMap,
+};
+use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Count, Limit, ListenVal, LookupCount, Meta, SlotVal, VipKey, VipVal,
+    AclVal, Bucket, Cluster, Count, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal, SlotVal, VipKey,
+    VipVal,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -24,6 +28,12 @@ pub struct Maps {
     pub limits: Array<MapData, Limit>,
     pub buckets: HashMap<MapData, SrcKey, Bucket>,
     pub stats: PerCpuArray<MapData, Count>,
+    pub cluster: Array<MapData, Cluster>,
+    pub pools: ArrayOfMaps<MapData, Array<MapData, u64>>,
+    pub nodes: Array<MapData, NodeVal>,
+    pub node_seen: Array<MapData, NodeSeen>,
+    pub peers: HashMap<MapData, Addr, u32>,
+    pub node_stats: PerCpuArray<MapData, Count>,
     pub listen: HashMap<MapData, VipKey, ListenVal>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
@@ -87,6 +97,12 @@ impl Maps {
             limits: open(pins, "limits")?,
             buckets: open(pins, "buckets")?,
             stats: open(pins, "stats")?,
+            cluster: open(pins, "cluster")?,
+            pools: open(pins, "pools")?,
+            nodes: open(pins, "nodes")?,
+            node_seen: open(pins, "node_seen")?,
+            peers: open(pins, "peers")?,
+            node_stats: open(pins, "node_stats")?,
             listen: open(pins, "listen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
@@ -131,6 +147,7 @@ fn kernel_type(kind: MapKind) -> MapType {
         MapKind::LruHash => MapType::LruHash,
         MapKind::LpmTrie => MapType::LpmTrie,
         MapKind::SockMap => MapType::SockMap,
+        MapKind::ArrayOfMaps => MapType::ArrayOfMaps,
     }
 }
 

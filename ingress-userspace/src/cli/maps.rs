@@ -105,6 +105,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::LruHash => "lru_hash",
         MapKind::LpmTrie => "lpm_trie",
         MapKind::SockMap => "sockmap",
+        MapKind::ArrayOfMaps => "array_of_maps",
     }
 }
 

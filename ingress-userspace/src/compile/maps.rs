@@ -95,7 +95,7 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         }
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
-        let value = VipVal { vip_id, flags, scope, first_limit, limits, ports };
+        let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
             if listener.protocol.is_udp() {

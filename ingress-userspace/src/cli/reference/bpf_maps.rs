@@ -85,6 +85,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::LruHash => "LRU hash",
         MapKind::LpmTrie => "LPM trie",
         MapKind::SockMap => "sockmap",
+        MapKind::ArrayOfMaps => "array of maps",
     }
 }
 
