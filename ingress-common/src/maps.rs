@@ -28,6 +28,10 @@ pub const POOLS: u32 = 64;
 pub const NODES: u32 = 1_024;
 /// Addresses of these nodes.
 pub const PEERS: u32 = 2_048;
+/// Interfaces that programs run on.
+pub const IFACES: u32 = 256;
+/// Clients, per VIP, whose traffic is remembered; the least recently used goes first.
+pub const EGRESS: u32 = 8_192;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
@@ -118,6 +122,8 @@ impl VipVal {
     pub const LISTS_SCOPE: u32 = 1 << 5;
     /// On the entry of an address: only its served ports are ours (a node's own address, not a VIP).
     pub const PORTS_ONLY: u32 = 1 << 6;
+    /// This node tells its neighbours that it has the address.
+    pub const ANNOUNCE: u32 = 1 << 7;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -173,7 +179,7 @@ pub struct Bucket {
 }
 const _: () = assert!(size_of::<Bucket>() == 8);
 
-/// Value of `stats`, per CPU.
+/// Value of `stats` and `egress`, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -250,6 +256,19 @@ const _: () = assert!(size_of::<NodeSeen>() == 8 + 8);
 /// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its
 /// share, in ns. Older ones are not found any more; two hours is what TCP itself takes to notice a dead peer (RFC 9293, 3.8.4).
 pub const RECENT_NS: u64 = 2 * 3600 * 1_000_000_000;
+
+/// Value of `ifaces`: what programs must know of the interface they run on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IfaceVal {
+    /// An IPv4 address of its own, as on the wire; 0.0.0.0: it has none.
+    pub addr4: [u8; 4],
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Always 0.
+    pub pad: [u8; 2],
+}
+const _: () = assert!(size_of::<IfaceVal>() == 4 + 6 + 2);
 
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///

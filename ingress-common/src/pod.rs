@@ -5,8 +5,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; this is the one file that implements it")]
 
 use crate::maps::{
-    AclVal, Bucket, Cluster, Count, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal, SlotVal, VipKey,
-    VipVal,
+    AclVal, Bucket, Cluster, Count, IfaceVal, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal,
+    SlotVal, VipKey, VipVal,
 };
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -24,6 +24,8 @@ unsafe impl aya::Pod for Limit {}
 unsafe impl aya::Pod for Bucket {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Count {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for IfaceVal {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for ListenVal {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.

@@ -44,11 +44,13 @@ pub enum Reason {
     OverLimit = 12,
     /// The address takes no new connections for the moment.
     Paused = 13,
+    /// Leaves the node from a served address.
+    Sent = 14,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Foreign,
         Self::NotIp,
         Self::Truncated,
@@ -63,6 +65,7 @@ impl Reason {
         Self::NotAllowed,
         Self::OverLimit,
         Self::Paused,
+        Self::Sent,
     ];
 
     /// The name in metrics and tables.
@@ -82,6 +85,7 @@ impl Reason {
             Self::NotAllowed => "not-allowed",
             Self::OverLimit => "over-limit",
             Self::Paused => "paused",
+            Self::Sent => "sent",
         }
     }
 
@@ -102,6 +106,7 @@ impl Reason {
             Self::NotAllowed => "there is an allow list, and the source is not on it",
             Self::OverLimit => "the source opens connections faster than a limit permits",
             Self::Paused => "the address takes no new connections for the moment",
+            Self::Sent => "leaves the node from a served address",
         }
     }
 

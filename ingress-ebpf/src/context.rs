@@ -4,7 +4,6 @@
     reason = "fields of the context are read by inline assembly, helpers are foreign functions"
 )]
 
-use core::arch::asm;
 use core::mem::offset_of;
 
 use aya_ebpf::EbpfContext;
@@ -55,12 +54,13 @@ macro_rules! field {
         let value: u64;
         // SAFETY: a load within the context, which the verifier checks.
         unsafe {
-            asm!("{value} = *(u32 *)({context} + {offset})", value = lateout(reg) value, context = in(reg) $context,
+            core::arch::asm!("{value} = *(u32 *)({context} + {offset})", value = lateout(reg) value, context = in(reg) $context,
                 offset = const $offset, options(nostack, readonly, preserves_flags));
         }
         value
     }};
 }
+pub(crate) use field;
 
 impl Context for TcContext {
     #[inline(always)]

@@ -1,4 +1,5 @@
-//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc` and `sk_lookup`.
+//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc`, `egress` and
+//! `sk_lookup`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -8,6 +9,7 @@
 )]
 
 mod context;
+mod egress;
 mod maps;
 mod packet;
 mod report;
@@ -29,6 +31,12 @@ fn portcullis_xdp(ctx: XdpContext) -> u32 {
 #[classifier]
 fn portcullis_tc(ctx: TcContext) -> i32 {
     tc::run(&ctx)
+}
+
+/// Counts and corrects what leaves from served addresses.
+#[classifier]
+fn portcullis_out(ctx: TcContext) -> i32 {
+    egress::run(&ctx)
 }
 
 /// Hands connections for served addresses to the proxy's sockets.

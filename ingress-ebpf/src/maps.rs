@@ -3,12 +3,12 @@
 //! They carry BTF, so `bpftool map dump` prints their fields by name. Userspace decides where they are pinned.
 
 use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, SockMap};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, SockMap};
 use aya_ebpf::macros::btf_map;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES,
-    NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, IFACES, IfaceVal, LIMITS, Limit, ListenVal,
+    LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 use ingress_common::steer::TABLE_SLOTS;
@@ -55,6 +55,12 @@ pub(crate) static PEERS_MAP: HashMap<Addr, u32, { PEERS as usize }> = HashMap::n
 
 #[btf_map(name = "node_stats")]
 pub(crate) static NODE_STATS: PerCpuArray<Count, { NODES as usize }> = PerCpuArray::new();
+
+#[btf_map(name = "ifaces")]
+pub(crate) static IFACES_MAP: HashMap<u32, IfaceVal, { IFACES as usize }> = HashMap::new();
+
+#[btf_map(name = "egress")]
+pub(crate) static EGRESS_MAP: LruPerCpuHashMap<SrcKey, Count, { EGRESS as usize }> = LruPerCpuHashMap::new();
 
 #[btf_map(name = "listen")]
 pub(crate) static LISTEN: HashMap<VipKey, ListenVal, { VIPS as usize }> = HashMap::new();

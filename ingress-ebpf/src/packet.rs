@@ -75,7 +75,7 @@ impl Packet {
 
     /// The header at `offset`, if all of it is there.
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*const T> {
+    pub(crate) fn at<T>(&self, offset: usize) -> Option<*const T> {
         let mut header = self.start + offset;
         // SAFETY: adds 0. A real instruction that the optimiser cannot see through: the checked pointer and the one
         // that is read stay the same register, and so the verifier relates them.
@@ -267,7 +267,7 @@ fn port([_, _, high, low]: [u8; 4]) -> u16 {
 
 /// A word of a checked header, bytes as on the wire. As one load: through a byte array the compiler makes four.
 #[inline(always)]
-fn word<T>(header: *const T, offset: usize) -> u32 {
+pub(crate) fn word<T>(header: *const T, offset: usize) -> u32 {
     let field = header as usize + offset;
     let value: u64;
     // SAFETY: `at` checked the whole header, and the callers' offsets are those of fields of at least 4 bytes.
@@ -279,12 +279,12 @@ fn word<T>(header: *const T, offset: usize) -> u32 {
 }
 
 #[inline(always)]
-fn mapped(v4: u32) -> Words {
+pub(crate) fn mapped(v4: u32) -> Words {
     [0, 0, MAPPED, v4]
 }
 
 #[inline(always)]
-fn address(header: *const Ipv6Hdr, offset: usize) -> Words {
+pub(crate) fn address(header: *const Ipv6Hdr, offset: usize) -> Words {
     [word(header, offset), word(header, offset + 4), word(header, offset + 8), word(header, offset + 12)]
 }
 

@@ -1,23 +1,46 @@
-//! Counters: every exit of the XDP program under one address and reason, every lookup under its slot.
+//! Counters: every packet under one address and reason, those that leave also by whom they go to, every lookup under its
+//! slot.
 //!
 //! They are per CPU, so plain additions suffice.
 #![expect(unsafe_code, reason = "per-CPU map values are reached through raw pointers")]
 
 use aya_ebpf::EbpfContext;
-use ingress_common::maps::LookupCount;
-use ingress_common::verdict::Verdict;
+use ingress_common::maps::{Count, LookupCount};
+use ingress_common::source::{SrcKey, limited_source};
+use ingress_common::verdict::{Reason, Verdict};
 
-use crate::maps::{LK_STATS, STATS};
+use crate::maps::{EGRESS_MAP, LK_STATS, STATS};
+use crate::packet::{Words, addr};
 
 #[inline(always)]
 pub(crate) fn count(ctx: &impl EbpfContext, verdict: Verdict, bytes: u64) {
     if let Some(count) = STATS.get_ptr_mut(verdict.reason.row(verdict.vip_id)) {
         // SAFETY: a checked map value of this CPU; programs are not preempted by themselves.
-        let count = unsafe { &mut *count };
-        count.packets += 1;
-        count.bytes += bytes;
+        add(unsafe { &mut *count }, 1, bytes);
     }
     log(ctx, verdict);
+}
+
+/// Counts what leaves from a VIP: exactly for the VIP, and for whom it goes to as long as that is remembered.
+#[inline(always)]
+pub(crate) fn sent(vip_id: u32, destination: &Words, packets: u64, bytes: u64) {
+    if let Some(count) = STATS.get_ptr_mut(Reason::Sent.row(vip_id)) {
+        // SAFETY: a checked map value of this CPU.
+        add(unsafe { &mut *count }, packets, bytes);
+    }
+    let key = SrcKey { addr: limited_source(&addr(*destination)), bucket: vip_id };
+    match EGRESS_MAP.get_ptr_mut(&key) {
+        // SAFETY: as above.
+        Some(count) => add(unsafe { &mut *count }, packets, bytes),
+        // Refused, this packet is missing from the client's count.
+        None => drop(EGRESS_MAP.insert(&key, Count { packets, bytes }, 0)),
+    }
+}
+
+#[inline(always)]
+fn add(count: &mut Count, packets: u64, bytes: u64) {
+    count.packets += packets;
+    count.bytes += bytes;
 }
 
 #[cfg(feature = "debug-log")]

@@ -73,7 +73,7 @@ fn target(destination: &Words, payload: Payload, address: &'static VipVal) -> Ta
 }
 
 #[inline(always)]
-fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
+pub(crate) fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
     let [a, b, c, d] = *addr;
     let words = [a, b, c, d, u32::from(port) | u32::from(proto) << 16];
     // SAFETY: the bytes of a `VipKey`, see the assertions below; the alignment is higher than needed.

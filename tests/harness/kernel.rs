@@ -7,6 +7,8 @@
     reason = "a rig that cannot be set up fails its test at once, with the reason"
 )]
 
+pub mod tc;
+
 use std::net::IpAddr;
 
 use aya::Ebpf;

@@ -2,9 +2,12 @@
 //!
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
+mod sockets;
+mod steering;
+
 use super::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES,
-    NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Count, EGRESS, IFACES, IfaceVal, LIMITS, Limit, Meta, VIP_IDS, VIPS,
+    VipKey, VipVal,
 };
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 use crate::verdict::REASONS;
@@ -20,6 +23,8 @@ pub enum MapKind {
     Hash,
     /// BPF_MAP_TYPE_LRU_HASH
     LruHash,
+    /// BPF_MAP_TYPE_LRU_PERCPU_HASH
+    LruPerCpuHash,
     /// BPF_MAP_TYPE_LPM_TRIE
     LpmTrie,
     /// BPF_MAP_TYPE_SOCKMAP
@@ -100,7 +105,8 @@ pub const MAPS: &[MapSpec] = &[
                     "flags",
                     "u32",
                     "1 limit, 2 only sources allowed in scope 0, 4 only sources allowed in `scope`, 8 paused, \
-                     16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours",
+                     16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours, \
+                     128 announced by this node",
                 ),
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
@@ -111,7 +117,7 @@ pub const MAPS: &[MapSpec] = &[
             ],
         },
         writer: "agent",
-        reader: "XDP",
+        reader: "XDP, TC",
         about: "The served addresses: (address, 0, 0) for each, and (address, port, protocol) for what it serves. \
                 A packet whose destination has no entry is not ours. Full: further addresses are not served, with a message.",
     },
@@ -204,193 +210,60 @@ pub const MAPS: &[MapSpec] = &[
             size: 4,
             fields: &[("", "u32", "`vip_id` * 32 + reason; `vip_id` 0: belongs to no served address")],
         },
-        value: TypeSpec {
-            name: "Count",
-            size: size_of::<Count>() as u32,
-            fields: &[
-                ("packets", "u64", "packets"),
-                ("bytes", "u64", "their bytes, Ethernet header included"),
-            ],
-        },
-        writer: "XDP",
+        value: COUNT,
+        writer: "XDP, TC",
         reader: "agent (metrics), `portcullis status`",
         about: "Every packet, counted once by address and reason.",
     },
+    steering::CLUSTER,
+    steering::POOLS,
+    steering::NODES,
+    steering::NODE_SEEN,
+    steering::PEERS,
+    steering::NODE_STATS,
     MapSpec {
-        name: "cluster",
-        kind: MapKind::Array,
-        entries: 1,
-        key: INDEX,
-        value: TypeSpec {
-            name: "Cluster",
-            size: size_of::<Cluster>() as u32,
-            fields: &[
-                ("seed", "u64", "key of the hash of flows, the same on every node"),
-                ("keys", "[u64; 2]", "keys of the tunnel: the first is sent, both are accepted"),
-                ("me", "u32", "number of this node in `nodes`; 0: it takes part in no pool"),
-                ("flags", "u32", "1: IP in IP instead of UDP"),
-            ],
-        },
-        writer: "agent",
-        reader: "XDP",
-        about: "What this node shares with the others. Holds keys: no command of ours prints it.",
-    },
-    MapSpec {
-        name: "pools",
-        kind: MapKind::ArrayOfMaps,
-        entries: POOLS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "map of u64",
-            size: 4,
-            fields: &[(
-                "",
-                "u32",
-                "number of an array of 65,537 slots, each four `u16` numbers of nodes, best first",
-            )],
-        },
-        writer: "agent",
-        reader: "XDP",
-        about: "A table per pool (524 kB each): which nodes may own the flows of a slot. Replaced whole, in one step.",
-    },
-    MapSpec {
-        name: "nodes",
-        kind: MapKind::Array,
-        entries: NODES,
-        key: INDEX,
-        value: TypeSpec {
-            name: "NodeVal",
-            size: size_of::<NodeVal>() as u32,
-            fields: &[
-                ("addr", "[u8; 16]", "its end of the tunnel"),
-                ("source", "[u8; 16]", "this node's address on the way there"),
-                (
-                    "recent_until_ns",
-                    "u64",
-                    "until then connections it should own may live elsewhere, monotonic clock",
-                ),
-                ("ifindex", "u32", "the interface that leads there; 0: the node is not known"),
-                ("flags", "u32", "1 draining, 2 down"),
-                ("mac", "[u8; 6]", "of the next hop; zeros: the kernel's routing table is asked"),
-                ("source_mac", "[u8; 6]", "of our interface"),
-                ("mtu", "u16", "bytes that an IP packet may have on the way there"),
-                ("pad", "u16", "0"),
-            ],
-        },
-        writer: "agent",
-        reader: "XDP",
-        about: "The nodes of all pools. Numbers are this node's own; the tables of two nodes may name one node differently.",
-    },
-    MapSpec {
-        name: "node_seen",
-        kind: MapKind::Array,
-        entries: NODES,
-        key: INDEX,
-        value: TypeSpec {
-            name: "NodeSeen",
-            size: size_of::<NodeSeen>() as u32,
-            fields: &[
-                ("answered_ns", "u64", "when it last answered a probe, monotonic clock"),
-                ("absent_ns", "u64", "when this node last had no listener for a connection"),
-            ],
-        },
-        writer: "XDP",
-        reader: "XDP, agent",
-        about: "What the program itself knows of the nodes.",
-    },
-    MapSpec {
-        name: "peers",
+        name: "ifaces",
         kind: MapKind::Hash,
-        entries: PEERS,
+        entries: IFACES,
         key: TypeSpec {
-            name: "Addr",
-            size: 16,
-            fields: &[("", "[u8; 16]", "address of a node, also of this one")],
+            name: "u32",
+            size: 4,
+            fields: &[("", "u32", "number of the interface, as `ip link` prints it")],
         },
-        value: TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "its number in `nodes`")] },
-        writer: "agent",
-        reader: "XDP",
-        about: "Who may send packets through the tunnel, and to which addresses. Full: packets of further nodes are not taken.",
-    },
-    MapSpec {
-        name: "node_stats",
-        kind: MapKind::PerCpuArray,
-        entries: NODES,
-        key: INDEX,
         value: TypeSpec {
-            name: "Count",
-            size: size_of::<Count>() as u32,
-            fields: &[("packets", "u64", "packets"), ("bytes", "u64", "their bytes, as they left")],
-        },
-        writer: "XDP",
-        reader: "agent (metrics), `portcullis status`",
-        about: "What was sent on to each node; in row 0 what came from them.",
-    },
-    MapSpec {
-        name: "listen",
-        kind: MapKind::Hash,
-        entries: VIPS,
-        key: VIP_KEY,
-        value: TypeSpec {
-            name: "ListenVal",
-            size: size_of::<ListenVal>() as u32,
+            name: "IfaceVal",
+            size: size_of::<IfaceVal>() as u32,
             fields: &[
-                ("first_slot", "u32", "first slot of the range that holds its sockets"),
-                ("slots", "u32", "length of the range; it may have holes"),
-                ("port", "u16", "loopback port of the sockets' SO_REUSEPORT group"),
-                ("pad", "u16", "0"),
+                ("addr4", "[u8; 4]", "an IPv4 address of its own; 0.0.0.0: it has none"),
+                ("mac", "[u8; 6]", "its hardware address"),
+                ("pad", "[u8; 2]", "0"),
             ],
         },
         writer: "agent",
-        reader: "SK_LOOKUP",
-        about: "Which sockets accept connections for an address and port. Looked up exactly, then with port 0.",
+        reader: "TC",
+        about: "The interfaces that programs run on. Full: on further ones ARP requests of VIPs go out as probes without a sender.",
     },
     MapSpec {
-        name: "slots",
-        kind: MapKind::Array,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "SlotVal",
-            size: size_of::<SlotVal>() as u32,
+        name: "egress",
+        kind: MapKind::LruPerCpuHash,
+        entries: EGRESS,
+        key: TypeSpec {
+            name: "SrcKey",
+            size: size_of::<SrcKey>() as u32,
             fields: &[
-                ("cookie", "u64", "the socket's SO_COOKIE; 0: the slot is free"),
-                ("pid", "u32", "the process it came from"),
-                ("handover", "u32", "which hand-over it came with"),
+                ("addr", "[u8; 16]", "the client: an IPv4 address (mapped), the /64 of an IPv6 address"),
+                ("bucket", "u32", "`vip_id` of the address that it is sent from"),
             ],
         },
-        writer: "agent",
-        reader: "agent, `portcullis status`",
-        about: "What `socks` holds, since the kernel does not show sockets.",
+        value: COUNT,
+        writer: "TC",
+        reader: "`portcullis top`",
+        about: "What was sent to each client, by the address that it came from. Full: the client that was sent to least recently is forgotten.",
     },
-    MapSpec {
-        name: "socks",
-        kind: MapKind::SockMap,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec { name: "socket", size: 4, fields: &[("", "u32", "a listening socket; unreadable")] },
-        writer: "agent; the kernel removes closed sockets",
-        reader: "SK_LOOKUP",
-        about: "The proxy's listening sockets, one per slot.",
-    },
-    MapSpec {
-        name: "lk_stats",
-        kind: MapKind::PerCpuArray,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "LookupCount",
-            size: size_of::<LookupCount>() as u32,
-            fields: &[
-                ("lookups", "u64", "connections handed to the socket in this slot"),
-                ("misses", "u64", "connections for the range that begins here that found no socket"),
-                ("errors", "u64", "times the kernel refused the socket in this slot"),
-            ],
-        },
-        writer: "SK_LOOKUP",
-        reader: "agent (metrics), `portcullis status`",
-        about: "How connections spread over the sockets.",
-    },
+    sockets::LISTEN,
+    sockets::SLOTS,
+    sockets::SOCKS,
+    sockets::LK_STATS,
 ];
 
 const INDEX: TypeSpec = TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "index")] };
@@ -404,6 +277,12 @@ const VIP_KEY: TypeSpec = TypeSpec {
         ("proto", "u8", "IP protocol, 6 or 17; 0 with port 0"),
         ("pad", "u8", "0"),
     ],
+};
+
+const COUNT: TypeSpec = TypeSpec {
+    name: "Count",
+    size: size_of::<Count>() as u32,
+    fields: &[("packets", "u64", "packets"), ("bytes", "u64", "their bytes, Ethernet header included")],
 };
 
 const ACL_VAL: TypeSpec = TypeSpec {
@@ -436,6 +315,7 @@ mod tests {
                 "u16" => 2,
                 "u32" => 4,
                 "u64" => 8,
+                "[u8; 2]" => 2,
                 "[u8; 4]" => 4,
                 "[u8; 6]" => 6,
                 "[u64; 2]" => 16,

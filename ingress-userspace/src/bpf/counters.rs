@@ -10,7 +10,7 @@ use ingress_common::maps::{Count, LookupCount};
 use ingress_common::verdict::Reason;
 use serde::Serialize;
 
-use super::maps::{Maps, MapsError};
+use super::maps::{Maps, MapsError, is_absent};
 use super::sync;
 
 /// Packets of one address and reason, over all CPUs.
@@ -65,6 +65,42 @@ pub fn sent_on(maps: &Maps) -> Result<BTreeMap<u32, Count>, MapsError> {
         }
     }
     Ok(counts)
+}
+
+/// What was sent to one client from one served address, over all CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// The client, or the /64 of an IPv6 client.
+    pub client: IpAddr,
+    /// The served address; `None`: it is served no more.
+    pub address: Option<IpAddr>,
+    /// Packets; what the interface cuts up itself counts as what it becomes.
+    pub packets: u64,
+    /// Their bytes, as the stack hands them over.
+    pub bytes: u64,
+}
+
+/// What was sent to clients lately, by client and address.
+pub fn sent(maps: &Maps) -> Result<Vec<Sent>, MapsError> {
+    let addresses: BTreeMap<u32, IpAddr> = sync::read_hash(&maps.vips, "vips")?
+        .into_iter()
+        .map(|(key, vip)| (vip.vip_id, ip_of(&key.addr)))
+        .collect();
+    let mut all = Vec::new();
+    for entry in maps.egress.iter() {
+        let (key, values) = match entry {
+            Err(error) if is_absent(&error) => continue,
+            entry => entry.map_err(MapsError::of("egress"))?,
+        };
+        all.push(Sent {
+            client: ip_of(&key.addr),
+            address: addresses.get(&key.bucket).copied(),
+            packets: values.iter().map(|count| count.packets).sum(),
+            bytes: values.iter().map(|count| count.bytes).sum(),
+        });
+    }
+    all.sort_unstable_by_key(|sent| (sent.client, sent.address));
+    Ok(all)
 }
 
 /// Connections that SK_LOOKUP handed over, missed and could not hand over, by slot; slots without any are left out.

@@ -123,6 +123,20 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = counters::sent_on(maps)?.into_iter().map(entry).collect();
             table(&["node", "packets", "bytes"], rows)
         }
+        "ifaces" => {
+            let entry = |(index, value): (u32, ingress_common::maps::IfaceVal)| {
+                vec![json!(index), json!(IpAddr::from(value.addr4)), json!(mac(value.mac))]
+            };
+            let rows = sync::read_hash(&maps.ifaces, "ifaces")?.into_iter().map(entry).collect();
+            table(&["interface", "address", "mac"], rows)
+        }
+        "egress" => {
+            let entry = |sent: counters::Sent| {
+                vec![json!(sent.client), json!(sent.address), json!(sent.packets), json!(sent.bytes)]
+            };
+            let rows = counters::sent(maps)?.into_iter().map(entry).collect();
+            table(&["client", "address", "packets", "bytes"], rows)
+        }
         "listen" => {
             let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
                 let mut row = key_cells(&key);
@@ -156,7 +170,7 @@ const ACL: &[&str] = &["scope", "prefix", "flags"];
 
 fn node_cells((node, value): (u32, NodeVal)) -> Vec<Value> {
     let flags = flag_names(value.flags, &[(NodeVal::DRAINING, "draining"), (NodeVal::DOWN, "down")]);
-    let mac = value.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = mac(value.mac);
     vec![
         json!(node),
         json!(ip_of(&value.addr)),
@@ -194,6 +208,7 @@ fn vip_flags(flags: u32) -> String {
             (VipVal::LISTS_ALL, "lists-all"),
             (VipVal::LISTS_SCOPE, "lists-scope"),
             (VipVal::PORTS_ONLY, "ports-only"),
+            (VipVal::ANNOUNCE, "announce"),
         ],
     )
 }
@@ -207,6 +222,10 @@ fn flag_names(flags: u32, names: &[(u32, &str)]) -> String {
         parts.push(format!("{unknown:#x}"));
     }
     parts.join(",")
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// The version in `meta`.

@@ -6,13 +6,14 @@
 use std::path::{Path, PathBuf};
 
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, SockMap,
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray,
+    PerCpuHashMap, SockMap,
 };
 use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Cluster, Count, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal, SlotVal, VipKey,
-    VipVal,
+    AclVal, Bucket, Cluster, Count, IfaceVal, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal,
+    SlotVal, VipKey, VipVal,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -34,6 +35,8 @@ pub struct Maps {
     pub node_seen: Array<MapData, NodeSeen>,
     pub peers: HashMap<MapData, Addr, u32>,
     pub node_stats: PerCpuArray<MapData, Count>,
+    pub ifaces: HashMap<MapData, u32, IfaceVal>,
+    pub egress: PerCpuHashMap<MapData, SrcKey, Count>,
     pub listen: HashMap<MapData, VipKey, ListenVal>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
@@ -103,6 +106,8 @@ impl Maps {
             node_seen: open(pins, "node_seen")?,
             peers: open(pins, "peers")?,
             node_stats: open(pins, "node_stats")?,
+            ifaces: open(pins, "ifaces")?,
+            egress: open(pins, "egress")?,
             listen: open(pins, "listen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
@@ -145,6 +150,7 @@ fn kernel_type(kind: MapKind) -> MapType {
         MapKind::PerCpuArray => MapType::PerCpuArray,
         MapKind::Hash => MapType::Hash,
         MapKind::LruHash => MapType::LruHash,
+        MapKind::LruPerCpuHash => MapType::LruPerCpuHash,
         MapKind::LpmTrie => MapType::LpmTrie,
         MapKind::SockMap => MapType::SockMap,
         MapKind::ArrayOfMaps => MapType::ArrayOfMaps,

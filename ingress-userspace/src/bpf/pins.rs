@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn maps_are_versioned_and_links_are_not() {
         let pins = Pins::new(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.map("vips"), Path::new("/sys/fs/bpf/portcullis/v1/vips"));
+        assert_eq!(pins.map("vips"), Path::new("/sys/fs/bpf/portcullis/v2/vips"));
         assert_eq!(pins.sk_lookup(), Path::new("/sys/fs/bpf/portcullis/links/sk_lookup"));
         assert_eq!(pins.xdp(3), Path::new("/sys/fs/bpf/portcullis/links/xdp-3"));
     }

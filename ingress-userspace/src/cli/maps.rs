@@ -103,6 +103,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::PerCpuArray => "percpu_array",
         MapKind::Hash => "hash",
         MapKind::LruHash => "lru_hash",
+        MapKind::LruPerCpuHash => "lru_percpu_hash",
         MapKind::LpmTrie => "lpm_trie",
         MapKind::SockMap => "sockmap",
         MapKind::ArrayOfMaps => "array_of_maps",

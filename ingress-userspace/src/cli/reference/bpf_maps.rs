@@ -51,7 +51,7 @@ fn describe(page: &mut String, map: &MapSpec) {
     let _ = write!(page, "\n| | field | type | meaning |\n|---|---|---|---|\n");
     fields(page, "key", &map.key);
     fields(page, "value", &map.value);
-    if map.kind == MapKind::PerCpuArray {
+    if matches!(map.kind, MapKind::PerCpuArray | MapKind::LruPerCpuHash) {
         page.push_str("\nOne value per CPU; add them up.\n");
     }
 }
@@ -65,7 +65,7 @@ fn fields(page: &mut String, part: &str, of: &TypeSpec) {
 
 fn reasons(page: &mut String) {
     page.push_str(
-        "\n## Reasons\n\nEvery packet that reaches the XDP program is counted in `stats` once, under one reason.\n\n\
+        "\n## Reasons\n\nEvery packet that arrives on a served interface is counted in `stats` once, under one reason.\n\n\
          | number | reason | what is done | meaning |\n|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
@@ -83,6 +83,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::PerCpuArray => "array per CPU",
         MapKind::Hash => "hash",
         MapKind::LruHash => "LRU hash",
+        MapKind::LruPerCpuHash => "LRU hash per CPU",
         MapKind::LpmTrie => "LPM trie",
         MapKind::SockMap => "sockmap",
         MapKind::ArrayOfMaps => "array of maps",
