@@ -10,6 +10,8 @@
 
 mod context;
 mod egress;
+mod limits;
+mod lists;
 mod maps;
 mod packet;
 mod report;
