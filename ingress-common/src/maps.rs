@@ -3,6 +3,7 @@
 //! The loader compares pinned maps with that table before it reuses them, because the kernel does not. Ports are in host
 //! byte order, addresses 16 bytes as on the wire. A changed type here bumps [`LAYOUT_VERSION`].
 
+pub mod memory;
 pub mod table;
 
 use crate::flow::Addr;

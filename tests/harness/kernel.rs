@@ -14,7 +14,7 @@ use std::net::IpAddr;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray};
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, TestRun as _, TestRunOptions, Xdp};
 use ingress_common::flow::addr_of;
 use ingress_common::maps::{AclVal, Bucket, Count, Limit, VIP_IDS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
@@ -30,8 +30,16 @@ pub const PROGRAM: &str = "portcullis_xdp";
 /// The one that only passes packets.
 pub const EMPTY_PROGRAM: &str = "portcullis_null";
 
-const XDP_DROP: u32 = 1;
-const XDP_PASS: u32 = 2;
+/// What an XDP program returns for a mistake of its own.
+pub const XDP_ABORTED: u32 = 0;
+/// The packet ends here.
+pub const XDP_DROP: u32 = 1;
+/// The packet goes to the stack.
+pub const XDP_PASS: u32 = 2;
+/// The packet leaves where it came in.
+pub const XDP_TX: u32 = 3;
+/// What a program may add to a packet.
+const ROOM: usize = 256;
 
 /// The XDP program with its own maps: nothing is pinned or attached, and all goes when this is dropped.
 pub struct Rig {
@@ -47,6 +55,17 @@ pub struct Seen {
     pub vip_id: u32,
     /// Which counter of it.
     pub reason: Reason,
+}
+
+/// A packet after the program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// Its counter.
+    pub seen: Seen,
+    /// What the program returned.
+    pub verdict: u32,
+    /// Its bytes.
+    pub output: Vec<u8>,
 }
 
 impl Rig {
@@ -77,15 +96,18 @@ impl Rig {
     /// Sends one packet through the program. Checks what holds for every packet: exactly one counter goes up, by one
     /// packet and its length; the verdict is the reason's; the bytes are untouched.
     pub fn run(&mut self, frame: &[u8]) -> Seen {
-        let before = self.counts();
-        let mut output = vec![0; frame.len() + 64];
-        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut output);
-        let result = program.test_run(options).expect("the program runs");
-        output.truncate(result.data_size_out as usize);
+        let Sent { seen, verdict, output } = self.send(frame);
         assert_eq!(output, frame, "the packet was changed");
+        let drops = matches!(seen.reason.action(), ingress_common::verdict::Action::Drop);
+        assert_eq!(verdict, if drops { XDP_DROP } else { XDP_PASS }, "the verdict for {:?}", seen.reason);
+        seen
+    }
+
+    /// Sends one packet through the program, whatever becomes of it. Checks that exactly one counter goes up, by one
+    /// packet and its length as it came.
+    pub fn send(&mut self, frame: &[u8]) -> Sent {
+        let before = self.counts();
+        let (verdict, output) = self.pass(frame);
         let after = self.counts();
         let changed: Vec<usize> = (0..before.len()).filter(|row| before[*row] != after[*row]).collect();
         let [row] = changed[..] else { panic!("rows {changed:?} of stats went up") };
@@ -93,13 +115,19 @@ impl Rig {
         assert_eq!(after[row].bytes - before[row].bytes, frame.len() as u64, "bytes");
         let (vip_id, reason) = Reason::of_row(u32::try_from(row).unwrap());
         let reason = reason.unwrap_or_else(|| panic!("row {row} has no reason"));
-        let drops = matches!(reason.action(), ingress_common::verdict::Action::Drop);
-        assert_eq!(
-            result.return_value,
-            if drops { XDP_DROP } else { XDP_PASS },
-            "the verdict for {reason:?}"
-        );
-        Seen { vip_id, reason }
+        Sent { seen: Seen { vip_id, reason }, verdict, output }
+    }
+
+    /// The verdict and the bytes of one packet, without a look at the counters: for many in sequence.
+    pub fn pass(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut output = vec![0; frame.len() + ROOM];
+        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut output);
+        let result = program.test_run(options).expect("the program runs");
+        output.truncate(result.data_size_out as usize);
+        (result.return_value, output)
     }
 
     /// The time of one of so many runs over the same packet, in ns. The kernel reports whole ones, rounded down; half of
@@ -134,8 +162,13 @@ impl Rig {
         vips.insert(key, value, 0).unwrap();
     }
 
+    /// The loaded object.
+    pub fn ebpf(&self) -> &Ebpf {
+        &self.ebpf
+    }
+
     /// Every row of `stats` of the addresses in use, summed over CPUs.
-    fn counts(&self) -> Vec<Count> {
+    pub fn counts(&self) -> Vec<Count> {
         let stats: PerCpuArray<_, Count> = PerCpuArray::try_from(self.ebpf.map("stats").unwrap()).unwrap();
         let highest = self.contents.vips.values().map(|vip| vip.vip_id).max().unwrap_or(0);
         assert!(highest < VIP_IDS);
@@ -167,6 +200,19 @@ fn fill(ebpf: &mut Ebpf, contents: &MapContents) {
     let mut vips: HashMap<_, VipKey, VipVal> = HashMap::try_from(ebpf.map_mut("vips").unwrap()).unwrap();
     for (key, value) in &contents.vips {
         vips.insert(key, value, 0).unwrap();
+    }
+}
+
+/// Has the kernel verify every program of the object.
+pub fn load_every_program(ebpf: &mut Ebpf) {
+    for (name, program) in ebpf.programs_mut() {
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SkLookup(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            other => panic!("say how {name} is loaded: {other:?}"),
+        };
+        loaded.unwrap_or_else(|error| panic!("the verifier accepts {name}: {error:?}"));
     }
 }
 

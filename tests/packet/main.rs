@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod object;
+#[cfg(test)]
 mod sk_lookup;
 #[cfg(test)]
 mod tc;

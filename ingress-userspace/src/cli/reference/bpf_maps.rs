@@ -29,6 +29,7 @@ pub fn bpf_maps_page() -> String {
             name = map.name,
         );
     }
+    memory(&mut page);
     for map in MAPS {
         describe(&mut page, map);
     }
@@ -40,6 +41,42 @@ pub fn bpf_maps_page() -> String {
          with its own lookup."
     );
     page
+}
+
+/// CPUs of the machine that the page counts for.
+const CPUS: u64 = 16;
+
+fn memory(page: &mut String) {
+    let of = |map: &&MapSpec| map.memory().on(CPUS);
+    let sum: u64 = MAPS.iter().map(|map| of(&map)).sum();
+    let _ = write!(
+        page,
+        "\n## Memory\n\nKernel memory at these capacities, which every node pays from the start: {} in all on a machine of \
+         {CPUS} CPUs. Maps with a value per CPU grow with the CPUs that the machine may have (`/sys/devices/system/cpu/possible`); \
+         tries grow with their entries, twice as fast where two prefixes need a fork between them, and a map of maps by a map for each.\n\n\
+         | map | at all times | for each CPU | on {CPUS} CPUs | for each entry |\n|---|---|---|---|---|\n",
+        size(sum)
+    );
+    let mut maps: Vec<&MapSpec> = MAPS.iter().collect();
+    maps.sort_by_key(|map| std::cmp::Reverse(of(map)));
+    for map in maps {
+        let memory = map.memory();
+        let entry = if memory.per_entry == 0 { String::new() } else { size(memory.per_entry) };
+        let (fixed, each, all) = (size(memory.fixed), size(memory.per_cpu), size(of(&map)));
+        let _ = writeln!(page, "| `{}` | {fixed} | {each} | {all} | {entry} |", map.name);
+    }
+    page.push_str("\nOn a node, `bpftool map show` says the same as `memlock` (Linux 6.4 and newer).\n");
+}
+
+/// Bytes in the unit in which a person reads them.
+fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        0.0 => "0".to_owned(),
+        1_048_576.0.. => format!("{:.1} MiB", bytes / 1_048_576.0),
+        1024.0.. => format!("{:.1} KiB", bytes / 1024.0),
+        _ => format!("{bytes} B"),
+    }
 }
 
 fn describe(page: &mut String, map: &MapSpec) {
