@@ -63,6 +63,7 @@ fn memlock(map: &Map) -> u64 {
         | Map::PerCpuArray(map)
         | Map::HashMap(map)
         | Map::LruHashMap(map)
+        | Map::PerCpuLruHashMap(map)
         | Map::LpmTrie(map)
         | Map::SockMap(map)
         | Map::ArrayOfMaps(map) => map.fd(),

@@ -53,6 +53,12 @@ impl MapSpec {
                 let spare = if matches!(self.kind, MapKind::Hash) { element + POINTER } else { 0 };
                 Memory { fixed: buckets + entries * element, per_cpu: spare, per_entry: 0 }
             }
+            MapKind::LruPerCpuHash => {
+                // An element holds a pointer to its values.
+                let buckets = entries.next_power_of_two() * HASH_BUCKET;
+                let elements = entries * (HASH_ELEMENT + key + POINTER);
+                Memory { fixed: buckets + elements, per_cpu: entries * value, per_entry: 0 }
+            }
             MapKind::LpmTrie => Memory { fixed: 0, per_cpu: 0, per_entry: TRIE_NODE },
             MapKind::SockMap => Memory { fixed: entries * POINTER, per_cpu: 0, per_entry: 0 },
             MapKind::ArrayOfMaps => {
