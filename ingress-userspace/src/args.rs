@@ -177,6 +177,11 @@ pub struct RuleArgs {
     /// Certificate for names that no other covers, `namespace/name`; default: self-signed.
     #[arg(long, value_name = "NS/NAME")]
     pub default_ssl_certificate: Option<String>,
+    /// Secret with the key that the nodes of AddressPools share, `namespace/name`, under `key` (16 hexadecimal digits, or 8
+    /// bytes in base64), `previous` (accepted as well) and `seed`; default: the controller makes one, and a folder has
+    /// `default/portcullis-cluster-key`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub cluster_key_secret: Option<String>,
     /// Prefix of the annotations.
     #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
     pub annotations_prefix: String,
