@@ -75,6 +75,8 @@ pub enum ModeArg {
     XdpNative,
     /// XDP in the network stack: works everywhere, slower.
     XdpGeneric,
+    /// TC, where XDP is taken by another program or refused: slower still.
+    Tc,
     /// No kernel programs; the proxy listens on the served ports itself.
     Userspace,
 }
@@ -196,6 +198,9 @@ pub struct DataplaneArgs {
     /// Interfaces to attach to; default: those that carry the node's addresses.
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
+    /// Attach at TC by filters also where the kernel has links for it (from 6.6 on), as on older kernels.
+    #[arg(long, hide = true)]
+    pub without_tcx: bool,
     /// Addresses of the node that are served (`node` addresses, and userspace mode); default 0.0.0.0 and [::].
     #[arg(long, value_name = "ADDR")]
     pub bind_address: Vec<IpAddr>,

@@ -140,7 +140,7 @@ impl Packet {
     /// Adds TCP options, a multiple of four bytes.
     #[must_use]
     pub fn tcp_options(mut self, options: &[u8]) -> Self {
-        assert!(self.protocol == TCP && options.len() % 4 == 0, "TCP options in words");
+        assert!(self.protocol == TCP && options.len().is_multiple_of(4), "TCP options in words");
         self.payload.splice(20..20, options.iter().copied());
         self.payload[12] += u8::try_from(options.len() / 4).expect("a header that fits") << 4;
         self
