@@ -13,5 +13,6 @@ pub mod origin;
 pub mod packet;
 pub mod proxy;
 pub mod redis;
+pub mod reference;
 pub mod responder;
 pub mod secure;

@@ -5,6 +5,8 @@
 //! for byte as they came.
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod object;
