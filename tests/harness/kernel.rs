@@ -9,12 +9,13 @@
 
 pub mod tc;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray};
-use aya::programs::{Program, TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use ingress_common::flow::addr_of;
 use ingress_common::maps::{AclVal, Bucket, Count, Limit, VIP_IDS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
@@ -27,6 +28,8 @@ use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtoco
 
 /// The program under test.
 pub const PROGRAM: &str = "portcullis_xdp";
+/// The same steps behind the other hook.
+pub const TC_PROGRAM: &str = "portcullis_tc";
 /// The one that only passes packets.
 pub const EMPTY_PROGRAM: &str = "portcullis_null";
 
@@ -38,14 +41,28 @@ pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
 /// The packet leaves where it came in.
 pub const XDP_TX: u32 = 3;
+const TC_ACT_UNSPEC: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
+const TC_ACT_REDIRECT: i32 = 7;
 /// What a program may add to a packet.
 const ROOM: usize = 256;
+
+/// Where packets meet the steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Before the stack.
+    Xdp,
+    /// Where XDP cannot run.
+    Tc,
+}
 
 /// The XDP program with its own maps: nothing is pinned or attached, and all goes when this is dropped.
 pub struct Rig {
     ebpf: Ebpf,
     /// What the maps hold.
     pub contents: MapContents,
+    hook: Hook,
+    counted: Cell<Option<Vec<Count>>>,
 }
 
 /// What became of a packet.
@@ -83,7 +100,16 @@ impl Rig {
             let program: &mut Xdp = ebpf.program_mut(name).unwrap().try_into().unwrap();
             program.load().unwrap_or_else(|error| panic!("the verifier accepts {name}: {error:?}"));
         }
-        Self { ebpf, contents }
+        Self { ebpf, contents, hook: Hook::Xdp, counted: Cell::new(None) }
+    }
+
+    /// Has packets meet the steps at TC ingress from now on.
+    #[must_use]
+    pub fn at_tc(mut self) -> Self {
+        let program: &mut SchedClassifier = self.ebpf.program_mut(TC_PROGRAM).unwrap().try_into().unwrap();
+        program.load().unwrap_or_else(|error| panic!("the verifier accepts {TC_PROGRAM}: {error:?}"));
+        self.hook = Hook::Tc;
+        self
     }
 
     /// The counters' block of an address; 0 for `None`.
@@ -106,7 +132,7 @@ impl Rig {
     /// Sends one packet through the program, whatever becomes of it. Checks that exactly one counter goes up, by one
     /// packet and its length as it came.
     pub fn send(&mut self, frame: &[u8]) -> Sent {
-        let before = self.counts();
+        let before = self.counted.take().unwrap_or_else(|| self.counts());
         let (verdict, output) = self.pass(frame);
         let after = self.counts();
         let changed: Vec<usize> = (0..before.len()).filter(|row| before[*row] != after[*row]).collect();
@@ -115,24 +141,48 @@ impl Rig {
         assert_eq!(after[row].bytes - before[row].bytes, frame.len() as u64, "bytes");
         let (vip_id, reason) = Reason::of_row(u32::try_from(row).unwrap());
         let reason = reason.unwrap_or_else(|| panic!("row {row} has no reason"));
+        // What is there before the next packet, if nothing else is sent until then.
+        self.counted = Cell::new(Some(after));
         Sent { seen: Seen { vip_id, reason }, verdict, output }
+    }
+
+    /// Whether the kernel's test run takes a frame: at TC it wants the IP header whole.
+    pub fn takes(&self, frame: &[u8]) -> bool {
+        let least = match frame.get(12..14) {
+            Some([0x08, 0x00]) => 14 + 20,
+            Some([0x86, 0xdd]) => 14 + 40,
+            _ => 15,
+        };
+        self.hook == Hook::Xdp || frame.len() >= least
     }
 
     /// The verdict and the bytes of one packet, without a look at the counters: for many in sequence.
     pub fn pass(&self, frame: &[u8]) -> (u32, Vec<u8>) {
+        self.counted.set(None);
         let mut output = vec![0; frame.len() + ROOM];
-        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut output);
-        let result = program.test_run(options).expect("the program runs");
-        output.truncate(result.data_size_out as usize);
-        (result.return_value, output)
+        let (verdict, length) = match self.hook {
+            Hook::Xdp => {
+                let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
+                let result = program.test_run(options).expect("the program runs");
+                (result.return_value, result.data_size_out)
+            }
+            Hook::Tc => {
+                let program: &SchedClassifier = self.ebpf.program(TC_PROGRAM).unwrap().try_into().unwrap();
+                let result = program.test_run(options).expect("the program runs");
+                (of_tc(result.return_value.cast_signed()), result.data_size_out)
+            }
+        };
+        output.truncate(length as usize);
+        (verdict, output)
     }
 
     /// The time of one of so many runs over the same packet, in ns. The kernel reports whole ones, rounded down; half of
     /// one is added. (The time of the system call would not do: most of it goes into switching the dispatcher.)
     pub fn time_ns(&self, program: &str, frame: &[u8], repeat: u32) -> f64 {
+        self.counted.set(None);
         let program: &Xdp = self.ebpf.program(program).unwrap().try_into().unwrap();
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
@@ -174,6 +224,9 @@ impl Rig {
         assert!(highest < VIP_IDS);
         (0..(highest + 1) * REASONS)
             .map(|row| {
+                if Reason::of_row(row).1.is_none() {
+                    return Count::default();
+                }
                 let values = stats.get(&row, 0).unwrap();
                 values.iter().fold(Count::default(), |sum, value| Count {
                     packets: sum.packets + value.packets,
@@ -200,6 +253,16 @@ fn fill(ebpf: &mut Ebpf, contents: &MapContents) {
     let mut vips: HashMap<_, VipKey, VipVal> = HashMap::try_from(ebpf.map_mut("vips").unwrap()).unwrap();
     for (key, value) in &contents.vips {
         vips.insert(key, value, 0).unwrap();
+    }
+}
+
+/// The XDP verdict that means the same.
+fn of_tc(verdict: i32) -> u32 {
+    match verdict {
+        TC_ACT_UNSPEC => XDP_PASS,
+        TC_ACT_SHOT => XDP_DROP,
+        TC_ACT_REDIRECT => XDP_TX,
+        other => panic!("no verdict of ours: {other}"),
     }
 }
 

@@ -33,7 +33,7 @@ impl Machine {
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n') {
                 let Ok(line) = line else { return };
-                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                let line = plain(&String::from_utf8_lossy(&line));
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -63,6 +63,19 @@ impl Machine {
         self.process.wait()?;
         Ok(lines)
     }
+}
+
+/// Without what steers a terminal.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut parts = line.split('\u{1b}');
+    plain.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        // A sequence ends with its first letter.
+        let end = part.find(|c: char| c.is_ascii_alphabetic()).map_or(part.len(), |at| at + 1);
+        plain.push_str(part.get(end..).unwrap_or_default());
+    }
+    plain.trim_end().to_owned()
 }
 
 impl Drop for Machine {

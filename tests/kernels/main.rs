@@ -118,7 +118,9 @@ fn test_binary(tier: &str) -> anyhow::Result<PathBuf> {
     command.arg("--message-format=json").current_dir(env!("CARGO_MANIFEST_DIR"));
     let printed = ingress_tests::node::run(&mut command)?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut binaries = messages.filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from));
+    let mut binaries = messages
+        .filter(|message| message.pointer("/target/name").is_some_and(|name| name == tier))
+        .filter_map(|message| message.get("executable")?.as_str().map(PathBuf::from));
     binaries.next().with_context(|| format!("cargo names no binary of the tier {tier}"))
 }
 

@@ -9,6 +9,8 @@ mod fuzz;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod object;
 #[cfg(test)]
 mod sk_lookup;

@@ -43,10 +43,14 @@ fn rig() -> Rig {
 type Case = (&'static str, Vec<u8>, Option<&'static str>, Reason);
 
 fn check(cases: Vec<Case>) {
-    let mut rig = rig();
-    for (name, frame, address, reason) in cases {
-        let expected = Seen { vip_id: rig.vip_id(address), reason };
-        assert_eq!(rig.run(&frame), expected, "{name}");
+    for (hook, mut rig) in [("at XDP", rig()), ("at TC", rig().at_tc())] {
+        for (name, frame, address, reason) in &cases {
+            if !rig.takes(frame) {
+                continue;
+            }
+            let expected = Seen { vip_id: rig.vip_id(*address), reason: *reason };
+            assert_eq!(rig.run(frame), expected, "{name} {hook}");
+        }
     }
 }
 
