@@ -68,7 +68,7 @@ pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
 fn unserved(payload: Payload) -> Reason {
     match payload {
         Payload::TcpOpen(_) | Payload::Tcp(_) | Payload::Udp(_) => Reason::UnservedPort,
-        Payload::Other => Reason::OtherProtocol,
+        Payload::Error(..) | Payload::Echo | Payload::Other => Reason::OtherProtocol,
         Payload::Fragment => Reason::Fragment,
         Payload::LongChain => Reason::LongChain,
         Payload::Cut => Reason::Truncated,
@@ -81,7 +81,8 @@ fn admitted(payload: Payload, vip: &VipVal, listed: Listed, charge: impl FnOnce(
     if !matches!(payload, Payload::TcpOpen(_)) {
         return Reason::Admitted;
     }
-    if vip.flags & VipVal::PAUSED != 0 {
+    // Of a pool's address, other nodes may take the connection.
+    if vip.flags & VipVal::PAUSED != 0 && vip.pool == 0 {
         return Reason::Paused;
     }
     if (listed.all | listed.scope) & AclVal::EXEMPT != 0 {
@@ -202,6 +203,8 @@ mod tests {
             any::<u16>().prop_map(Payload::TcpOpen),
             any::<u16>().prop_map(Payload::Tcp),
             any::<u16>().prop_map(Payload::Udp),
+            (any::<u16>(), any::<u8>()).prop_map(|(port, proto)| Payload::Error(port, proto)),
+            Just(Payload::Echo),
             Just(Payload::Other),
             Just(Payload::Fragment),
             Just(Payload::LongChain),

@@ -231,8 +231,8 @@ pub struct NodeVal {
     pub source_mac: [u8; 6],
     /// Bytes that an IP packet may have on the way there.
     pub mtu: u16,
-    /// Always 0.
-    pub pad: u16,
+    /// Tag of the frames to it; 0: none.
+    pub vlan: u16,
 }
 const _: () = assert!(size_of::<NodeVal>() == 16 + 16 + 8 + 4 + 4 + 6 + 6 + 2 + 2);
 

@@ -35,13 +35,13 @@ pub const fn flow_hash(source: &[u32; 4], destination: &[u32; 4], ports: u32, pr
 #[inline(always)]
 const fn fold(hash: u64, word: u64) -> u64 {
     let mixed = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    mixed ^ mixed >> 32
+    mixed ^ (mixed >> 32)
 }
 
 /// The slot of a hash.
 #[inline(always)]
 pub const fn slot_of(hash: u64) -> u32 {
-    ((hash >> 32) * TABLE_SLOTS as u64 >> 32) as u32
+    (((hash >> 32) * TABLE_SLOTS as u64) >> 32) as u32
 }
 
 /// The `at`-th candidate of a slot of the table.

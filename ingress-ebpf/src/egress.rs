@@ -22,7 +22,7 @@ use crate::maps::IFACES_MAP;
 use crate::packet::{Packet, Words, address, mapped, word};
 use crate::report;
 use crate::tc::TC_ACT_UNSPEC;
-use crate::xdp::entry;
+use crate::vips::entry;
 
 const IPV4: u16 = EtherType::Ipv4 as u16;
 const IPV6: u16 = EtherType::Ipv6 as u16;

@@ -8,15 +8,22 @@
     reason = "compare-and-swap is only reachable as an intrinsic: the BPF target declares no atomics"
 )]
 
+mod answer;
 mod context;
 mod egress;
+mod judge;
 mod limits;
 mod lists;
 mod maps;
 mod packet;
 mod report;
 mod sk_lookup;
+mod steer;
 mod tc;
+mod transport;
+mod tunnel;
+mod vips;
+mod write;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
@@ -59,8 +66,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// No helper that these programs call is reserved for GPL programs.
+// Some helpers (the kernel's routing table, its SYN cookies) are reserved for programs under a licence that the GPL permits.
 #[expect(unsafe_code, reason = "the loader finds the licence by its section")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -9,7 +9,7 @@ use ingress_common::maps::{Count, LookupCount};
 use ingress_common::source::{SrcKey, limited_source};
 use ingress_common::verdict::{Reason, Verdict};
 
-use crate::maps::{EGRESS_MAP, LK_STATS, STATS};
+use crate::maps::{EGRESS_MAP, LK_STATS, NODE_STATS, STATS};
 use crate::packet::{Words, addr};
 
 #[inline(always)]
@@ -41,6 +41,17 @@ pub(crate) fn sent(vip_id: u32, destination: &Words, packets: u64, bytes: u64) {
 fn add(count: &mut Count, packets: u64, bytes: u64) {
     count.packets += packets;
     count.bytes += bytes;
+}
+
+/// Counts a packet that goes to a node; row 0 counts those that came from one.
+#[inline(always)]
+pub(crate) fn sent_on(node: u32, bytes: u64) {
+    if let Some(count) = NODE_STATS.get_ptr_mut(node) {
+        // SAFETY: a checked map value of this CPU.
+        let count = unsafe { &mut *count };
+        count.packets += 1;
+        count.bytes += bytes;
+    }
 }
 
 #[cfg(feature = "debug-log")]

@@ -9,6 +9,7 @@ use core::mem::{offset_of, transmute};
 
 use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::SkLookupContext;
 use ingress_common::flow::{Addr, v4_mapped};
 use ingress_common::maps::{ListenVal, SLOT_TRIES, VipKey};
@@ -56,6 +57,32 @@ fn listen(addr: Addr, port: u16, proto: u8) -> Option<&'static ListenVal> {
     }
     // SAFETY: as above.
     unsafe { LISTEN.get(VipKey::address(addr)) }
+}
+
+/// Whether a socket would accept a connection for an address and port. For the programs that see packets first.
+///
+/// A global function: the verifier looks at it once, not once for every way in which a packet can come here.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn has_socket(key: *const VipKey) -> bool {
+    // SAFETY: the verifier checks that callers pass a whole key, or none.
+    let Some(key) = (unsafe { key.as_ref() }) else { return false };
+    let Some(listen) = listen(key.addr, key.port, key.proto) else { return false };
+    let (first, slots) = (listen.first_slot, listen.slots);
+    let mut tries = 0_u64;
+    while tries < SLOT_TRIES && tries < u64::from(slots) {
+        let slot = first + tries as u32;
+        // SAFETY: a map and a key of its type; what is found is released at once.
+        unsafe {
+            let socket = bpf_map_lookup_elem((&raw const SOCKS).cast_mut().cast(), (&raw const slot).cast());
+            if !socket.is_null() {
+                bpf_sk_release(socket);
+                return true;
+            }
+        }
+        tries += 1;
+    }
+    false
 }
 
 /// Starts at a random slot of the range and goes on until one holds a socket.

@@ -1,82 +1,93 @@
 //! One packet, read top to bottom: look the destination up, then the port, then the source; decide, count, act.
 //!
-//! Unknown traffic costs one lookup and passes untouched. No packet is ever changed.
-#![expect(unsafe_code, reason = "references into hash maps")]
+//! Unknown traffic costs one lookup and passes untouched. A packet is changed only where another node gets it, or where
+//! the program answers it.
+#![expect(unsafe_code, reason = "helpers are foreign functions")]
 
-use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
-use ingress_common::decide::{Listed, Target, decide};
-use ingress_common::flow::{Flow, Payload};
-use ingress_common::maps::{VipKey, VipVal};
-use ingress_common::verdict::{Action, Verdict};
+use ingress_common::flow::Payload;
+use ingress_common::maps::VipVal;
+use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
-use crate::maps::VIPS_MAP;
-use crate::packet::{self, Arrived, Packet, Words, addr};
-use crate::{limits, lists, report};
+use crate::packet::{self, Arrival, Flow, Packet};
+use crate::{judge, report, tunnel};
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
-    match verdict(ctx).action() {
+    let done = way(ctx);
+    match done.verdict.action() {
         Action::Pass => XDP_PASS,
         Action::Drop => XDP_DROP,
+        Action::Send if done.interface == ctx.interface() => XDP_TX,
+        // SAFETY: a helper that only takes note.
+        Action::Send => unsafe { bpf_redirect(done.interface, 0) as u32 },
     }
 }
 
-/// What becomes of the packet, wherever it is met; counted.
-#[inline(always)]
-pub(crate) fn verdict(ctx: &impl Context) -> Verdict {
-    let packet = Packet::of(ctx);
-    let verdict = match packet::arrive(&packet, address_entry) {
-        Ok((arrived, address)) => judge(&packet, &arrived, address),
-        Err(reason) => Verdict { vip_id: 0, reason },
-    };
-    report::count(ctx, verdict, ctx.length());
-    verdict
+/// What was done with a packet.
+pub(crate) struct Done {
+    pub(crate) verdict: Verdict,
+    /// Where it leaves, if it is sent.
+    pub(crate) interface: u32,
 }
 
-/// Whether an address is served at all: for most packets of a node the only lookup.
+/// The packet's way, wherever it is met; counted.
 #[inline(always)]
-fn address_entry(destination: &Words) -> Option<&'static VipVal> {
-    entry(destination, 0, 0)
-}
-
-#[inline(always)]
-fn judge(packet: &Packet, arrived: &Arrived, address: &'static VipVal) -> Verdict {
-    let payload = arrived.payload(packet);
-    let target = target(&arrived.destination, payload, address);
-    let listed = match target {
-        Target::Foreign => Listed::default(),
-        Target::Address(vip) | Target::Served(vip) => lists::of(&arrived.source, vip),
-    };
-    let flow = Flow { source: addr(arrived.source), destination: addr(arrived.destination), payload };
-    decide(&flow, target, listed, |vip| limits::charge(&arrived.source, vip))
-}
-
-#[inline(always)]
-fn target(destination: &Words, payload: Payload, address: &'static VipVal) -> Target<'static> {
-    if let Some((port, proto)) = payload.port()
-        && address.ports & VipVal::port_bit(port) != 0
-        && let Some(served) = entry(destination, port, proto)
-    {
-        return Target::Served(served);
+pub(crate) fn way<C: Context>(ctx: &C) -> Done {
+    let bytes = ctx.length();
+    let mut flow = Flow::new();
+    let mut arrival = packet::arrive(&Packet::of(ctx), &mut flow);
+    if matches!(arrival, Arrival::Tunnel) {
+        arrival = match ctx.open(&mut flow) {
+            tunnel::FOREIGN => Arrival::Passes(Reason::Foreign),
+            tunnel::PROBED => Arrival::Passes(Reason::ProbeAnswered),
+            tunnel::RETURNED => Arrival::Passes(Reason::ProbeReturned),
+            hops => {
+                report::sent_on(0, bytes);
+                flow.hops = hops;
+                packet::arrive(&Packet::of(ctx), &mut flow)
+            }
+        };
     }
-    if address.flags & VipVal::PORTS_ONLY != 0 { Target::Foreign } else { Target::Address(address) }
+    let mut interface = ctx.interface();
+    let reason = match arrival {
+        Arrival::Served => served(ctx, &mut flow, &mut interface),
+        Arrival::Passes(reason) => reason,
+        // A tunnel in a tunnel.
+        Arrival::Tunnel => Reason::Foreign,
+    };
+    let verdict = Verdict { vip_id: flow.vip_id, reason };
+    report::count(ctx, verdict, bytes);
+    Done { verdict, interface }
 }
 
+/// A packet for a served address: to the node that owns its flow, if it is admitted.
 #[inline(always)]
-pub(crate) fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
-    let [a, b, c, d] = *addr;
-    let words = [a, b, c, d, u32::from(port) | u32::from(proto) << 16];
-    // SAFETY: the bytes of a `VipKey`, see the assertions below; the alignment is higher than needed.
-    let key = unsafe { &*(&raw const words).cast::<VipKey>() };
-    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
-    unsafe { VIPS_MAP.get(key) }
+fn served<C: Context>(ctx: &C, flow: &mut Flow, interface: &mut u32) -> Reason {
+    ctx.read(flow);
+    let reason = judge::judge(flow);
+    if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
+        return reason;
+    }
+    ctx.choose(flow);
+    if flow.node == 0 {
+        let is_paused = flow.vip_flags & VipVal::PAUSED != 0;
+        return if is_paused && matches!(flow.payload(), Payload::TcpOpen(_)) {
+            Reason::Paused
+        } else {
+            reason
+        };
+    }
+    let sent = ctx.send(flow);
+    if sent == tunnel::UNREACHABLE {
+        return Reason::Unreachable;
+    }
+    if sent & tunnel::TOO_BIG == 0 {
+        *interface = sent as u32;
+        return Reason::Steered;
+    }
+    if ctx.too_big(flow, sent as u16) { Reason::TooBig } else { Reason::Unreachable }
 }
-
-/// The key of `vips` is put together from words, not from fields; this is what that relies on.
-const _: () = {
-    use core::mem::offset_of;
-    assert!(size_of::<VipKey>() == 20 && offset_of!(VipKey, port) == 16 && offset_of!(VipKey, proto) == 18);
-    assert!(cfg!(target_endian = "little"));
-};

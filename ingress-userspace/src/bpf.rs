@@ -7,7 +7,6 @@
 
 pub mod attach;
 pub mod cleanup;
-pub mod clsact;
 pub mod counters;
 #[cfg(feature = "debug-log")]
 pub mod debug_log;
@@ -16,7 +15,6 @@ pub mod interfaces;
 pub mod kernel;
 pub mod load;
 pub mod maps;
-pub mod monitor;
 pub mod netlink;
 pub mod object;
 pub mod pins;

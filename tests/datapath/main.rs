@@ -5,8 +5,6 @@
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
-mod hooks;
-#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod modes;

@@ -61,12 +61,18 @@ pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
             _ => foreign(Reason::NotIp),
         });
     };
-    let (ether_type, offset) = if matches!(first, 0x8100 | 0x88a8) { (second, 18) } else { (first, 14) };
+    let is_tag = |ether_type| matches!(ether_type, 0x8100 | 0x88a8);
+    let (ether_type, offset) = match (is_tag(first), is_tag(second), bytes.u16(20)) {
+        (true, true, Some(third)) => (third, 22),
+        (true, true, None) => return foreign(Reason::Truncated),
+        (true, false, _) => (second, 18),
+        (false, ..) => (first, 14),
+    };
     let ip = match ether_type {
         0x0800 => ipv4(&bytes, offset),
         0x86dd => ipv6(&bytes, offset),
-        // A second tag, or a request for a neighbour's address.
-        0x8100 | 0x88a8 | 0x0806 => return Expected::Anything,
+        // A request for a neighbour's address.
+        0x0806 => return Expected::Anything,
         _ => return foreign(Reason::NotIp),
     };
     let Some(ip) = ip else { return foreign(Reason::Truncated) };
@@ -134,7 +140,8 @@ fn chain(bytes: &Bytes<'_>, mut protocol: u8, mut offset: usize, end: usize) -> 
 fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents) -> Verdict {
     let foreign = Verdict { vip_id: 0, reason: Reason::Foreign };
     let Some(address) = maps.vips.get(&VipKey::address(ip.destination)) else { return foreign };
-    let (found, opens, rest) = transport(bytes, &ip.transport);
+    let is_ipv4 = v4_of(&ip.destination).is_some();
+    let (found, opens, rest) = transport(bytes, &ip.transport, is_ipv4);
     let served = found.and_then(|(port, proto)| maps.vips.get(&VipKey::served(ip.destination, port, proto)));
     if served.is_none() && address.flags & VipVal::PORTS_ONLY != 0 {
         return foreign;
@@ -159,7 +166,7 @@ fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents) -> Verdict {
 }
 
 /// Port and protocol, whether it opens a connection, and the reason where no port is served.
-fn transport(bytes: &Bytes<'_>, transport: &Transport) -> (Option<(u16, u8)>, bool, Reason) {
+fn transport(bytes: &Bytes<'_>, transport: &Transport, is_ipv4: bool) -> (Option<(u16, u8)>, bool, Reason) {
     let (protocol, at, is_first_fragment, end) = match *transport {
         Transport::At { protocol, offset, is_first_fragment, end } => {
             (protocol, offset, is_first_fragment, end)
@@ -182,8 +189,38 @@ fn transport(bytes: &Bytes<'_>, transport: &Transport) -> (Option<(u16, u8)>, bo
             (Some((port, TCP)), opens, Reason::UnservedPort)
         }
         (TCP | UDP, _) => (None, false, Reason::Truncated),
+        (1, _) if is_ipv4 => (quoted4(bytes, at), false, Reason::OtherProtocol),
+        (58, _) if !is_ipv4 => (quoted6(bytes, at), false, Reason::OtherProtocol),
         _ => (None, false, Reason::OtherProtocol),
     }
+}
+
+/// The port that sent the packet which an ICMP error quotes.
+fn quoted4(bytes: &Bytes<'_>, at: usize) -> Option<(u16, u8)> {
+    let quoted: [u8; 20] = bytes.array(at + 8)?;
+    let [first, .., high, low, _, protocol] = *quoted.first_chunk::<10>()?;
+    let is_error = matches!(bytes.u8(at)?, 3 | 4 | 11 | 12);
+    let is_first = u16::from_be_bytes([high, low]) & 0x1fff == 0;
+    let length = usize::from(first & 15) * 4;
+    if !is_error || !is_first || first >> 4 != 4 || length < 20 {
+        return None;
+    }
+    quoted_port(bytes, at + 8 + length, protocol)
+}
+
+/// The same of IPv6.
+fn quoted6(bytes: &Bytes<'_>, at: usize) -> Option<(u16, u8)> {
+    let quoted: [u8; 40] = bytes.array(at + 8)?;
+    let [first, _, _, _, _, _, protocol, ..] = quoted;
+    if !matches!(bytes.u8(at)?, 1..=4) || first >> 4 != 6 {
+        return None;
+    }
+    quoted_port(bytes, at + 48, protocol)
+}
+
+fn quoted_port(bytes: &Bytes<'_>, at: usize, protocol: u8) -> Option<(u16, u8)> {
+    let [high, low, ..] = bytes.array::<4>(at)?;
+    matches!(protocol, TCP | UDP).then_some((u16::from_be_bytes([high, low]), protocol))
 }
 
 /// The flags of the longest prefix of a scope that covers a source.

@@ -109,8 +109,12 @@ fn traffic_that_is_not_ours_passes() {
         ("LLDP", Packet::ethernet(0x88cc, &[2, 7, 4]), None, NotIp),
         ("an unknown type", Packet::ethernet(0x1234, b"data"), None, NotIp),
         ("a frame with a length instead of a type", Packet::ethernet(38, &[0x42; 38]), None, NotIp),
-        ("two VLAN tags", Packet::syn(DENIED, OPEN, 80).vlan(0x88a8).vlan(0x8100).bytes(), None, NotIp),
-        ("two equal VLAN tags", Packet::syn(DENIED, OPEN, 80).vlan(0x8100).vlan(0x8100).bytes(), None, NotIp),
+        (
+            "three VLAN tags",
+            Packet::syn(DENIED, OPEN, 80).vlan(0x88a8).vlan(0x8100).vlan(0x8100).bytes(),
+            None,
+            NotIp,
+        ),
     ]);
 }
 
@@ -127,6 +131,8 @@ fn served_ports_are_admitted() {
         ("SYN to the node, IPv6", syn6(NODE6, 443).bytes(), Some(NODE6), Opened),
         ("SYN in a VLAN", syn(OPEN, 80).vlan(0x8100).bytes(), Some(OPEN), Opened),
         ("SYN in a service VLAN", syn(OPEN, 80).vlan(0x88a8).bytes(), Some(OPEN), Opened),
+        ("SYN in two VLANs", syn(OPEN, 80).vlan(0x88a8).vlan(0x8100).bytes(), Some(OPEN), Opened),
+        ("SYN in two VLANs, IPv6", syn6(OPEN6, 80).vlan(0x8100).vlan(0x8100).bytes(), Some(OPEN6), Opened),
         ("SYN in a VLAN, IPv6", syn6(OPEN6, 80).vlan(0x8100).bytes(), Some(OPEN6), Opened),
         ("SYN with data", syn(OPEN, 80).data(100).bytes(), Some(OPEN), Opened),
         ("SYN with ECN", Packet::tcp(CLIENT, OPEN, 80, SYN | ECE | CWR).bytes(), Some(OPEN), Opened),

@@ -4,7 +4,6 @@
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
-mod follow;
 mod hear;
 pub mod last_model;
 pub mod report;
@@ -25,6 +24,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
+use crate::bpf::interfaces;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
@@ -39,8 +39,8 @@ use state::{AgentState, entries};
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Heartbeats between two looks at the node's interfaces when no change was told of.
-const LOOK_AT_INTERFACES: u32 = 10;
+/// Heartbeats between two looks at the node's addresses.
+const LOOK_AT_ADDRESSES: u32 = 10;
 /// Heartbeats between two notes that the last model is current.
 const CONFIRM: u32 = 30;
 /// How long a start waits for the API server before it begins with the last model.
@@ -75,12 +75,10 @@ pub async fn run(
         stale: None,
         state,
         failing_maps: None,
-        has_changes: false,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
     };
-    let mut monitor = follow::monitor();
-    agent.look_at_interfaces().await;
+    agent.look_at_addresses().await;
     if current_at == 0 {
         agent.take_world(version, &model, &link).await;
     } else {
@@ -110,7 +108,6 @@ pub async fn run(
                 Some(event) => agent.hear(event, &link).await,
                 None => break,
             },
-            () = follow::changed(&mut monitor) => agent.has_changes = true,
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
                 agent.beat(ticks).await;
@@ -164,8 +161,6 @@ struct Agent {
     stale: Option<Stale>,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
-    /// Interfaces or addresses changed since they were last looked at.
-    has_changes: bool,
     /// Said already.
     refused_routes: BTreeSet<IpNet>,
     /// Routes that this process made.
@@ -270,11 +265,10 @@ impl Agent {
                 self.serve_by_newest();
             }
         }
-        let is_due = ticks.is_multiple_of(LOOK_AT_INTERFACES);
-        if (std::mem::take(&mut self.has_changes) || is_due) && self.look_at_interfaces().await {
-            self.serve_by_newest();
-        }
-        if is_due {
+        if ticks.is_multiple_of(LOOK_AT_ADDRESSES) {
+            if self.look_at_addresses().await {
+                self.serve_by_newest();
+            }
             // Someone may have flushed them.
             self.apply_routes().await;
         }
@@ -300,22 +294,39 @@ impl Agent {
         }
     }
 
+    /// Reads the node's addresses; whether they changed.
+    async fn look_at_addresses(&mut self) -> bool {
+        if self.kernel.is_none() {
+            return false;
+        }
+        match interfaces::interfaces().await {
+            Ok(found) => {
+                let addresses = interfaces::node_addresses(&found);
+                let is_new = addresses != self.addresses;
+                self.addresses = addresses;
+                is_new
+            }
+            Err(error) => {
+                warn!(error = %chain(&error), "the node's addresses could not be read");
+                false
+            }
+        }
+    }
+
     fn publish_state(&self) {
         let entries = self.kernel.as_ref().map(|kernel| entries(kernel.contents())).unwrap_or_default();
-        let attached = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
-        let refused = self.kernel.as_ref().map(Kernel::refused).unwrap_or_default();
-        let attached = attached.into_iter().map(|interface| (interface.name, interface.hook.name()));
+        let interfaces = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
         let has_proxy = match &self.kernel {
             Some(kernel) => kernel.slots.has_serving_proxy(),
             None => !self.proxies.is_empty(),
         };
         let now = AgentState {
             mode: self.mode(),
-            interfaces: attached.chain(refused.into_iter().map(|name| (name, "userspace"))).collect(),
+            interfaces: interfaces.iter().map(|i| (i.name.clone(), i.mode.name())).collect(),
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
-            degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
+            degraded: start::degraded(self.settings.mode, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
             entries,
         };

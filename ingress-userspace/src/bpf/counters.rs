@@ -20,7 +20,7 @@ pub struct PacketCount {
     pub address: Option<IpAddr>,
     /// Name of the reason.
     pub reason: &'static str,
-    /// `pass` or `drop`.
+    /// `pass`, `drop` or `send`.
     pub action: &'static str,
     /// Packets.
     pub packets: u64,
@@ -45,6 +45,7 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
                     action: match reason.action() {
                         ingress_common::verdict::Action::Pass => "pass",
                         ingress_common::verdict::Action::Drop => "drop",
+                        ingress_common::verdict::Action::Send => "send",
                     },
                     packets: sum.packets,
                     bytes: sum.bytes,

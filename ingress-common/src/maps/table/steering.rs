@@ -63,7 +63,7 @@ pub(super) const NODES: MapSpec = MapSpec {
             ("mac", "[u8; 6]", "of the next hop; zeros: the kernel's routing table is asked"),
             ("source_mac", "[u8; 6]", "of our interface"),
             ("mtu", "u16", "bytes that an IP packet may have on the way there"),
-            ("pad", "u16", "0"),
+            ("vlan", "u16", "tag of the frames to it; 0: none"),
         ],
     },
     writer: "agent",

@@ -109,6 +109,7 @@ fn reasons(page: &mut String) {
         let action = match reason.action() {
             Action::Pass => "passed",
             Action::Drop => "dropped",
+            Action::Send => "sent",
         };
         let _ = writeln!(page, "| {} | `{}` | {action} | {} |", reason as u32, reason.name(), reason.about());
     }
