@@ -75,6 +75,8 @@ pub enum ModeArg {
     XdpNative,
     /// XDP in the network stack: works everywhere, slower.
     XdpGeneric,
+    /// TC, where XDP is taken by another program or refused: slower still.
+    Tc,
     /// No kernel programs; the proxy listens on the served ports itself.
     Userspace,
 }
@@ -177,6 +179,11 @@ pub struct RuleArgs {
     /// Certificate for names that no other covers, `namespace/name`; default: self-signed.
     #[arg(long, value_name = "NS/NAME")]
     pub default_ssl_certificate: Option<String>,
+    /// Secret with the key that the nodes of AddressPools share, `namespace/name`, under `key` (16 hexadecimal digits, or 8
+    /// bytes in base64), `previous` (accepted as well) and `seed`; default: the controller makes one, and a folder has
+    /// `default/portcullis-cluster-key`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub cluster_key_secret: Option<String>,
     /// Prefix of the annotations.
     #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
     pub annotations_prefix: String,
@@ -191,6 +198,9 @@ pub struct DataplaneArgs {
     /// Interfaces to attach to; default: those that carry the node's addresses.
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
+    /// Attach at TC by filters also where the kernel has links for it (from 6.6 on), as on older kernels.
+    #[arg(long, hide = true)]
+    pub without_tcx: bool,
     /// Addresses of the node that are served (`node` addresses, and userspace mode); default 0.0.0.0 and [::].
     #[arg(long, value_name = "ADDR")]
     pub bind_address: Vec<IpAddr>,

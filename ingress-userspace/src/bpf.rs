@@ -7,6 +7,7 @@
 
 pub mod attach;
 pub mod cleanup;
+pub mod clsact;
 pub mod counters;
 #[cfg(feature = "debug-log")]
 pub mod debug_log;
@@ -15,6 +16,7 @@ pub mod interfaces;
 pub mod kernel;
 pub mod load;
 pub mod maps;
+pub mod monitor;
 pub mod netlink;
 pub mod object;
 pub mod pins;

@@ -105,6 +105,8 @@ pub struct Settings {
     pub enable_external_names: bool,
     /// `ssl-passthrough` is honoured.
     pub enable_ssl_passthrough: bool,
+    /// Secret with the key that the nodes of pools share, instead of the one that the controller makes.
+    pub cluster_key: Option<ObjectKey>,
     /// The zone whose endpoints are preferred, where EndpointSlices say which those are.
     pub zone: Option<String>,
 }
@@ -131,6 +133,7 @@ impl Default for Settings {
             udp_services: None,
             enable_external_names: true,
             enable_ssl_passthrough: false,
+            cluster_key: None,
             zone: None,
         }
     }

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod modes;

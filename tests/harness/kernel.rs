@@ -285,7 +285,7 @@ pub fn pool(name: &str, addresses: &[&str]) -> Pool {
         let ip: IpAddr = text.parse().unwrap();
         AddressRange { first: ip, last: ip }
     };
-    Pool { name: name.to_owned(), blocks: addresses.iter().map(block).collect() }
+    Pool::new(name, addresses.iter().map(block).collect())
 }
 
 /// A policy without content, for a pool or for every address.
@@ -308,7 +308,7 @@ pub fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
     };
     Model {
         listeners: vec![listener("http", 80), listener("https", 443)],
-        edge: Edge { pools, policies },
+        edge: Edge { pools, policies, ..Edge::default() },
         ..Model::default()
     }
 }

@@ -126,10 +126,7 @@ async fn edge_policies_are_enforced_at_accept() {
             AddressRange { first: "127.0.0.0".parse().unwrap(), last: "127.0.0.255".parse().unwrap() };
         let elsewhere =
             AddressRange { first: "198.18.100.0".parse().unwrap(), last: "198.18.100.9".parse().unwrap() };
-        model.edge.pools = vec![
-            Pool { name: "here".into(), blocks: vec![loopback] },
-            Pool { name: "there".into(), blocks: vec![elsewhere] },
-        ];
+        model.edge.pools = vec![Pool::new("here", vec![loopback]), Pool::new("there", vec![elsewhere])];
         model.edge.policies = policies_;
         model
     };

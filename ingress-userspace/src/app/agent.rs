@@ -4,6 +4,7 @@
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
+mod follow;
 mod hear;
 pub mod last_model;
 pub mod report;
@@ -24,7 +25,6 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
-use crate::bpf::interfaces;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
@@ -39,8 +39,8 @@ use state::{AgentState, entries};
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Heartbeats between two looks at the node's addresses.
-const LOOK_AT_ADDRESSES: u32 = 10;
+/// Heartbeats between two looks at the node's interfaces when no change was told of.
+const LOOK_AT_INTERFACES: u32 = 10;
 /// Heartbeats between two notes that the last model is current.
 const CONFIRM: u32 = 30;
 /// How long a start waits for the API server before it begins with the last model.
@@ -75,10 +75,12 @@ pub async fn run(
         stale: None,
         state,
         failing_maps: None,
+        has_changes: false,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
     };
-    agent.look_at_addresses().await;
+    let mut monitor = follow::monitor();
+    agent.look_at_interfaces().await;
     if current_at == 0 {
         agent.take_world(version, &model, &link).await;
     } else {
@@ -108,6 +110,7 @@ pub async fn run(
                 Some(event) => agent.hear(event, &link).await,
                 None => break,
             },
+            () = follow::changed(&mut monitor) => agent.has_changes = true,
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
                 agent.beat(ticks).await;
@@ -161,6 +164,8 @@ struct Agent {
     stale: Option<Stale>,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
+    /// Interfaces or addresses changed since they were last looked at.
+    has_changes: bool,
     /// Said already.
     refused_routes: BTreeSet<IpNet>,
     /// Routes that this process made.
@@ -265,10 +270,11 @@ impl Agent {
                 self.serve_by_newest();
             }
         }
-        if ticks.is_multiple_of(LOOK_AT_ADDRESSES) {
-            if self.look_at_addresses().await {
-                self.serve_by_newest();
-            }
+        let is_due = ticks.is_multiple_of(LOOK_AT_INTERFACES);
+        if (std::mem::take(&mut self.has_changes) || is_due) && self.look_at_interfaces().await {
+            self.serve_by_newest();
+        }
+        if is_due {
             // Someone may have flushed them.
             self.apply_routes().await;
         }
@@ -294,39 +300,22 @@ impl Agent {
         }
     }
 
-    /// Reads the node's addresses; whether they changed.
-    async fn look_at_addresses(&mut self) -> bool {
-        if self.kernel.is_none() {
-            return false;
-        }
-        match interfaces::interfaces().await {
-            Ok(found) => {
-                let addresses = interfaces::node_addresses(&found);
-                let is_new = addresses != self.addresses;
-                self.addresses = addresses;
-                is_new
-            }
-            Err(error) => {
-                warn!(error = %chain(&error), "the node's addresses could not be read");
-                false
-            }
-        }
-    }
-
     fn publish_state(&self) {
         let entries = self.kernel.as_ref().map(|kernel| entries(kernel.contents())).unwrap_or_default();
-        let interfaces = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
+        let attached = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
+        let refused = self.kernel.as_ref().map(Kernel::refused).unwrap_or_default();
+        let attached = attached.into_iter().map(|interface| (interface.name, interface.hook.name()));
         let has_proxy = match &self.kernel {
             Some(kernel) => kernel.slots.has_serving_proxy(),
             None => !self.proxies.is_empty(),
         };
         let now = AgentState {
             mode: self.mode(),
-            interfaces: interfaces.iter().map(|i| (i.name.clone(), i.mode.name())).collect(),
+            interfaces: attached.chain(refused.into_iter().map(|name| (name, "userspace"))).collect(),
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
-            degraded: start::degraded(self.settings.mode, self.kernel.as_ref(), self.step_down.as_deref()),
+            degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
             entries,
         };

@@ -114,6 +114,7 @@ pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, Settings
         udp_services: object("udp-services-configmap", &rules.udp_services_configmap)?,
         enable_external_names: !rules.disable_svc_external_name,
         enable_ssl_passthrough: rules.enable_ssl_passthrough,
+        cluster_key: object("cluster-key-secret", &rules.cluster_key_secret)?,
         zone: zone(rules),
     })
 }
@@ -180,7 +181,7 @@ pub fn wanted(settings: &Settings) -> Wanted {
         },
         access: settings.access.clone(),
         secret_namespaces: settings.secret_namespaces.clone(),
-        secrets: settings.default_certificate.iter().cloned().collect(),
+        secrets: settings.default_certificate.iter().chain(&settings.cluster_key).cloned().collect(),
         services: settings.default_backend.iter().chain(&settings.published_service).cloned().collect(),
         namespaces: settings.namespace_selector.is_some(),
         pace: Pace::default(),

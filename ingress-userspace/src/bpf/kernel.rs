@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ingress_common::maps::{LAYOUT_VERSION, Meta};
+use ingress_common::maps::{IfaceVal, LAYOUT_VERSION, Meta};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use super::attach::{self, AttachError, AttachedInterface, XdpWish};
+use super::attach::{self, AttachError, AttachedInterface, Attachments, Wish};
 use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
 use super::maps::{Maps, MapsError};
@@ -20,6 +21,7 @@ use super::pins::Pins;
 use super::slots::{Slots, is_listening};
 use super::sync::{self, Synced};
 use crate::compile::maps::MapContents;
+use crate::error_chain::chain;
 use crate::model::listener::Listener;
 
 /// A writer that has been silent for this long is gone.
@@ -43,7 +45,7 @@ pub struct Kernel {
     maps: Maps,
     epoch: u64,
     contents: MapContents,
-    attached: Vec<AttachedInterface>,
+    attachments: Attachments,
     standing: Standing,
     /// Which sockets serve.
     pub slots: Slots,
@@ -69,6 +71,17 @@ pub enum PrepareError {
     /// Loading.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Maps.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+}
+
+/// Why the interfaces could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// Programs.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// Maps.
     #[error(transparent)]
     Maps(#[from] MapsError),
@@ -106,20 +119,59 @@ impl Prepared {
         Ok(synced)
     }
 
-    /// Puts the programs in place.
-    pub fn attach(self, interfaces: &[Interface], wish: XdpWish) -> Result<Kernel, AttachError> {
+    /// Puts the programs in place. On failure nothing of ours stays attached.
+    pub async fn attach(self, interfaces: &[Interface], wish: Wish) -> Result<Kernel, AttachError> {
         let Self { pins, loaded, epoch, contents, slots, lock } = self;
-        let (maps, attached) = attach::attach(&pins, loaded, interfaces, wish)?;
-        remove_other_layouts(&pins);
-        drop(lock);
-        Ok(Kernel { pins, maps, epoch, contents, attached, standing: Standing::Owner, slots })
+        let Loaded { mut maps, programs } = loaded;
+        if let Err(error) = fill_ifaces(&mut maps, interfaces) {
+            warn!(error = %chain(&error), "map of interfaces cannot be filled");
+        }
+        let outcome = async {
+            let mut attachments = Attachments::begin(pins.clone(), programs, wish)?;
+            attachments.follow(interfaces).await?;
+            if attachments.attached().is_empty() { Err(attachments.failure()) } else { Ok(attachments) }
+        };
+        match outcome.await {
+            Ok(attachments) => {
+                remove_other_layouts(&pins);
+                drop(lock);
+                Ok(Kernel { pins, maps, epoch, contents, attachments, standing: Standing::Owner, slots })
+            }
+            Err(error) => {
+                // A half that is in place would drop or steer packets that nobody looks after.
+                if !matches!(error, AttachError::OtherNamespace { .. }) {
+                    attach::detach_all(&pins).await;
+                }
+                Err(error)
+            }
+        }
     }
 }
 
 impl Kernel {
-    /// The interfaces and how XDP runs on each.
-    pub fn attached(&self) -> &[AttachedInterface] {
-        &self.attached
+    /// The interfaces with programs.
+    pub fn attached(&self) -> Vec<AttachedInterface> {
+        self.attachments.attached()
+    }
+
+    /// The interfaces that take none.
+    pub fn refused(&self) -> Vec<String> {
+        self.attachments.refused()
+    }
+
+    /// Which interfaces are served less well than was asked for, and why.
+    pub fn degraded(&self) -> Vec<String> {
+        self.attachments.degraded()
+    }
+
+    /// Serves these interfaces: those that came get programs, those that went leave nothing. Whether anything changed.
+    /// Does nothing while another process owns the kernel half.
+    pub async fn follow(&mut self, interfaces: &[Interface]) -> Result<bool, FollowError> {
+        if self.check_standing()? != Standing::Owner {
+            return Ok(false);
+        }
+        fill_ifaces(&mut self.maps, interfaces)?;
+        Ok(self.attachments.follow(interfaces).await?)
     }
 
     /// What the maps hold.
@@ -206,6 +258,23 @@ fn read_contents(maps: &Maps) -> Result<MapContents, MapsError> {
         limits: sync::read_array(&maps.limits, "limits")?,
         listen: BTreeMap::new(),
     })
+}
+
+/// What programs must know of the interfaces that they run on.
+fn fill_ifaces(maps: &mut Maps, interfaces: &[Interface]) -> Result<(), MapsError> {
+    let value = |interface: &Interface| {
+        let own = interface.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        });
+        IfaceVal { addr4: own.unwrap_or_default(), mac: interface.mac, pad: [0; 2] }
+    };
+    let desired = interfaces.iter().map(|interface| (interface.index, value(interface))).collect();
+    let synced = sync::apply_hash(&mut maps.ifaces, "ifaces", &desired)?;
+    for (map, entries, error) in synced.refused {
+        warn!(map, entries, error = %chain(&error), "the kernel refused entries of interfaces");
+    }
+    Ok(())
 }
 
 fn read_meta(maps: &Maps) -> Result<Meta, MapsError> {

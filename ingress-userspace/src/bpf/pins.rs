@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ingress_common::maps::LAYOUT_VERSION;
 use rustix::fs::FlockOperation;
 
+use super::clsact::Direction;
 use super::syscall;
 
 /// Loading takes a fraction of a second.
@@ -20,6 +21,9 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 const HOME: &str = "portcullis";
 const SK_LOOKUP: &str = "sk_lookup";
 const XDP: &str = "xdp-";
+const TCX: &str = "tcx-";
+const CLSACT: &str = "clsact";
+const MADE: &str = "made";
 
 /// The folders of one installation.
 #[derive(Clone, Debug)]
@@ -70,6 +74,42 @@ impl Pins {
     /// The pin of an interface's XDP link. By index: the file system refuses the dot of `eth0.100`.
     pub fn xdp(&self, interface: u32) -> PathBuf {
         self.links().join(format!("{XDP}{interface}"))
+    }
+
+    /// The pin of an interface's link at TC.
+    pub fn tcx(&self, interface: u32, direction: Direction) -> PathBuf {
+        self.links().join(format!("{TCX}{}-{interface}", direction.name()))
+    }
+
+    /// An empty folder per interface with a filter of ours: filters cannot be pinned. In it another, where the qdisc is
+    /// ours, too.
+    pub fn clsact(&self) -> PathBuf {
+        self.home.join(CLSACT)
+    }
+
+    /// Notes that an interface has a filter of ours, and perhaps a qdisc.
+    pub(super) fn mark_clsact(&self, interface: u32, is_made: bool) -> io::Result<()> {
+        let mark = self.clsact().join(interface.to_string());
+        std::fs::create_dir_all(if is_made { mark.join(MADE) } else { mark })
+    }
+
+    /// The interfaces that have filters of ours, and whether the qdisc is ours.
+    pub(super) fn clsact_marks(&self) -> io::Result<Vec<(u32, bool)>> {
+        let marks = self.entries(&self.clsact())?;
+        let index = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(marks.iter().filter_map(|path| Some((index(path)?, path.join(MADE).exists()))).collect())
+    }
+
+    /// Takes the note back.
+    pub(super) fn unmark_clsact(&self, interface: u32) -> io::Result<()> {
+        let mark = self.clsact().join(interface.to_string());
+        for folder in [mark.join(MADE), mark] {
+            match std::fs::remove_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes the folders.

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::attach::{Hook, filter_program};
+use super::clsact::Direction;
 use super::counters::{self, PacketCount};
-use super::interfaces::interfaces;
+use super::interfaces::{Interface, XdpMode, interfaces};
 use super::kernel::now_ns;
 use super::maps::{Maps, MapsError};
 use super::netlink::NetlinkError;
-use super::pins::Pins;
+use super::pins::{PinnedLink, Pins};
 use super::probe::is_bpffs;
 use super::syscall::LinkPlace;
 use super::{dump, sync};
@@ -23,7 +25,7 @@ const SILENT: Duration = Duration::from_secs(10);
 pub struct Report {
     /// The mode of the node: that of its slowest interface, `userspace` without a kernel half.
     pub mode: &'static str,
-    /// Each interface with an XDP link of ours.
+    /// Each interface with a program of ours on the way in.
     pub interfaces: Vec<InterfaceReport>,
     /// The SK_LOOKUP link.
     pub sk_lookup: Option<LinkReport>,
@@ -37,16 +39,30 @@ pub struct Report {
     pub counters: Vec<PacketCount>,
 }
 
-/// An interface with XDP.
+/// An interface with programs.
 #[derive(Debug, Serialize)]
 pub struct InterfaceReport {
     /// Its name.
     pub name: String,
-    /// `xdp-native` or `xdp-generic`.
+    /// `xdp-native`, `xdp-generic` or `tc`.
     pub mode: &'static str,
-    /// The link.
-    #[serde(flatten)]
-    pub link: LinkReport,
+    /// Number of the link; `None`: a filter, which has none.
+    pub link_id: Option<u32>,
+    /// Number of the program.
+    pub program_id: u32,
+    /// What counts and corrects what leaves; `None`: nothing.
+    pub egress: Option<EgressReport>,
+}
+
+/// The program for what leaves.
+#[derive(Debug, Serialize)]
+pub struct EgressReport {
+    /// `tcx` or `clsact`.
+    pub by: &'static str,
+    /// Number of the link; `None`: a filter, which has none.
+    pub link_id: Option<u32>,
+    /// Number of the program.
+    pub program_id: u32,
 }
 
 /// A link, by the numbers that bpftool prints.
@@ -106,23 +122,17 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
     }
     let maps = Maps::open(&pins)?;
     let known = interfaces().await?;
+    let links = pins.pinned_links().map_err(ReportError::Pins)?;
+    let sk_lookup = links.iter().find(|link| matches!(link.info.place, LinkPlace::SkLookup(Some(_))));
+    let sk_lookup = sk_lookup.map(|link| LinkReport { link_id: link.info.id, program_id: link.info.program });
+    let marks = pins.clsact_marks().map_err(ReportError::Pins)?;
     let mut attached = Vec::new();
-    let mut sk_lookup = None;
     let mut slowest = None;
-    for link in pins.pinned_links().map_err(ReportError::Pins)? {
-        let report = LinkReport { link_id: link.info.id, program_id: link.info.program };
-        match link.info.place {
-            LinkPlace::SkLookup(Some(_)) => sk_lookup = Some(report),
-            LinkPlace::Xdp(Some(index)) => {
-                let Some(interface) = known.iter().find(|interface| interface.index == index) else {
-                    continue;
-                };
-                let Some(running) = interface.xdp else { continue };
-                slowest = slowest.max(Some(running.mode));
-                let name = interface.name.clone();
-                attached.push(InterfaceReport { name, mode: running.mode.name(), link: report });
-            }
-            _ => {}
+    for interface in &known {
+        let has_filters = marks.iter().any(|(index, _)| *index == interface.index);
+        if let Some((hook, report)) = interface_report(interface, &links, has_filters).await {
+            slowest = slowest.max(Some(hook));
+            attached.push(report);
         }
     }
     let meta = maps.meta.get(&0, 0).map_err(MapsError::of("meta"))?;
@@ -130,7 +140,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
     let has_ended = meta.heartbeat_ns == 0;
     let lookups = counters::lookups(&maps)?;
     Ok(Some(Report {
-        mode: slowest.map_or("userspace", super::interfaces::XdpMode::name),
+        mode: slowest.map_or("userspace", Hook::name),
         interfaces: attached,
         sk_lookup,
         agent: Some(AgentReport {
@@ -148,4 +158,40 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
         },
         counters: counters::packets(&maps)?,
     }))
+}
+
+async fn interface_report(
+    interface: &Interface,
+    links: &[PinnedLink],
+    has_filters: bool,
+) -> Option<(Hook, InterfaceReport)> {
+    let link = |place| links.iter().find(|link| link.info.place == place).map(|link| link.info);
+    let index = interface.index;
+    let filter = async |direction| {
+        if has_filters { filter_program(index, direction).await.map(|program| (None, program)) } else { None }
+    };
+    let xdp = link(LinkPlace::Xdp(Some(index))).zip(interface.xdp);
+    let (hook, (link_id, program_id)) = match xdp {
+        Some((link, running)) => {
+            let hook = match running.mode {
+                XdpMode::Native => Hook::XdpNative,
+                XdpMode::Generic => Hook::XdpGeneric,
+            };
+            (hook, (Some(link.id), link.program))
+        }
+        None => match link(LinkPlace::Tcx(Some(index), Direction::In)) {
+            Some(link) => (Hook::Tc, (Some(link.id), link.program)),
+            None => (Hook::Tc, filter(Direction::In).await?),
+        },
+    };
+    let egress = match link(LinkPlace::Tcx(Some(index), Direction::Out)) {
+        Some(link) => Some(EgressReport { by: "tcx", link_id: Some(link.id), program_id: link.program }),
+        None => filter(Direction::Out).await.map(|(link_id, program_id)| EgressReport {
+            by: "clsact",
+            link_id,
+            program_id,
+        }),
+    };
+    let name = interface.name.clone();
+    Some((hook, InterfaceReport { name, mode: hook.name(), link_id, program_id, egress }))
 }

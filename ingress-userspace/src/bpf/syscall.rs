@@ -13,6 +13,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::clsact::Direction;
+
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -22,9 +24,12 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_SK_LOOKUP: u32 = 36;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
 
 const BPF_LINK_TYPE_NETNS: u32 = 5;
 const BPF_LINK_TYPE_XDP: u32 = 6;
+const BPF_LINK_TYPE_TCX: u32 = 11;
 
 const XDP_FLAGS_SKB_MODE: u32 = 1 << 1;
 const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
@@ -36,6 +41,8 @@ pub(super) enum Target<'a> {
     XdpNative(u32),
     /// XDP in the network stack, for the interface with this index.
     XdpGeneric(u32),
+    /// TC on the interface with this index, behind the programs that are there (kernel 6.6).
+    Tcx(u32, Direction),
     /// SK_LOOKUP of a network namespace.
     SkLookup(BorrowedFd<'a>),
 }
@@ -45,6 +52,8 @@ pub(super) enum Target<'a> {
 pub enum LinkPlace {
     /// XDP on the interface with this index; `None`: the interface is gone.
     Xdp(Option<u32>),
+    /// TC on the interface with this index; `None`: the interface is gone, or the link was detached.
+    Tcx(Option<u32>, Direction),
     /// SK_LOOKUP of the network namespace with this inode; `None`: the namespace is gone.
     SkLookup(Option<u32>),
     /// Something that is not ours.
@@ -96,7 +105,7 @@ struct InfoByFd {
     info: u64,
 }
 
-/// The head of `struct bpf_link_info`: three numbers, then a union of which both of our kinds use the first two words.
+/// The head of `struct bpf_link_info`: three numbers, then a union of which our kinds use the first two words.
 #[repr(C)]
 #[derive(Default)]
 struct RawLinkInfo {
@@ -104,7 +113,7 @@ struct RawLinkInfo {
     id: u32,
     program: u32,
     pad: u32,
-    // xdp: ifindex. netns: inode, attach type.
+    // xdp: ifindex. tcx: ifindex, attach type. netns: inode, attach type.
     union: [u32; 2],
     rest: [u64; 6],
 }
@@ -114,6 +123,8 @@ pub(super) fn link_create(program: BorrowedFd<'_>, target: Target<'_>) -> io::Re
     let (place, attach_type, flags) = match target {
         Target::XdpNative(index) => (index, BPF_XDP, XDP_FLAGS_DRV_MODE),
         Target::XdpGeneric(index) => (index, BPF_XDP, XDP_FLAGS_SKB_MODE),
+        Target::Tcx(index, Direction::In) => (index, BPF_TCX_INGRESS, 0),
+        Target::Tcx(index, Direction::Out) => (index, BPF_TCX_EGRESS, 0),
         Target::SkLookup(namespace) => (number(namespace), BPF_SK_LOOKUP, 0),
     };
     let attr = LinkCreate { prog_fd: number(program), target: place, attach_type, flags };
@@ -145,6 +156,12 @@ pub(super) fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let [first, second] = info.union;
     let place = match info.kind {
         BPF_LINK_TYPE_XDP => LinkPlace::Xdp((first != 0).then_some(first)),
+        BPF_LINK_TYPE_TCX if second == BPF_TCX_INGRESS => {
+            LinkPlace::Tcx((first != 0).then_some(first), Direction::In)
+        }
+        BPF_LINK_TYPE_TCX if second == BPF_TCX_EGRESS => {
+            LinkPlace::Tcx((first != 0).then_some(first), Direction::Out)
+        }
         BPF_LINK_TYPE_NETNS if second == BPF_SK_LOOKUP => LinkPlace::SkLookup((first != 0).then_some(first)),
         _ => LinkPlace::Other,
     };

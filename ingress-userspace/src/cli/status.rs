@@ -126,10 +126,24 @@ fn print_table(
         .interfaces
         .iter()
         .map(|i| {
-            vec![i.name.clone(), i.mode.to_owned(), i.link.link_id.to_string(), i.link.program_id.to_string()]
+            let number =
+                |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let egress = i.egress.as_ref().map_or("-", |egress| egress.by);
+            vec![
+                i.name.clone(),
+                i.mode.to_owned(),
+                number(i.link_id),
+                i.program_id.to_string(),
+                egress.to_owned(),
+                number(i.egress.as_ref().map(|egress| egress.program_id)),
+            ]
         })
         .collect();
-    text_table::print(out, &["interface", "mode", "link", "program"], &interfaces)?;
+    text_table::print(
+        out,
+        &["interface", "mode", "link", "program", "egress", "egress program"],
+        &interfaces,
+    )?;
     writeln!(out)?;
     let counters: Vec<_> = report
         .counters

@@ -124,7 +124,7 @@ fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -
     let mut served = Vec::new();
     let mut seen = BTreeSet::new();
     for ip in node_addresses {
-        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| contains(*block, *ip)));
+        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| block.contains(*ip)));
         if seen.insert(*ip) {
             served.push(Served { ip: *ip, pool: pool.map(|pool| pool.name.clone()), is_node: true });
         }
@@ -146,10 +146,6 @@ fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -
         }
     }
     served
-}
-
-fn contains(block: AddressRange, ip: IpAddr) -> bool {
-    block.first.is_ipv4() == ip.is_ipv4() && (block.first..=block.last).contains(&ip)
 }
 
 /// The addresses of a block, in order; never more than the caller takes.

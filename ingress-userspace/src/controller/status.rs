@@ -358,7 +358,7 @@ mod tests {
             last: last.parse().unwrap(),
         };
         let blocks = vec![range("198.18.100.0", "198.18.100.15"), range("2001:db8::10", "2001:db8::1f")];
-        let edge = Edge { pools: vec![Pool { name: "edge".to_owned(), blocks }], policies: Vec::new() };
+        let edge = Edge { pools: vec![Pool::new("edge", blocks)], ..Edge::default() };
         assert_eq!(of_pools(&edge), set(&["198.18.100.0", "2001:db8::10"]));
     }
 

@@ -170,7 +170,8 @@ pub struct AddressPoolSpec {
     /// The addresses; blocks of all pools must not overlap.
     #[schemars(length(min = 1, max = 256))]
     pub blocks: Vec<Block>,
-    /// Who tells the network where they are: L2 (ARP/NDP by us) or None (a router or another speaker).
+    /// Who tells the network where they are: L2 (one of our nodes, by ARP and NDP; the default) or None (a router or another
+    /// speaker).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["L2", "None"]))]
     pub announce: Option<String>,
@@ -183,7 +184,7 @@ pub struct AddressPoolSpec {
     /// Services that may get addresses of this pool; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_selector: Option<Selector>,
-    /// How packets travel between nodes: UDP or IPIP.
+    /// How packets travel between nodes: UDP (the default, with the key of the nodes) or IPIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["UDP", "IPIP"]))]
     pub encapsulation: Option<String>,

@@ -32,7 +32,7 @@ pub struct NodeReport {
     pub node: String,
     /// Name of the agent's pod.
     pub pod: String,
-    /// `xdp-native`, `xdp-generic` or `userspace`.
+    /// `xdp-native`, `xdp-generic`, `tc` or `userspace`.
     pub mode: String,
     /// What is wrong; empty when nothing is.
     pub problems: String,

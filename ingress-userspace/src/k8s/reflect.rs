@@ -182,6 +182,7 @@ impl Reflectors {
             secrets: self.read(&self.secrets, &mut problems),
             config_maps: self.read(&self.config_maps, &mut problems),
             namespaces: objects(&self.namespaces, &mut problems),
+            nodes: Objects::new(),
             edge_policies: objects(&self.edge_policies, &mut problems),
             address_pools: objects(&self.address_pools, &mut problems),
             problems,
@@ -347,8 +348,8 @@ impl Kept for Secret {
     }
 }
 
-/// Whether a part of a Secret can be a certificate, a key, a list of users, the hash of a user's password (a user may have
-/// any name), or a login. Of other parts only the name is kept.
+/// Whether a part of a Secret can be a certificate, a key (one of the nodes' too), a list of users, the hash of a user's password
+/// (a user may have any name), or a login. Of other parts only the name is kept.
 fn is_read(key: &str, value: &[u8]) -> bool {
     const NAMED: [&str; 6] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key", "tls.ocsp-staple"];
     const LOGIN: [&str; 2] = ["password", "username"];
@@ -363,8 +364,13 @@ fn is_read(key: &str, value: &[u8]) -> bool {
         value.contains(&b':')
             && hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
     };
+    const OF_NODES: [&str; 3] = ["key", "previous", "seed"];
+    const LONGEST_KEY: usize = 32;
+    let is_of_nodes = || OF_NODES.contains(&key) && value.len() <= LONGEST_KEY;
     let is_hash = || value.starts_with(b"$") || value.starts_with(b"{") || is_des() || is_digest();
-    NAMED.contains(&key) || (value.len() <= LONGEST_HASH && (LOGIN.contains(&key) || is_hash()))
+    NAMED.contains(&key)
+        || is_of_nodes()
+        || (value.len() <= LONGEST_HASH && (LOGIN.contains(&key) || is_hash()))
 }
 
 #[cfg(test)]

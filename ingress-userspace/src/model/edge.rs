@@ -1,9 +1,13 @@
 //! What the kernel half enforces: the addresses that are ours, and the lists and limits for their packets.
 
-use std::net::IpAddr;
+mod pool;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use pool::{
+    AddressRange, Announce, ClusterKey, DEFAULT_WEIGHT, Encapsulation, NodeState, Pool, PoolNode,
+};
 
 /// Addresses and packet policies. Pure data for the map compiler and, in `userspace` mode, for the accept path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,24 +16,8 @@ pub struct Edge {
     pub pools: Vec<Pool>,
     /// Packet policies, ordered by name.
     pub policies: Vec<EdgePolicy>,
-}
-
-/// A set of virtual addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// Name of the AddressPool.
-    pub name: String,
-    /// Inclusive ranges; every address in them is a VIP. All of one family per range.
-    pub blocks: Vec<AddressRange>,
-}
-
-/// An inclusive range of addresses of one family, `first <= last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AddressRange {
-    /// Lowest address.
-    pub first: IpAddr,
-    /// Highest address.
-    pub last: IpAddr,
+    /// What the nodes of pools share; `None` while no pool has several nodes. Not for proxies.
+    pub cluster_key: Option<ClusterKey>,
 }
 
 /// Lists and limits for the packets of some addresses.

@@ -8,6 +8,7 @@ mod delivery;
 mod exchange;
 mod global;
 mod limits;
+mod pools;
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -349,11 +350,7 @@ fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certifi
 }
 
 fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
-    for pool in &edge.pools {
-        let blocks: Vec<String> =
-            pool.blocks.iter().map(|block| format!("{}-{}", block.first, block.last)).collect();
-        writeln!(out, "pool {}: {}", pool.name, blocks.join(", "))?;
-    }
+    pools::write_pools(out, edge)?;
     for EdgePolicy { name, scope, allow, deny, exempt, limits } in &edge.policies {
         let scope = match scope {
             EdgeScope::Cluster => "every served address".to_owned(),

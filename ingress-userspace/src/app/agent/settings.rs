@@ -14,6 +14,8 @@ use crate::model::global::Global;
 pub struct AgentSettings {
     /// `--mode`.
     pub mode: ModeArg,
+    /// `--without-tcx`.
+    pub without_tcx: bool,
     /// `--interface`; empty: those that carry the node's addresses.
     pub interfaces: Vec<String>,
     /// `--bind-address`, or what the configuration says instead; empty: all.
@@ -37,6 +39,7 @@ impl AgentSettings {
     pub fn new(dataplane: &DataplaneArgs, ports: &PortArgs) -> Self {
         Self {
             mode: dataplane.mode,
+            without_tcx: dataplane.without_tcx,
             interfaces: dataplane.interface.clone(),
             bind_addresses: dataplane.bind_address.clone(),
             bind_flag: dataplane.bind_address.clone(),

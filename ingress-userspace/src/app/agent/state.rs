@@ -21,9 +21,9 @@ use crate::telemetry::metrics::{
 /// The newest state of the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentState {
-    /// `xdp-native`, `xdp-generic` or `userspace`; empty before the first world.
+    /// `xdp-native`, `xdp-generic`, `tc` or `userspace`; empty before the first world.
     pub mode: &'static str,
-    /// Interfaces and the mode of each.
+    /// Interfaces and the mode of each; `userspace` for one that takes no program.
     pub interfaces: Vec<(String, &'static str)>,
     /// The newest world that was applied and sent to the proxies; 0: none.
     pub version: ModelVersion,

@@ -12,6 +12,7 @@ use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 fn settings(bind: &[&str]) -> AgentSettings {
     AgentSettings {
         mode: ModeArg::Userspace,
+        without_tcx: false,
         interfaces: vec![],
         bind_addresses: bind.iter().map(|address| address.parse().unwrap()).collect(),
         bind_flag: bind.iter().map(|address| address.parse().unwrap()).collect(),

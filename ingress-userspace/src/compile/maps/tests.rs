@@ -12,7 +12,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn pool(name: &str, first: &str, last: &str) -> Pool {
-    Pool { name: name.to_owned(), blocks: vec![AddressRange { first: ip(first), last: ip(last) }] }
+    Pool::new(name, vec![AddressRange { first: ip(first), last: ip(last) }])
 }
 
 fn policy(name: &str, pools: &[&str]) -> EdgePolicy {
@@ -39,7 +39,7 @@ fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
     };
     Model {
         listeners: vec![listener("http", 80), listener("https", 443)],
-        edge: Edge { pools, policies },
+        edge: Edge { pools, policies, ..Edge::default() },
         ..Model::default()
     }
 }
