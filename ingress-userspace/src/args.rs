@@ -179,6 +179,13 @@ pub struct RuleArgs {
     /// Certificate for names that no other covers, `namespace/name`; default: self-signed.
     #[arg(long, value_name = "NS/NAME")]
     pub default_ssl_certificate: Option<String>,
+    /// Labels of our proxies' pods, `name=value,…`: a Service of the load balancer class `portcullis.dev/l4` that selects them
+    /// is served by us, and gets an address of an AddressPool.
+    #[arg(long, value_name = "LABELS", default_value = "app.kubernetes.io/name=portcullis")]
+    pub proxy_pods: String,
+    /// Namespace of these pods, and of such Services; default: any.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub proxy_pods_namespace: Option<String>,
     /// Secret with the key that the nodes of AddressPools share, `namespace/name`, under `key` (16 hexadecimal digits, or 8
     /// bytes in base64), `previous` (accepted as well) and `seed`; default: the controller makes one, and a folder has
     /// `default/portcullis-cluster-key`.

@@ -6,6 +6,7 @@
 pub mod data_plane;
 pub mod events;
 pub mod lease;
+pub mod members;
 pub mod status;
 pub mod sync;
 #[cfg(test)]

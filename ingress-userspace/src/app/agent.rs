@@ -4,6 +4,7 @@
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
+pub mod announcers;
 mod follow;
 mod hear;
 pub mod last_model;
@@ -33,6 +34,7 @@ use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
 use crate::link::{AgentEnd, ProxyId};
 use crate::model::Model;
+use announcers::Announcers;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
 use state::{AgentState, entries};
@@ -61,6 +63,7 @@ pub async fn run(
     // The source of worlds has ended, as at shutdown.
     let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
     settings.follow(&model.global);
+    let announcers = Announcers::start(settings.agreement.clone(), &settings.node);
     let (kernel, step_down) = start::start(&settings, &model).await;
     let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
@@ -78,6 +81,7 @@ pub async fn run(
         has_changes: false,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
+        announcers,
     };
     let mut monitor = follow::monitor();
     agent.look_at_interfaces().await;
@@ -111,6 +115,7 @@ pub async fn run(
                 None => break,
             },
             () = follow::changed(&mut monitor) => agent.has_changes = true,
+            () = agent.announcers.changed() => agent.serve_by_newest(),
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
                 agent.beat(ticks).await;
@@ -170,6 +175,8 @@ struct Agent {
     refused_routes: BTreeSet<IpNet>,
     /// Routes that this process made.
     added_routes: BTreeSet<IpNet>,
+    /// Which pools this node announces.
+    announcers: Announcers,
 }
 
 impl Agent {
@@ -192,6 +199,7 @@ impl Agent {
     /// A model: to the kernel and to the proxies.
     async fn take_model(&mut self, version: ModelVersion, model: &Arc<Model>, link: &AgentEnd) {
         self.model = Arc::clone(model);
+        self.announcers.follow(model);
         let bound = self.settings.bind_plan();
         self.settings.follow(&self.model.global);
         if self.kernel.is_none() && self.settings.bind_plan() != bound {
@@ -317,6 +325,7 @@ impl Agent {
             failing: self.failing_maps.iter().cloned().collect(),
             degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
+            announced: self.announcers.announced(),
             entries,
         };
         self.state.send_if_modified(|state| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use crate::args::webhook::WebhookCertificateArgs;
 use crate::controller::data_plane::DataPlane;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
+use crate::controller::members::Maker;
 use crate::controller::status::{self, StatusSettings};
 use crate::controller::sync::Copier;
 use crate::controller::webhook_certificate::{Keeper, WebhookSettings};
@@ -22,6 +24,10 @@ use crate::telemetry::metrics::{DEGRADED_NODES, Registry, Samples};
 
 /// How often nodes, pods and the published Service are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often the data plane of few nodes is looked at that serve pools.
+const LOOK_SOON: Duration = Duration::from_secs(2);
+/// What is few.
+const FEW_NODES: usize = 50;
 /// How soon to try again when a copy could not be written.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How soon to go on when Events are left over.
@@ -123,6 +129,7 @@ pub async fn run(
         data_plane,
         degraded: Vec::new(),
         looked: None,
+        maker: settings.copies.clone().map(Maker::new),
         copier: settings.copies.map(|namespace| Copier::new(client.clone(), namespace)),
         webhook: settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook)),
         events: events::Publisher::new(client.clone(), settings.lease.identity),
@@ -158,6 +165,7 @@ struct Writer {
     degraded: Vec<Notice>,
     /// When the data plane was looked at.
     looked: Option<Instant>,
+    maker: Option<Maker>,
     copier: Option<Copier>,
     webhook: Option<Keeper>,
     events: events::Publisher,
@@ -168,13 +176,21 @@ impl Writer {
     /// Brings everything to what this build says; when to go on if nothing changes.
     async fn round(&mut self, build: &World) -> Duration {
         let mut wait = LOOK_AGAIN;
-        if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+        let patience = look_again(build);
+        wait = wait.min(patience);
+        if self.looked.is_none_or(|at| at.elapsed() >= patience) {
             self.degraded = self.data_plane.look().await;
             self.looked = Some(Instant::now());
         }
         // Agents wait for copies; nobody waits for the rest.
+        let mut copies = build.copies.clone();
+        let mut of_nodes = Vec::new();
+        if let Some(maker) = &mut self.maker {
+            let serving = self.data_plane.serving();
+            of_nodes = maker.add(&build.members, serving, &mut copies, Timestamp::now());
+        }
         if let Some(copier) = &mut self.copier
-            && !copier.sync(&build.copies).await
+            && !copier.sync(&copies).await
         {
             wait = TRY_AGAIN;
         }
@@ -182,7 +198,7 @@ impl Writer {
             webhook.keep().await;
         }
         let refused = self.copier.iter().flat_map(Copier::refused);
-        let notices = self.degraded.iter().cloned().chain(refused).chain(notices(build));
+        let notices = self.degraded.iter().cloned().chain(refused).chain(of_nodes).chain(notices(build));
         if self.events.publish(notices).await {
             wait = NEXT_ROUND;
         }
@@ -193,6 +209,13 @@ impl Writer {
         }
         wait
     }
+}
+
+/// How often the data plane is looked at: more often where nodes join pools, unless they are very many.
+fn look_again(build: &World) -> Duration {
+    let members = &build.members;
+    let is_small = members.nodes.len() <= FEW_NODES && !members.pools.is_empty();
+    if is_small { LOOK_SOON } else { LOOK_AGAIN }
 }
 
 fn notices(build: &World) -> impl Iterator<Item = Notice> + '_ {

@@ -48,6 +48,8 @@ pub struct DataPlane {
     degraded: BTreeMap<String, Vec<Notice>>,
     recovered: Vec<(Notice, Instant)>,
     looked: Option<Instant>,
+    /// Nodes whose agents told that they serve by the kernel half, as of the last look.
+    serving: Option<BTreeSet<String>>,
     /// Nodes with a degraded pod, for metrics.
     count: Arc<AtomicUsize>,
 }
@@ -77,6 +79,7 @@ impl DataPlane {
             degraded: BTreeMap::new(),
             recovered: Vec::new(),
             looked: None,
+            serving: None,
             count: Arc::default(),
         }
     }
@@ -103,6 +106,12 @@ impl DataPlane {
             }
         }
         self.notices()
+    }
+
+    /// The nodes whose agents told that they serve by the kernel half, and not long ago that they are gone; `None` while that
+    /// is not known.
+    pub fn serving(&self) -> Option<&BTreeSet<String>> {
+        self.serving.as_ref()
     }
 
     /// Another replica looks from now on.
@@ -168,7 +177,7 @@ impl DataPlane {
         let nodes: HashSet<&str> = pods.iter().filter_map(node_of).collect();
         self.reports.retain(|pod, _| names.contains(pod.as_str()));
         let mut before = std::mem::take(&mut self.signs);
-        let mut orphans = Vec::new();
+        let (mut orphans, mut serving) = (Vec::new(), BTreeSet::new());
         for lease in leases {
             let Some(report) = NodeReport::read(lease) else { continue };
             let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
@@ -180,11 +189,15 @@ impl DataPlane {
             if gone.is_some_and(|since| now.duration_since(since) >= GONE) {
                 orphans.push(lease.clone());
             }
+            if report.mode != "userspace" {
+                serving.insert(report.node.clone());
+            }
             self.signs.insert(report.node.clone(), Sign { renewed, at, gone });
             if names.contains(report.pod.as_str()) {
                 self.reports.insert(report.pod.clone(), report);
             }
         }
+        self.serving = Some(serving);
         orphans
     }
 

@@ -65,6 +65,11 @@ pub fn key_key(namespace: &str) -> ObjectKey {
     ObjectKey::new(namespace, KEY)
 }
 
+/// Whether an object of this key is made by the controller, which keeps it in the namespace of the copies.
+pub fn is_made(origin: &ObjectKey, namespace: &str) -> bool {
+    origin.namespace == namespace && [LIST, KEY].contains(&origin.name.as_str())
+}
+
 /// The list as an object.
 pub fn list(namespace: &str, members: &Members) -> serde_json::Result<ConfigMap> {
     let line = |(name, member): (&String, &Member)| Ok((name.clone(), serde_json::to_string(member)?));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::announcers::Agreement;
 use super::last_model::LastModel;
 use crate::args::{DataplaneArgs, ModeArg, PortArgs};
 use crate::k8s::reflect::freshness::Freshness;
@@ -32,6 +33,10 @@ pub struct AgentSettings {
     pub last_model: Option<LastModel>,
     /// Whether the source of the world is followed.
     pub freshness: Freshness,
+    /// Name of this node.
+    pub node: String,
+    /// How nodes agree on who announces a pool.
+    pub agreement: Agreement,
 }
 
 impl AgentSettings {
@@ -48,6 +53,8 @@ impl AgentSettings {
             has_any_port: ports.http_port == 0 || ports.https_port == 0,
             last_model: None,
             freshness: Freshness::default(),
+            node: String::new(),
+            agreement: Agreement::None,
         }
     }
 

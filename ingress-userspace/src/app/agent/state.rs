@@ -1,6 +1,6 @@
 //! What the role says of itself: for readiness, logs and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tokio::sync::watch;
@@ -35,6 +35,8 @@ pub struct AgentState {
     pub degraded: Vec<String>,
     /// The model may not be current; it is served all the same.
     pub stale: Option<Stale>,
+    /// The pools that this node announces.
+    pub announced: BTreeSet<String>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
 }

@@ -21,6 +21,8 @@ fn settings(bind: &[&str]) -> AgentSettings {
         has_any_port: true,
         last_model: None,
         freshness: Freshness::default(),
+        node: "node-1".into(),
+        agreement: announcers::Agreement::Order,
     }
 }
 
@@ -34,6 +36,7 @@ fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
         ingresses: Arc::default(),
         published_service: None,
         copies: Work::default(),
+        members: Default::default(),
     }))
 }
 
