@@ -23,6 +23,12 @@ pub const LIMITS: u32 = 1_024;
 pub const LIMITS_PER_VIP: u16 = 8;
 /// Sources whose buckets are remembered; the least recently used goes first.
 pub const BUCKETS: u32 = 131_072;
+/// Slots of `gate`; a power of two.
+pub const GATE_SLOTS: u32 = 1 << 19;
+/// Rows of `globals`.
+pub const GLOBALS: u32 = 8;
+/// The row of `globals` for sources that get a bucket.
+pub const NEW_SOURCES_ROW: u32 = 0;
 /// Pools with tables of their own; a pool's number is below this, and 0 is none.
 pub const POOLS: u32 = 64;
 /// Nodes of all pools; a node's number is below this, and 0 is none.
@@ -50,10 +56,12 @@ pub struct Meta {
     pub epoch: u64,
     /// Monotonic clock at the agent's last sign of life; 0: it ended in order.
     pub heartbeat_ns: u64,
+    /// Key of the hash behind `gate`, made once per node; 0: not made yet.
+    pub secret: u64,
     /// Version of the agent, ASCII, filled with zeros.
     pub build: [u8; 16],
 }
-const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 16);
+const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 8 + 16);
 
 /// Key of `vips` and `listen`.
 #[repr(C)]
@@ -125,6 +133,8 @@ impl VipVal {
     pub const PORTS_ONLY: u32 = 1 << 6;
     /// This node tells its neighbours that it has the address.
     pub const ANNOUNCE: u32 = 1 << 7;
+    /// Every packet is charged against `limits`: there are some of packets or bytes.
+    pub const LIMIT_PACKETS: u32 = 1 << 8;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -155,30 +165,57 @@ impl AclVal {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit {
-    /// What is counted: [`Limit::CONNECTIONS`]; 0: the row is free.
+    /// What is counted, a bit: [`Limit::CONNECTIONS`], [`Limit::PACKETS`] or [`Limit::BYTES`]; 0: the row is free.
     pub kind: u32,
-    /// Names the buckets: rows of the same limit of the same policy share it.
+    /// Whose bucket it is: [`Limit::SOURCE`] or [`Limit::ADDRESS`].
+    pub per: u32,
+    /// Names the buckets: rows of the same limit of the same policy share it, whatever the rate.
     pub bucket: u32,
-    /// Time that one connection costs.
+    /// Always 0.
+    pub pad: u32,
+    /// Time that one connection or packet costs.
     pub rate_ns: u64,
+    /// Time that a byte costs, in ns / 2^20.
+    pub rate_q20: u64,
     /// Time that may be borrowed.
     pub burst_ns: u64,
 }
-const _: () = assert!(size_of::<Limit>() == 4 + 4 + 8 + 8);
+const _: () = assert!(size_of::<Limit>() == 4 + 4 + 4 + 4 + 8 + 8 + 8);
 
 impl Limit {
-    /// New TCP connections per source.
+    /// New TCP connections.
     pub const CONNECTIONS: u32 = 1;
+    /// Packets of any kind.
+    pub const PACKETS: u32 = 1 << 1;
+    /// Bytes of packets, the Ethernet header included.
+    pub const BYTES: u32 = 1 << 2;
+
+    /// A bucket for each source.
+    pub const SOURCE: u32 = 0;
+    /// A bucket for each served address.
+    pub const ADDRESS: u32 = 1;
 }
 
 /// Value of `buckets`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Theoretical arrival time of the next connection, monotonic clock in ns.
+    /// Theoretical arrival time, monotonic clock in ns.
     pub tat: u64,
 }
 const _: () = assert!(size_of::<Bucket>() == 8);
+
+/// Value of `gate`: what the sources that share a slot have used of a limit together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateSlot {
+    /// Theoretical arrival time of all of them, while they are within the limit together. Stands still while they are not:
+    /// what each of them may have used by then.
+    pub tat: u64,
+    /// Until then each of them has a bucket of its own in `buckets`.
+    pub apart_until: u64,
+}
+const _: () = assert!(size_of::<GateSlot>() == 8 + 8);
 
 /// Value of `stats` and `egress`, per CPU.
 #[repr(C)]

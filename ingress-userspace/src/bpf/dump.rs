@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ingress_common::flow::{Addr, ip_of};
-use ingress_common::maps::{AclVal, Cluster, Count, NodeSeen, NodeVal, VipKey, VipVal};
+use ingress_common::maps::{AclVal, Cluster, Count, Limit, NodeSeen, NodeVal, VipKey, VipVal};
 use ingress_common::source::SCOPE_BITS;
 use serde_json::{Value, json};
 
@@ -58,21 +58,7 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             table(ACL, sync::read_trie(&maps.acl6, "acl6")?.into_iter().map(entry).collect())
         }
         "limits" => {
-            let rows = sync::read_array(&maps.limits, "limits")?;
-            let entry = |(row, limit): (u32, ingress_common::maps::Limit)| {
-                let per_second = 1_000_000_000_u64.checked_div(limit.rate_ns).unwrap_or(0);
-                vec![
-                    json!(row),
-                    json!(limit.bucket),
-                    json!(limit.rate_ns),
-                    json!(limit.burst_ns),
-                    json!(per_second),
-                ]
-            };
-            table(
-                &["row", "bucket", "rate_ns", "burst_ns", "per_second"],
-                rows.into_iter().map(entry).collect(),
-            )
+            table(LIMIT, sync::read_array(&maps.limits, "limits")?.into_iter().map(limit_cells).collect())
         }
         "buckets" => {
             let rows = sync::read_hash(&maps.buckets, "buckets")?;
@@ -189,6 +175,27 @@ fn key_cells(key: &VipKey) -> Vec<Value> {
         other => json!(other),
     };
     vec![json!(ip_of(&key.addr)), json!(key.port), protocol]
+}
+
+const LIMIT: &[&str] = &["row", "counts", "per", "bucket", "per_second", "burst_ns"];
+
+fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
+    let second = 1_000_000_000_u64;
+    let (counts, per_second) = match limit.kind {
+        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
+        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
+        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
+        _ => ("unknown", None),
+    };
+    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
+    vec![
+        json!(row),
+        json!(counts),
+        json!(per),
+        json!(limit.bucket),
+        json!(per_second.unwrap_or(0)),
+        json!(limit.burst_ns),
+    ]
 }
 
 fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -290,7 +291,12 @@ fn write_meta_at(maps: &mut Maps, epoch: u64, heartbeat_ns: u64) -> Result<(), M
     for (to, from) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
         *to = from;
     }
-    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns, build };
+    let secret = match read_meta(maps)?.secret {
+        // Nobody may know which sources share a slot; what is charged already is looked for by the same key.
+        0 => RandomState::new().hash_one(now_ns()).max(1),
+        secret => secret,
+    };
+    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns, secret, build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
 }
 

@@ -89,10 +89,7 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
-        let mut flags = lists.flags(address.ip, scope);
-        if limits > 0 {
-            flags |= VipVal::LIMIT;
-        }
+        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits);
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
