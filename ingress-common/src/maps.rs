@@ -41,6 +41,8 @@ pub const IFACES: u32 = 256;
 pub const EGRESS: u32 = 8_192;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
+/// SO_REUSEPORT groups of listening sockets.
+pub const GROUPS: u32 = 512;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
 pub const SLOT_TRIES: u64 = 128;
 
@@ -310,9 +312,10 @@ const _: () = assert!(size_of::<IfaceVal>() == 4 + 6 + 2);
 
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///
-/// Sockets of several processes (an old and a new proxy) may share a range, and a range may have holes: the program
-/// starts at a random slot and goes on to the next until one holds a socket, [`SLOT_TRIES`] at most. Keep the range as
-/// short as the live sockets permit. IPv4 and IPv6 sockets stand in different ranges.
+/// The sockets of one proxy stand in a range of their own, those of another in the spare one, which is tried when no
+/// slot of the first holds a socket: a proxy that was killed hands over to the one beside it without anybody's help.
+/// Ranges may have holes: the program goes on from its choice to the next slot until one holds a socket,
+/// [`SLOT_TRIES`] at most. IPv4 and IPv6 sockets, and those for datagrams, stand in different ranges.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenVal {
@@ -320,12 +323,49 @@ pub struct ListenVal {
     pub first_slot: u32,
     /// Length of the range; 0: nothing listens.
     pub slots: u32,
-    /// Loopback port of the sockets' SO_REUSEPORT group, for the next proxy to join.
+    /// First slot of the range of the proxy beside it.
+    pub spare_slot: u32,
+    /// Length of that range; 0: there is none.
+    pub spare_slots: u32,
+    /// Port of the sockets' SO_REUSEPORT group, for the next proxy to join.
     pub port: u16,
     /// Always 0.
     pub pad: u16,
 }
-const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 2 + 2);
+const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 4 + 4 + 2 + 2);
+
+/// Key of `groups`: a SO_REUSEPORT group of listening sockets. All are bound to the loopback address of their family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    /// The port it is bound to.
+    pub port: u16,
+    /// 4 or 6.
+    pub family: u16,
+}
+const _: () = assert!(size_of::<GroupKey>() == 2 + 2);
+
+/// Value of `groups`: who of a group takes over what waits in a socket that closes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupVal {
+    /// First slot of the range of the proxy that serves.
+    pub first_slot: u32,
+    /// Length of the range.
+    pub slots: u32,
+}
+const _: () = assert!(size_of::<GroupVal>() == 4 + 4);
+
+/// Value of `assigned`: how much the worker behind a slot has to do, see [`crate::choice`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Connections that were open when its proxy last said so.
+    pub published: u32,
+    /// Connections that the program handed to this slot since.
+    pub assigned: u32,
+}
+const _: () = assert!(size_of::<WorkerLoad>() == 4 + 4);
 
 /// Value of `slots`: what `socks` holds there, since the kernel does not show sockets.
 #[repr(C)]
@@ -350,5 +390,7 @@ pub struct LookupCount {
     pub misses: u64,
     /// Times the kernel refused the socket in this slot.
     pub errors: u64,
+    /// Connections that waited in a socket that closed, and were moved to the one in this slot.
+    pub moved: u64,
 }
-const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8);
+const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8 + 8);

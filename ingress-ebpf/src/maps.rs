@@ -7,9 +7,9 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashM
 use aya_ebpf::macros::btf_map;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, GATE_SLOTS, GLOBALS, GateSlot, IFACES, IfaceVal,
-    LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal,
-    VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey,
+    GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS,
+    POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 use ingress_common::steer::TABLE_SLOTS;
@@ -77,6 +77,12 @@ pub(crate) static SLOTS_MAP: Array<SlotVal, { SLOTS as usize }> = Array::new();
 
 #[btf_map(name = "socks")]
 pub(crate) static SOCKS: SockMap<{ SLOTS as usize }> = SockMap::new();
+
+#[btf_map(name = "assigned")]
+pub(crate) static ASSIGNED: Array<WorkerLoad, { SLOTS as usize }> = Array::new();
+
+#[btf_map(name = "groups")]
+pub(crate) static GROUPS_MAP: HashMap<GroupKey, GroupVal, { GROUPS as usize }> = HashMap::new();
 
 #[btf_map(name = "lk_stats")]
 pub(crate) static LK_STATS: PerCpuArray<LookupCount, { SLOTS as usize }> = PerCpuArray::new();

@@ -222,6 +222,8 @@ pub const MAPS: &[MapSpec] = &[
     sockets::LISTEN,
     sockets::SLOTS,
     sockets::SOCKS,
+    sockets::ASSIGNED,
+    sockets::GROUPS,
     sockets::LK_STATS,
 ];
 

@@ -126,11 +126,21 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
         "listen" => {
             let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
                 let mut row = key_cells(&key);
-                row.extend([json!(value.first_slot), json!(value.slots), json!(value.port)]);
+                row.extend([json!(value.first_slot), json!(value.slots)]);
+                row.extend([json!(value.spare_slot), json!(value.spare_slots), json!(value.port)]);
                 row
             };
             table(
-                &["address", "port", "protocol", "first_slot", "slots", "group_port"],
+                &[
+                    "address",
+                    "port",
+                    "protocol",
+                    "first_slot",
+                    "slots",
+                    "spare_slot",
+                    "spare_slots",
+                    "group_port",
+                ],
                 sync::read_hash(&maps.listen, "listen")?.into_iter().map(entry).collect(),
             )
         }
@@ -141,12 +151,32 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = sync::read_array(&maps.slots, "slots")?.into_iter().map(entry).collect();
             table(&["slot", "cookie", "pid", "handover"], rows)
         }
+        "assigned" => {
+            let entry = |(slot, load): (u32, ingress_common::maps::WorkerLoad)| {
+                vec![json!(slot), json!(load.published), json!(load.assigned)]
+            };
+            let rows = sync::read_array(&maps.assigned, "assigned")?.into_iter().map(entry).collect();
+            table(&["slot", "published", "assigned"], rows)
+        }
+        "groups" => {
+            let entry = |(key, value): (ingress_common::maps::GroupKey, ingress_common::maps::GroupVal)| {
+                vec![json!(key.port), json!(key.family), json!(value.first_slot), json!(value.slots)]
+            };
+            let rows = sync::read_hash(&maps.groups, "groups")?.into_iter().map(entry).collect();
+            table(&["port", "family", "first_slot", "slots"], rows)
+        }
         "lk_stats" => {
             let rows = counters::lookups_by_slot(maps)?;
             let entry = |(slot, count): (u32, ingress_common::maps::LookupCount)| {
-                vec![json!(slot), json!(count.lookups), json!(count.misses), json!(count.errors)]
+                vec![
+                    json!(slot),
+                    json!(count.lookups),
+                    json!(count.misses),
+                    json!(count.errors),
+                    json!(count.moved),
+                ]
             };
-            table(&["slot", "lookups", "misses", "errors"], rows.into_iter().map(entry).collect())
+            table(&["slot", "lookups", "misses", "errors", "moved"], rows.into_iter().map(entry).collect())
         }
         _ => None,
     })

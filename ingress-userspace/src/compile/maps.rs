@@ -95,13 +95,10 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
-            if listener.protocol.is_udp() {
-                // Bound to the address itself; only its packets must be let in.
-                vips.insert(VipKey::served(addr, listener.port, UDP), value);
-                continue;
-            }
-            vips.insert(VipKey::served(addr, listener.port, TCP), value);
-            listen.insert(VipKey::served(addr, listener.port, TCP), listener.name.clone());
+            let proto = if listener.protocol.is_udp() { UDP } else { TCP };
+            let key = VipKey::served(addr, listener.port, proto);
+            vips.insert(key, value);
+            listen.insert(key, listener.name.clone());
         }
     }
     Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }

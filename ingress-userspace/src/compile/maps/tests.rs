@@ -316,7 +316,7 @@ fn a_large_deny_list_compiles_in_reasonable_time() {
 }
 
 #[test]
-fn services_of_tcp_are_handed_over_and_those_of_udp_only_let_in() {
+fn services_of_tcp_and_udp_are_let_in_and_handed_over() {
     let route = StreamRoute {
         backend: BackendId { namespace: "n".into(), service: "dns".into(), port: "53".into() },
         accepts_proxy_protocol: false,
@@ -332,5 +332,5 @@ fn services_of_tcp_are_handed_over_and_those_of_udp_only_let_in() {
     let key = |protocol| VipKey::served(addr_of(ip("198.18.100.1")), 53, protocol);
     assert!(contents.vips.contains_key(&key(TCP)) && contents.vips.contains_key(&key(UDP)));
     assert_eq!(contents.listen.get(&key(TCP)).map(|name| name.0.as_str()), Some("tcp-53"));
-    assert!(!contents.listen.contains_key(&key(UDP)));
+    assert_eq!(contents.listen.get(&key(UDP)).map(|name| name.0.as_str()), Some("udp-53"));
 }
