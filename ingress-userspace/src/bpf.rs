@@ -6,6 +6,7 @@
 //! process ends: lists and limits stay enforced until the next one takes over, or `portcullis cleanup` runs.
 
 pub mod attach;
+mod carry;
 pub mod cleanup;
 pub mod clsact;
 pub mod counters;

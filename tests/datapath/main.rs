@@ -7,6 +7,8 @@ mod cleanup;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
+mod layouts;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod modes;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use crate::setup::{Part, setup};
@@ -109,6 +109,17 @@ impl Tier {
 /// sees why.
 const RECAP_LINES: usize = 40;
 
+/// The binary with the next layout of kernel maps, beside the one that is built next: tests upgrade to it and back.
+fn build_next_layout() -> anyhow::Result<()> {
+    let features = ["--features", "next-layout", "--bin", "portcullis"];
+    shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]).args(features))?;
+    let folder = build_ebpf::target_dir().join("debug");
+    let copy = folder.join("portcullis-next-layout");
+    std::fs::copy(folder.join("portcullis"), &copy)
+        .with_context(|| format!("cannot write {}", copy.display()))
+        .map(drop)
+}
+
 /// Runs the tiers in order; a tier named in `INGRESS_TEST_SKIP` (comma-separated) is skipped, loudly.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     let skipped = std::env::var("INGRESS_TEST_SKIP").unwrap_or_default();
@@ -123,6 +134,9 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     setup(&parts)?;
     if parts.contains(&Part::Kernel) {
         build_ebpf::run(&build_ebpf::BuildArgs::default())?;
+    }
+    if chosen.contains(&Tier::Datapath) && !is_skipped(Tier::Datapath) {
+        build_next_layout()?;
     }
     if chosen.iter().any(|tier| tier.runs_binary() && !is_skipped(*tier)) {
         shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]))?;

@@ -9,6 +9,7 @@ mod follow;
 mod hear;
 pub mod last_model;
 pub mod report;
+mod retake;
 pub mod settings;
 mod start;
 pub mod state;
@@ -27,7 +28,7 @@ use tracing::{debug, error, info, warn};
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
 use crate::bpf::kernel::Kernel;
-use crate::bpf::slots::listening::is_listening;
+use crate::bpf::slots::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
@@ -224,6 +225,7 @@ impl Agent {
                     group_ports: listeners
                         .map(|name| GroupPort { port: port(&name), listener: name })
                         .collect(),
+                    addresses: self.settings.bind_plan(),
                 }
             }
         }
@@ -268,10 +270,8 @@ impl Agent {
 
     async fn beat(&mut self, ticks: u32) {
         self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
+        self.heartbeat().await;
         if let Some(kernel) = &mut self.kernel {
-            if let Err(error) = kernel.heartbeat() {
-                error!(error = %chain(&error), "heartbeat failed");
-            }
             // A proxy that was killed leaves sockets that are closed; who else listens on the node shall be heard.
             if !kernel.slots.has_serving_proxy() && !kernel.slots.serving().is_empty() {
                 self.serve_by_newest();

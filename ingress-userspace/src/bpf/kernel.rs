@@ -5,30 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use ingress_common::maps::{IfaceVal, LAYOUT_VERSION, Meta};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use super::attach::{self, AttachError, AttachedInterface, Attachments, Wish};
+use super::carry;
 use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
 use super::maps::{Maps, MapsError};
 use super::pins::Pins;
-use super::slots::Slots;
-use super::slots::listening::is_listening;
-use super::slots::migration::Migration;
+use super::slots::{Slots, is_listening};
 use super::sync::{self, Synced};
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::model::listener::Listener;
-
-/// A writer that has been silent for this long is gone.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// The loaded kernel half, not attached yet. Holds the lock of the pins.
 #[derive(Debug)]
@@ -47,6 +41,8 @@ pub struct Kernel {
     pins: Pins,
     maps: Maps,
     epoch: u64,
+    /// Number of the map `meta`.
+    meta_id: u32,
     contents: MapContents,
     attachments: Attachments,
     standing: Standing,
@@ -61,6 +57,8 @@ pub enum Standing {
     Owner,
     /// A newer process does.
     Superseded,
+    /// A newer process with maps of its own did, and is gone: the kernel half must be put in place again.
+    Abandoned,
     /// The pins are gone: somebody ran `portcullis cleanup`.
     Removed,
 }
@@ -71,6 +69,9 @@ pub enum PrepareError {
     /// The pins cannot be locked.
     #[error("cannot lock the pins")]
     Lock(#[source] std::io::Error),
+    /// The pins cannot be read or written.
+    #[error("pins of maps")]
+    Pins(#[source] std::io::Error),
     /// Loading.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -94,11 +95,19 @@ pub enum FollowError {
 pub fn prepare(bpffs: &Path, listeners: &[Listener]) -> Result<Prepared, PrepareError> {
     let pins = Pins::new(bpffs);
     let lock = pins.lock().map_err(PrepareError::Lock)?;
-    let mut loaded = load::load(&pins)?;
-    let migration = Migration::of(&loaded.programs);
-    let slots = Slots::adopt(&loaded.maps, listeners, migration)?;
+    let earlier = carry::earlier(&pins).map_err(PrepareError::Pins)?;
+    if earlier.is_some() {
+        // What stands in our folder beside maps that are in use is a left-over of an attempt that failed.
+        pins.clear_maps().map_err(PrepareError::Pins)?;
+    }
+    let mut loaded = load::load(&pins, earlier.as_deref())?;
+    if let Some(folder) = &earlier {
+        carry::carry(folder, &pins);
+    }
+    let slots = Slots::adopt(&loaded.maps, listeners)?;
     let contents = read_contents(&loaded.maps)?;
-    let epoch = read_meta(&loaded.maps)?.epoch + 1;
+    let of_others = carry::other_head(&pins, now_ns()).map_or(0, |head| head.epoch);
+    let epoch = read_meta(&loaded.maps)?.epoch.max(of_others) + 1;
     write_meta(&mut loaded.maps, epoch)?;
     Ok(Prepared { pins, loaded, epoch, contents, slots, lock })
 }
@@ -139,7 +148,17 @@ impl Prepared {
             Ok(attachments) => {
                 remove_other_layouts(&pins);
                 drop(lock);
-                Ok(Kernel { pins, maps, epoch, contents, attachments, standing: Standing::Owner, slots })
+                let meta_id = carry::head(&pins.map("meta"), now_ns()).map_or(0, |head| head.map);
+                Ok(Kernel {
+                    pins,
+                    maps,
+                    epoch,
+                    meta_id,
+                    contents,
+                    attachments,
+                    standing: Standing::Owner,
+                    slots,
+                })
             }
             Err(error) => {
                 // A half that is in place would drop or steer packets that nobody looks after.
@@ -210,9 +229,11 @@ impl Kernel {
     pub fn heartbeat(&mut self) -> Result<Standing, MapsError> {
         let before = self.standing;
         if self.check_standing()? == Standing::Superseded {
-            let newer = read_meta(&self.maps)?;
-            let silent = Duration::from_nanos(now_ns().saturating_sub(newer.heartbeat_ns));
-            if silent >= SILENCE {
+            let newer = carry::head(&self.pins.map("meta"), now_ns());
+            if let Some(newer) = newer
+                && !newer.is_alive
+                && self.owns(newer)
+            {
                 self.epoch = newer.epoch + 1;
                 self.standing = Standing::Owner;
                 write_meta(&mut self.maps, self.epoch)?;
@@ -230,7 +251,7 @@ impl Kernel {
                 home = %self.pins.home().display(),
                 "the kernel half was removed (`portcullis cleanup`); restart this process to attach it again"
             ),
-            Standing::Superseded | Standing::Removed => {}
+            Standing::Superseded | Standing::Abandoned | Standing::Removed => {}
         }
         Ok(self.standing)
     }
@@ -238,18 +259,30 @@ impl Kernel {
     /// The last word of a process that ends in order: an older one beside it need not wait for its silence.
     pub fn resign(&mut self) -> Result<(), MapsError> {
         if self.check_standing()? == Standing::Owner {
-            write_meta_at(&mut self.maps, self.epoch, 0)?;
+            write_meta_with(&mut self.maps, self.epoch, Meta::ENDED)?;
         }
         Ok(())
     }
 
     fn check_standing(&mut self) -> Result<Standing, MapsError> {
-        if !self.pins.map("meta").exists() {
-            self.standing = Standing::Removed;
-        } else if self.standing == Standing::Owner && read_meta(&self.maps)?.epoch > self.epoch {
-            self.standing = Standing::Superseded;
-        }
+        let now = now_ns();
+        let pinned = carry::head(&self.pins.map("meta"), now);
+        self.standing = match pinned.filter(|head| self.owns(*head)) {
+            Some(head) if head.epoch > self.epoch => Standing::Superseded,
+            Some(_) => Standing::Owner,
+            // Other maps are in place of ours: of another layout, or of ours again after one.
+            None => match pinned.or_else(|| carry::other_head(&self.pins, now)) {
+                Some(other) if other.is_alive => Standing::Superseded,
+                Some(_) => Standing::Abandoned,
+                None => Standing::Removed,
+            },
+        };
         Ok(self.standing)
+    }
+
+    /// Whether a pinned `meta` is the one that this process holds.
+    fn owns(&self, head: carry::Head) -> bool {
+        head.map == self.meta_id
     }
 }
 
@@ -286,20 +319,15 @@ fn read_meta(maps: &Maps) -> Result<Meta, MapsError> {
 }
 
 fn write_meta(maps: &mut Maps, epoch: u64) -> Result<(), MapsError> {
-    write_meta_at(maps, epoch, now_ns())
+    write_meta_with(maps, epoch, 0)
 }
 
-fn write_meta_at(maps: &mut Maps, epoch: u64, heartbeat_ns: u64) -> Result<(), MapsError> {
+fn write_meta_with(maps: &mut Maps, epoch: u64, flags: u32) -> Result<(), MapsError> {
     let mut build = [0; 16];
     for (to, from) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
         *to = from;
     }
-    let secret = match read_meta(maps)?.secret {
-        // Nobody may know which sources share a slot; what is charged already is looked for by the same key.
-        0 => RandomState::new().hash_one(now_ns()).max(1),
-        secret => secret,
-    };
-    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns, secret, build };
+    let meta = Meta { layout: LAYOUT_VERSION, flags, epoch, heartbeat_ns: now_ns(), build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
 }
 

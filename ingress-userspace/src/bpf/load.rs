@@ -4,16 +4,19 @@ mod refusal;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
+use aya::maps::{MapInfo, MapType};
 use aya::programs::{Program, ProgramError, ProgramFd};
 use aya::{Ebpf, EbpfError, EbpfLoader};
 use ingress_common::maps::LAYOUT_VERSION;
 use ingress_common::maps::table::MAPS;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::maps::{self, Maps, MapsError};
-use super::object;
 use super::pins::Pins;
+use super::{carry, object};
+use crate::error_chain::chain;
 
 /// The XDP program in the object. There are others beside it, for tests and measurements.
 const XDP: &str = "portcullis_xdp";
@@ -23,8 +26,6 @@ const TC_IN: &str = "portcullis_tc";
 const TC_OUT: &str = "portcullis_out";
 /// The SK_LOOKUP program.
 const SK_LOOKUP: &str = "portcullis_sk";
-/// The one for connections that wait in a socket that closes.
-const MOVE: &str = "portcullis_move";
 
 /// The kernel half, loaded: its maps are pinned, its programs wait to be attached.
 #[derive(Debug)]
@@ -42,7 +43,6 @@ pub(super) struct Programs {
     pub(super) tc_in: Result<OwnedFd, LoadError>,
     pub(super) tc_out: Result<OwnedFd, LoadError>,
     pub(super) sk_lookup: OwnedFd,
-    pub(super) migration: Result<OwnedFd, LoadError>,
 }
 
 /// Why the kernel half could not be loaded.
@@ -90,8 +90,9 @@ pub enum LoadError {
     Descriptor(#[source] io::Error),
 }
 
-/// Loads maps and programs. Maps that are pinned and of the right shape are kept with all they hold.
-pub fn load(pins: &Pins) -> Result<Loaded, LoadError> {
+/// Loads maps and programs. Maps that are pinned and of the right shape are kept with all they hold. Sockets are taken over
+/// from the maps of another layout in `earlier`.
+pub fn load(pins: &Pins, earlier: Option<&Path>) -> Result<Loaded, LoadError> {
     let object = object::OBJECT.ok_or(LoadError::NoObject)?;
     let mut loader = EbpfLoader::new();
     let paths: Vec<_> = MAPS.iter().map(|spec| (spec, pins.map(spec.name))).collect();
@@ -105,16 +106,37 @@ pub fn load(pins: &Pins) -> Result<Loaded, LoadError> {
             Err(error) => return Err(error.into()),
         }
         loader.map_pin_path(spec.name, path.as_path());
+        loader.map_max_entries(spec.name, spec.entries);
+    }
+    let old_sockets = earlier.map(|folder| folder.join("socks")).filter(|path| is_sockmap(path));
+    if let Some(path) = &old_sockets {
+        loader.map_pin_path(carry::OLD_SOCKETS, path.as_path());
     }
     let mut object = loader.load(object)?;
+    if let Some(path) = &old_sockets {
+        take_over_sockets(&mut object, path);
+    }
     let programs = Programs {
         xdp: program(&mut object, XDP),
         tc_in: program(&mut object, TC_IN),
         tc_out: program(&mut object, TC_OUT),
         sk_lookup: program(&mut object, SK_LOOKUP)?,
-        migration: program(&mut object, MOVE),
     };
     Ok(Loaded { maps: Maps::open(pins)?, programs })
+}
+
+fn is_sockmap(path: &Path) -> bool {
+    let kind = MapInfo::from_pin(path).and_then(|info| info.map_type());
+    kind.is_ok_and(|kind| kind == MapType::SockMap)
+}
+
+/// What cannot be taken over, the proxies hand over again.
+fn take_over_sockets(object: &mut Ebpf, from: &Path) {
+    let Some(Program::SchedClassifier(program)) = object.program_mut(carry::PROGRAM) else { return };
+    match carry::move_sockets(program, from) {
+        Ok(sockets) => info!(sockets, from = %from.display(), "sockets of another layout taken over"),
+        Err(error) => warn!(error = %chain(&error), "sockets of another layout cannot be taken over"),
+    }
 }
 
 fn program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> {
@@ -123,7 +145,6 @@ fn program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> 
         Program::Xdp(xdp) => xdp.load(),
         Program::SchedClassifier(classifier) => classifier.load(),
         Program::SkLookup(sk_lookup) => sk_lookup.load(),
-        Program::SkReuseport(sk_reuseport) => sk_reuseport.load(),
         _ => return Err(LoadError::NoProgram(name)),
     };
     outcome.map_err(|error| refusal::explain(name, error))?;

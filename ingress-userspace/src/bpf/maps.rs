@@ -12,8 +12,8 @@ use aya::maps::{
 use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
-    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
+    AclVal, Bucket, Cluster, Count, IfaceVal, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal,
+    SlotVal, VipKey, VipVal,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -40,8 +40,6 @@ pub struct Maps {
     pub listen: HashMap<MapData, VipKey, ListenVal>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
-    pub assigned: Array<MapData, WorkerLoad>,
-    pub groups: HashMap<MapData, GroupKey, GroupVal>,
     pub lk_stats: PerCpuArray<MapData, LookupCount>,
 }
 
@@ -113,8 +111,6 @@ impl Maps {
             listen: open(pins, "listen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
-            assigned: open(pins, "assigned")?,
-            groups: open(pins, "groups")?,
             lk_stats: open(pins, "lk_stats")?,
         })
     }
@@ -127,6 +123,12 @@ fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T,
     }
     let data = MapData::from_pin(&path).map_err(MapsError::of(name))?;
     Map::from_map_data(data).and_then(T::try_from).map_err(MapsError::of(name))
+}
+
+/// Whether entries of a pinned map have the shape that the table says, however many there are.
+pub(super) fn check_entry(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
+    let entries = MapInfo::from_pin(path).map(|info| info.max_entries()).unwrap_or(spec.entries);
+    check(path, &MapSpec { entries, ..*spec })
 }
 
 /// Compares a pinned map with the table.

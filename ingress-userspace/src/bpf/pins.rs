@@ -118,6 +118,14 @@ impl Pins {
         std::fs::create_dir_all(self.links())
     }
 
+    /// Removes the pins of the maps of this layout.
+    pub(super) fn clear_maps(&self) -> io::Result<()> {
+        for path in self.entries(&self.maps())? {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
+    }
+
     /// Only one process at a time loads, takes over or removes; held until dropped. Waits for another process, but not
     /// for one that hangs.
     pub fn lock(&self) -> io::Result<File> {

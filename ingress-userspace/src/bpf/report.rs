@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use ingress_common::maps::Meta;
 use serde::Serialize;
 
 use super::attach::{Hook, filter_program};
+use super::carry;
 use super::clsact::Direction;
 use super::counters::{self, PacketCount};
 use super::interfaces::{Interface, XdpMode, interfaces};
@@ -16,9 +18,6 @@ use super::pins::{PinnedLink, Pins};
 use super::probe::is_bpffs;
 use super::syscall::LinkPlace;
 use super::{dump, sync};
-
-/// An agent whose last sign of life is older than this is not running.
-const SILENT: Duration = Duration::from_secs(10);
 
 /// The state of a node.
 #[derive(Debug, Serialize)]
@@ -98,8 +97,6 @@ pub struct LookupReport {
     pub missed: u64,
     /// The kernel refused the socket.
     pub refused: u64,
-    /// Moved to another socket when theirs closed.
-    pub moved: u64,
 }
 
 /// Why the state cannot be read.
@@ -114,6 +111,12 @@ pub enum ReportError {
     /// Pins.
     #[error("cannot read the pins")]
     Pins(#[source] std::io::Error),
+}
+
+/// Whether an agent, of whichever layout, gave a sign of life lately.
+pub async fn is_agent_running(bpffs: &Path) -> Result<bool, ReportError> {
+    let of_ours = read(bpffs).await?.and_then(|report| report.agent).is_some_and(|agent| agent.is_running);
+    Ok(of_ours || carry::other_head(&Pins::new(bpffs), now_ns()).is_some_and(|head| head.is_alive))
 }
 
 /// Reads the state of this node; `None` when there is no kernel half.
@@ -138,8 +141,9 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
         }
     }
     let meta = maps.meta.get(&0, 0).map_err(MapsError::of("meta"))?;
-    let age = Duration::from_nanos(now_ns().saturating_sub(meta.heartbeat_ns));
-    let has_ended = meta.heartbeat_ns == 0;
+    let now = now_ns();
+    let age = Duration::from_nanos(now.saturating_sub(meta.heartbeat_ns));
+    let has_ended = meta.flags & Meta::ENDED != 0;
     let lookups = counters::lookups(&maps)?;
     Ok(Some(Report {
         mode: slowest.map_or("userspace", Hook::name),
@@ -150,14 +154,13 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
             layout: meta.layout,
             epoch: meta.epoch,
             heartbeat_age_seconds: (!has_ended).then_some(age.as_millis() as f64 / 1000.0),
-            is_running: !has_ended && age < SILENT,
+            is_running: !has_ended && meta.is_alive(now),
         }),
         listening: sync::read_hash(&maps.listen, "listen")?.len(),
         lookups: LookupReport {
             handed_over: lookups.lookups,
             missed: lookups.misses,
             refused: lookups.errors,
-            moved: lookups.moved,
         },
         counters: counters::packets(&maps)?,
     }))

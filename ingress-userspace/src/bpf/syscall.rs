@@ -1,4 +1,4 @@
-//! The bpf(2) calls that aya lacks: links as plain descriptors. And a program of which only the descriptor is kept.
+//! The bpf(2) calls that aya lacks: links as plain descriptors, entries of maps as bytes.
 //!
 //! aya has no link update for SK_LOOKUP, does not tell what a pinned link is, and falls back to netlink where a link
 //! cannot be made; a netlink attachment cannot be pinned, so for us that is an error.
@@ -15,8 +15,12 @@ use std::path::Path;
 
 use super::clsact::Direction;
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
@@ -87,6 +91,24 @@ struct LinkUpdate {
     new_prog_fd: u32,
     flags: u32,
     old_prog_fd: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapElement {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ById {
+    id: u32,
+    next: u32,
+    open_flags: u32,
 }
 
 #[repr(C)]
@@ -183,26 +205,46 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     own(fd)
 }
 
-/// Makes a program choose within the SO_REUSEPORT group of a socket, instead of the one before.
-pub(super) fn attach_to_group(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
-    let fd = program.as_raw_fd();
-    // SAFETY: the option takes the number of a descriptor, which lives across the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_REUSEPORT_EBPF,
-            (&raw const fd).cast(),
-            size_of_val(&fd) as libc::socklen_t,
-        )
+/// Opens a map by its number, as `bpftool map` prints it.
+pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_MAP_GET_FD_BY_ID, &ById { id, ..ById::default() })?;
+    own(fd)
+}
+
+/// The key after this one, or the first; whether there is any. Keys are as long as the map's.
+pub(super) fn map_next_key(map: BorrowedFd<'_>, key: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+    let attr = MapElement {
+        map_fd: number(map),
+        key: key.map_or(0, |key| key.as_ptr() as u64),
+        value: next.as_mut_ptr() as u64,
+        ..MapElement::default()
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    match bpf(BPF_MAP_GET_NEXT_KEY, &attr) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The value under a key. Both are as long as the map's; of a map per CPU, the value is all CPUs' values.
+pub(super) fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
+    let value = value.as_mut_ptr() as u64;
+    let attr = MapElement { map_fd: number(map), key: key.as_ptr() as u64, value, ..MapElement::default() };
+    bpf(BPF_MAP_LOOKUP_ELEM, &attr).map(drop)
+}
+
+/// Sets the value under a key; lengths as in [`map_lookup`].
+pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let value = value.as_ptr() as u64;
+    let attr = MapElement { map_fd: number(map), key: key.as_ptr() as u64, value, ..MapElement::default() };
+    bpf(BPF_MAP_UPDATE_ELEM, &attr).map(drop)
 }
 
 /// One call. The kernel takes a shorter attribute than its own as filled with zeros.
 fn bpf<A>(command: libc::c_long, attr: &A) -> io::Result<libc::c_long> {
     // SAFETY: `attr` is a live, initialised, repr(C) attribute of this command of the length given; pointers in it
-    // (paths, the info buffer) point at buffers that the callers above keep alive across the call.
+    // (paths, the info buffer, keys and values of the lengths of their map) point at buffers that the callers above
+    // keep alive across the call.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<A>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -214,7 +256,7 @@ fn own(fd: libc::c_long) -> io::Result<OwnedFd> {
 }
 
 /// A descriptor as the attributes hold it; descriptors are never negative.
-fn number(fd: BorrowedFd<'_>) -> u32 {
+pub(super) fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 

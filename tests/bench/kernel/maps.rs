@@ -29,7 +29,7 @@ pub(crate) fn measure() -> Vec<Row> {
     let bpffs = Bpffs::new();
     let pins = Pins::new(&bpffs.path);
     pins.create().expect("folders in the BPF file system");
-    let mut maps = load(&pins).expect("the kernel half; needs root").maps;
+    let mut maps = load(&pins, None).expect("the kernel half; needs root").maps;
 
     let started = Instant::now();
     let full = listed(0, &MapContents::default());

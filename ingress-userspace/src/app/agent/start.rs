@@ -87,7 +87,7 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: Wish) -> Result<
     // Asked under the lock of the pins, so that no other process of ours changes programs in between.
     let all = interfaces().await?;
     let chosen = choose(settings, &all)?;
-    prepared.slots().drop_dead(slots::listening::is_listening);
+    prepared.slots().drop_dead(slots::is_listening);
     let is_paused = prepared.slots().serving().is_empty();
     let served = if is_paused {
         Vec::new()
@@ -140,8 +140,7 @@ async fn is_in_use(settings: &AgentSettings) -> bool {
 
 /// Whether an agent gave a sign of life lately.
 async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
-    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
-    Ok(report::read(&settings.bpffs).await?.is_some_and(running))
+    report::is_agent_running(&settings.bpffs).await
 }
 
 /// Programs of an earlier process would go on enforcing lists that nobody keeps current.
