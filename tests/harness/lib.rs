@@ -16,3 +16,4 @@ pub mod redis;
 pub mod reference;
 pub mod responder;
 pub mod secure;
+pub mod tunnel;

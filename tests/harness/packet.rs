@@ -75,6 +75,12 @@ impl Packet {
         Self::new(source, destination, protocol, vec![8, 0, 0, 0, 0, 1, 0, 1])
     }
 
+    /// Another protocol with these bytes, from a source of the family of `destination`.
+    pub fn carrying(v4: &str, v6: &str, destination: &str, protocol: u8, bytes: &[u8]) -> Self {
+        let source = if destination.contains(':') { v6 } else { v4 };
+        Self::new(source, destination, protocol, bytes.to_vec())
+    }
+
     /// A frame that is not IP.
     pub fn ethernet(ether_type: u16, data: &[u8]) -> Vec<u8> {
         let mut frame = macs();

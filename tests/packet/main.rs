@@ -15,6 +15,8 @@ mod object;
 #[cfg(test)]
 mod sk_lookup;
 #[cfg(test)]
+mod steering;
+#[cfg(test)]
 mod tc;
 #[cfg(test)]
 mod xdp;
