@@ -248,7 +248,8 @@ fn ipv4(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
     }
     flow.destination = mapped(word(header, offset_of!(Ipv4Hdr, dst_addr)));
     let found = address_entry(&flow.destination);
-    if found.is_none() && !may_be_tunnel(packet, protocol, offset + Ipv4Hdr::LEN) {
+    let is_tunnel = !is_vip(found) && may_be_tunnel(packet, protocol, offset + Ipv4Hdr::LEN);
+    if found.is_none() && !is_tunnel {
         return Arrival::Passes(Reason::Foreign);
     }
     flow.source = mapped(word(header, offset_of!(Ipv4Hdr, src_addr)));
@@ -258,7 +259,7 @@ fn ipv4(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
     flow.offset = (offset + length) as u32;
     // SAFETY: checked by `at`.
     flow.end = offset as u32 + u32::from(u16::from_be_bytes(unsafe { (*header).tot_len }));
-    arrived(flow, found)
+    arrived(flow, if is_tunnel { None } else { found })
 }
 
 #[inline(always)]
@@ -272,7 +273,8 @@ fn ipv6(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
     let found = address_entry(&flow.destination);
     // SAFETY: checked by `at`.
     let (protocol, length) = unsafe { ((*header).next_hdr, (*header).payload_len) };
-    if found.is_none() && !may_be_tunnel(packet, protocol, offset + Ipv6Hdr::LEN) {
+    let is_tunnel = !is_vip(found) && may_be_tunnel(packet, protocol, offset + Ipv6Hdr::LEN);
+    if found.is_none() && !is_tunnel {
         return Arrival::Passes(Reason::Foreign);
     }
     flow.source = address(header, offset_of!(Ipv6Hdr, src_addr));
@@ -284,7 +286,7 @@ fn ipv6(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
     flow.fragment = 0;
     flow.offset = (offset + Ipv6Hdr::LEN) as u32;
     flow.end = flow.offset + u32::from(u16::from_be_bytes(length));
-    arrived(flow, found)
+    arrived(flow, if is_tunnel { None } else { found })
 }
 
 #[inline(always)]
@@ -300,7 +302,13 @@ fn arrived(flow: &mut Flow, found: Option<&VipVal>) -> Arrival {
     Arrival::Served
 }
 
-/// Whether a packet to an address that is not served looks like a tunnel. Who sent it is not looked at here.
+/// Whether an entry is that of a VIP. A node's own address may be served, too, and is its end of the tunnel.
+#[inline(always)]
+fn is_vip(found: Option<&VipVal>) -> bool {
+    found.is_some_and(|vip| vip.flags & VipVal::PORTS_ONLY == 0)
+}
+
+/// Whether a packet to an address that is no VIP looks like a tunnel. Who sent it is not looked at here.
 #[inline(always)]
 fn may_be_tunnel(packet: &Packet, protocol: u8, offset: usize) -> bool {
     if protocol == IPIP || protocol == IPV6_IN_IP {
