@@ -23,6 +23,12 @@ pub const LIMITS: u32 = 1_024;
 pub const LIMITS_PER_VIP: u16 = 8;
 /// Sources whose buckets are remembered; the least recently used goes first.
 pub const BUCKETS: u32 = if cfg!(feature = "next-layout") { 65_536 } else { 131_072 };
+/// Slots of `gate`; a power of two.
+pub const GATE_SLOTS: u32 = 1 << 19;
+/// Rows of `globals`.
+pub const GLOBALS: u32 = 8;
+/// The row of `globals` for sources that get a bucket.
+pub const NEW_SOURCES_ROW: u32 = 0;
 /// Pools with tables of their own; a pool's number is below this, and 0 is none.
 pub const POOLS: u32 = 64;
 /// Nodes of all pools; a node's number is below this, and 0 is none.
@@ -35,8 +41,10 @@ pub const IFACES: u32 = 256;
 pub const EGRESS: u32 = 8_192;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
-/// Where the packet that the program `portcullis_move` is run with holds the number of a slot.
+/// Where the packet that the program `portcullis_carry` is run with holds the number of a slot.
 pub const CARRY_SLOT_AT: usize = 14;
+/// SO_REUSEPORT groups of listening sockets.
+pub const GROUPS: u32 = 512;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
 pub const SLOT_TRIES: u64 = 128;
 
@@ -53,10 +61,12 @@ pub struct Meta {
     pub epoch: u64,
     /// Monotonic clock at the agent's last sign of life.
     pub heartbeat_ns: u64,
+    /// Key of the hash behind `gate`, made once per node; 0: not made yet.
+    pub secret: u64,
     /// Version of the agent, ASCII, filled with zeros.
     pub build: [u8; 16],
 }
-const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 16);
+const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 8 + 16);
 
 const _: () = {
     use core::mem::offset_of;
@@ -149,6 +159,8 @@ impl VipVal {
     pub const PORTS_ONLY: u32 = 1 << 6;
     /// This node tells its neighbours that it has the address.
     pub const ANNOUNCE: u32 = 1 << 7;
+    /// Every packet is charged against `limits`: there are some of packets or bytes.
+    pub const LIMIT_PACKETS: u32 = 1 << 8;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -179,30 +191,57 @@ impl AclVal {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Limit {
-    /// What is counted: [`Limit::CONNECTIONS`]; 0: the row is free.
+    /// What is counted, a bit: [`Limit::CONNECTIONS`], [`Limit::PACKETS`] or [`Limit::BYTES`]; 0: the row is free.
     pub kind: u32,
-    /// Names the buckets: rows of the same limit of the same policy share it.
+    /// Whose bucket it is: [`Limit::SOURCE`] or [`Limit::ADDRESS`].
+    pub per: u32,
+    /// Names the buckets: rows of the same limit of the same policy share it, whatever the rate.
     pub bucket: u32,
-    /// Time that one connection costs.
+    /// Always 0.
+    pub pad: u32,
+    /// Time that one connection or packet costs.
     pub rate_ns: u64,
+    /// Time that a byte costs, in ns / 2^20.
+    pub rate_q20: u64,
     /// Time that may be borrowed.
     pub burst_ns: u64,
 }
-const _: () = assert!(size_of::<Limit>() == 4 + 4 + 8 + 8);
+const _: () = assert!(size_of::<Limit>() == 4 + 4 + 4 + 4 + 8 + 8 + 8);
 
 impl Limit {
-    /// New TCP connections per source.
+    /// New TCP connections.
     pub const CONNECTIONS: u32 = 1;
+    /// Packets of any kind.
+    pub const PACKETS: u32 = 1 << 1;
+    /// Bytes of packets, the Ethernet header included.
+    pub const BYTES: u32 = 1 << 2;
+
+    /// A bucket for each source.
+    pub const SOURCE: u32 = 0;
+    /// A bucket for each served address.
+    pub const ADDRESS: u32 = 1;
 }
 
 /// Value of `buckets`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Theoretical arrival time of the next connection, monotonic clock in ns.
+    /// Theoretical arrival time, monotonic clock in ns.
     pub tat: u64,
 }
 const _: () = assert!(size_of::<Bucket>() == 8);
+
+/// Value of `gate`: what the sources that share a slot have used of a limit together.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GateSlot {
+    /// Theoretical arrival time of all of them, while they are within the limit together. Stands still while they are not:
+    /// what each of them may have used by then.
+    pub tat: u64,
+    /// Until then each of them has a bucket of its own in `buckets`.
+    pub apart_until: u64,
+}
+const _: () = assert!(size_of::<GateSlot>() == 8 + 8);
 
 /// Value of `stats` and `egress`, per CPU.
 #[repr(C)]
@@ -297,9 +336,10 @@ const _: () = assert!(size_of::<IfaceVal>() == 4 + 6 + 2);
 
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///
-/// Sockets of several processes (an old and a new proxy) may share a range, and a range may have holes: the program
-/// starts at a random slot and goes on to the next until one holds a socket, [`SLOT_TRIES`] at most. Keep the range as
-/// short as the live sockets permit. IPv4 and IPv6 sockets stand in different ranges.
+/// The sockets of one proxy stand in a range of their own, those of another in the spare one, which is tried when no
+/// slot of the first holds a socket: a proxy that was killed hands over to the one beside it without anybody's help.
+/// Ranges may have holes: the program goes on from its choice to the next slot until one holds a socket,
+/// [`SLOT_TRIES`] at most. IPv4 and IPv6 sockets, and those for datagrams, stand in different ranges.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenVal {
@@ -307,12 +347,49 @@ pub struct ListenVal {
     pub first_slot: u32,
     /// Length of the range; 0: nothing listens.
     pub slots: u32,
-    /// Loopback port of the sockets' SO_REUSEPORT group, for the next proxy to join.
+    /// First slot of the range of the proxy beside it.
+    pub spare_slot: u32,
+    /// Length of that range; 0: there is none.
+    pub spare_slots: u32,
+    /// Port of the sockets' SO_REUSEPORT group, for the next proxy to join.
     pub port: u16,
     /// Always 0.
     pub pad: u16,
 }
-const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 2 + 2);
+const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 4 + 4 + 2 + 2);
+
+/// Key of `groups`: a SO_REUSEPORT group of listening sockets. All are bound to the loopback address of their family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    /// The port it is bound to.
+    pub port: u16,
+    /// 4 or 6.
+    pub family: u16,
+}
+const _: () = assert!(size_of::<GroupKey>() == 2 + 2);
+
+/// Value of `groups`: who of a group takes over what waits in a socket that closes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupVal {
+    /// First slot of the range of the proxy that serves.
+    pub first_slot: u32,
+    /// Length of the range.
+    pub slots: u32,
+}
+const _: () = assert!(size_of::<GroupVal>() == 4 + 4);
+
+/// Value of `assigned`: how much the worker behind a slot has to do, see [`crate::choice`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Connections that were open when its proxy last said so.
+    pub published: u32,
+    /// Connections that the program handed to this slot since.
+    pub assigned: u32,
+}
+const _: () = assert!(size_of::<WorkerLoad>() == 4 + 4);
 
 /// Value of `slots`: what `socks` holds there, since the kernel does not show sockets.
 #[repr(C)]
@@ -337,8 +414,10 @@ pub struct LookupCount {
     pub misses: u64,
     /// Times the kernel refused the socket in this slot.
     pub errors: u64,
+    /// Connections that waited in a socket that closed, and were moved to the one in this slot.
+    pub moved: u64,
 }
-const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8);
+const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8 + 8);
 
 #[cfg(test)]
 mod tests {

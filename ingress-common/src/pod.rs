@@ -5,8 +5,8 @@
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; this is the one file that implements it")]
 
 use crate::maps::{
-    AclVal, Bucket, Cluster, Count, IfaceVal, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal,
-    SlotVal, VipKey, VipVal,
+    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
+    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
 };
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -44,3 +44,9 @@ unsafe impl aya::Pod for Cluster {}
 unsafe impl aya::Pod for NodeVal {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for NodeSeen {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for GroupKey {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for GroupVal {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for WorkerLoad {}

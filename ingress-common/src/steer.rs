@@ -32,8 +32,9 @@ pub const fn flow_hash(source: &[u32; 4], destination: &[u32; 4], ports: u32, pr
     fold(hash, 0)
 }
 
+/// A step of a keyed hash.
 #[inline(always)]
-const fn fold(hash: u64, word: u64) -> u64 {
+pub(crate) const fn fold(hash: u64, word: u64) -> u64 {
     let mixed = (hash ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ (mixed >> 32)
 }

@@ -42,7 +42,7 @@ pub enum Reason {
     Denied = 10,
     /// There is an allow list, and the source is not on it.
     NotAllowed = 11,
-    /// The source opens connections faster than a limit permits.
+    /// More packets, bytes or new connections than a limit permits.
     OverLimit = 12,
     /// The address takes no new connections for the moment.
     Paused = 13,
@@ -130,7 +130,7 @@ impl Reason {
             Self::Exempt => "admitted without looking at limits: the source is exempt",
             Self::Denied => "the source is on a deny list",
             Self::NotAllowed => "there is an allow list, and the source is not on it",
-            Self::OverLimit => "the source opens connections faster than a limit permits",
+            Self::OverLimit => "more packets, bytes or new connections than a limit permits",
             Self::Paused => "the address takes no new connections for the moment",
             Self::Sent => "leaves the node from a served address",
             Self::Steered => "another node owns the flow and gets the packet",

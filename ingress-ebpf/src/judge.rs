@@ -12,10 +12,10 @@ use crate::packet::{Flow, addr};
 use crate::vips::{address_entry, entry};
 use crate::{limits, lists};
 
-/// The reason under which the packet is counted, and what of its VIP the later stages need.
+/// The reason under which the packet of so many bytes is counted, and what of its VIP the later stages need.
 #[inline(always)]
-pub(crate) fn judge(flow: &mut Flow) -> Reason {
-    let number = judge_flow(flow);
+pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
+    let number = judge_flow(flow, len);
     // SAFETY: what the function below returns is the number of a reason.
     unsafe { transmute::<u32, Reason>(number) }
 }
@@ -24,7 +24,7 @@ pub(crate) fn judge(flow: &mut Flow) -> Reason {
 /// were charged there.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge_flow(flow: *mut Flow) -> u32 {
+extern "C" fn judge_flow(flow: *mut Flow, len: u64) -> u32 {
     // SAFETY: the verifier checks that callers pass a whole flow, or none.
     let Some(flow) = (unsafe { flow.as_mut() }) else { return Reason::Foreign as u32 };
     let payload = flow.payload();
@@ -35,7 +35,8 @@ extern "C" fn judge_flow(flow: *mut Flow) -> u32 {
     };
     let judged = Judged { source: addr(flow.source), destination: addr(flow.destination), payload };
     let is_charged = flow.hops == Flow::FROM_NETWORK;
-    let verdict = decide(&judged, target, listed, |vip| !is_charged || limits::charge(&flow.source, vip));
+    let verdict =
+        decide(&judged, target, listed, |vip, kinds| !is_charged || limits::charge(flow, vip, kinds, len));
     flow.vip_id = verdict.vip_id;
     if let Target::Served(vip) = target {
         flow.vip_flags = vip.flags;

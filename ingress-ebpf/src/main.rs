@@ -1,5 +1,5 @@
-//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc`, `egress` and
-//! `sk_lookup`.
+//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc`, `egress`,
+//! `sk_lookup` and `sk_reuseport`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -19,6 +19,7 @@ mod maps;
 mod packet;
 mod report;
 mod sk_lookup;
+mod sk_reuseport;
 mod steer;
 mod tc;
 mod transport;
@@ -28,8 +29,8 @@ mod write;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
-use aya_ebpf::macros::{classifier, sk_lookup, xdp};
-use aya_ebpf::programs::{SkLookupContext, TcContext, XdpContext};
+use aya_ebpf::macros::{classifier, sk_lookup, sk_reuseport, xdp};
+use aya_ebpf::programs::{SkLookupContext, SkReuseportContext, TcContext, XdpContext};
 
 /// Lists and limits for packets that arrive on an interface.
 #[xdp(frags)]
@@ -51,7 +52,7 @@ fn portcullis_out(ctx: TcContext) -> i32 {
 
 /// Takes over sockets of another layout of maps. Never attached.
 #[classifier]
-fn portcullis_move(ctx: TcContext) -> i32 {
+fn portcullis_carry(ctx: TcContext) -> i32 {
     carry::run(&ctx)
 }
 
@@ -59,6 +60,12 @@ fn portcullis_move(ctx: TcContext) -> i32 {
 #[sk_lookup]
 fn portcullis_sk(ctx: SkLookupContext) -> u32 {
     sk_lookup::run(&ctx)
+}
+
+/// Moves connections that wait in a socket that closes to another of its group.
+#[sk_reuseport(migrate)]
+fn portcullis_move(ctx: SkReuseportContext) -> u32 {
+    sk_reuseport::run(&ctx)
 }
 
 /// Does nothing: the measure that `cargo xtask bench kernel` compares with. Never attached.

@@ -7,8 +7,9 @@ use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashM
 use aya_ebpf::macros::btf_map;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, IFACES, IfaceVal, LIMITS, Limit, ListenVal,
-    LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey,
+    GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS,
+    POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 use ingress_common::steer::TABLE_SLOTS;
@@ -28,6 +29,12 @@ pub(crate) static ACL6: LpmTrie<Acl6Key, AclVal, { ACLS as usize }> = LpmTrie::n
 
 #[btf_map(name = "limits")]
 pub(crate) static LIMITS_MAP: Array<Limit, { LIMITS as usize }> = Array::new();
+
+#[btf_map(name = "gate")]
+pub(crate) static GATE: Array<GateSlot, { GATE_SLOTS as usize }> = Array::new();
+
+#[btf_map(name = "globals")]
+pub(crate) static GLOBALS_MAP: Array<u64, { GLOBALS as usize }> = Array::new();
 
 #[btf_map(name = "buckets")]
 pub(crate) static BUCKETS_MAP: LruHashMap<SrcKey, Bucket, { BUCKETS as usize }> = LruHashMap::new();
@@ -74,6 +81,12 @@ pub(crate) static OLD_SOCKS: SockMap<{ SLOTS as usize }> = SockMap::new();
 
 #[btf_map(name = "socks")]
 pub(crate) static SOCKS: SockMap<{ SLOTS as usize }> = SockMap::new();
+
+#[btf_map(name = "assigned")]
+pub(crate) static ASSIGNED: Array<WorkerLoad, { SLOTS as usize }> = Array::new();
+
+#[btf_map(name = "groups")]
+pub(crate) static GROUPS_MAP: HashMap<GroupKey, GroupVal, { GROUPS as usize }> = HashMap::new();
 
 #[btf_map(name = "lk_stats")]
 pub(crate) static LK_STATS: PerCpuArray<LookupCount, { SLOTS as usize }> = PerCpuArray::new();

@@ -74,6 +74,8 @@ pub(crate) enum Lookup {
     Missed,
     /// The kernel refused its socket.
     Refused,
+    /// A connection that waited in a socket that closed went to its socket.
+    Moved,
 }
 
 #[inline(always)]
@@ -85,5 +87,6 @@ pub(crate) fn lookup(slot: u32, what: Lookup) {
         Lookup::Assigned => count.lookups += 1,
         Lookup::Missed => count.misses += 1,
         Lookup::Refused => count.errors += 1,
+        Lookup::Moved => count.moved += 1,
     }
 }

@@ -68,7 +68,7 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
 #[inline(always)]
 fn served<C: Context>(ctx: &C, flow: &mut Flow, interface: &mut u32) -> Reason {
     ctx.read(flow);
-    let reason = judge::judge(flow);
+    let reason = judge::judge(flow, ctx.length());
     if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
         return reason;
     }

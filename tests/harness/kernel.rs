@@ -24,7 +24,9 @@ use ingress_common::verdict::{REASONS, Reason};
 use ingress_userspace::bpf::object::OBJECT;
 use ingress_userspace::compile::maps::{MapContents, compile};
 use ingress_userspace::model::Model;
-use ingress_userspace::model::edge::{AddressRange, Edge, EdgePolicy, EdgeScope, Pool};
+use ingress_userspace::model::edge::{
+    AddressRange, Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per, Pool,
+};
 use ingress_userspace::model::listener::{Listener, ListenerName, ListenerProtocol};
 
 /// The program under test.
@@ -180,6 +182,14 @@ impl Rig {
         (verdict, output)
     }
 
+    /// Whether a packet gets through, and nothing else: for thousands of packets, whose counters would take long to read.
+    pub fn passes(&self, frame: &[u8]) -> bool {
+        let program: &Xdp = self.ebpf.program(PROGRAM).unwrap().try_into().unwrap();
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        program.test_run(options).expect("the program runs").return_value == XDP_PASS
+    }
+
     /// The time of one of so many runs over the same packet, in ns. The kernel reports whole ones, rounded down; half of
     /// one is added. (The time of the system call would not do: most of it goes into switching the dispatcher.)
     pub fn time_ns(&self, program: &str, frame: &[u8], repeat: u32) -> f64 {
@@ -204,6 +214,19 @@ impl Rig {
         let buckets: HashMap<_, SrcKey, Bucket> =
             HashMap::try_from(self.ebpf.map("buckets").unwrap()).unwrap();
         buckets.get(&key, 0).ok().map(|bucket| bucket.tat)
+    }
+
+    /// How many buckets there are.
+    pub fn buckets(&self) -> usize {
+        let buckets: HashMap<_, SrcKey, Bucket> =
+            HashMap::try_from(self.ebpf.map("buckets").unwrap()).unwrap();
+        buckets.keys().count()
+    }
+
+    /// Replaces a limit.
+    pub fn set_limit(&mut self, row: u32, limit: Limit) {
+        let mut limits: Array<_, Limit> = Array::try_from(self.ebpf.map_mut("limits").unwrap()).unwrap();
+        limits.set(row, limit, 0).unwrap();
     }
 
     /// Replaces an entry of `vips`.
@@ -293,6 +316,11 @@ pub fn pool(name: &str, addresses: &[&str]) -> Pool {
 pub fn policy(name: &str, pool: Option<&str>) -> EdgePolicy {
     let scope = pool.map_or(EdgeScope::Cluster, |pool| EdgeScope::Pools(vec![pool.to_owned()]));
     EdgePolicy { name: name.to_owned(), scope, allow: vec![], deny: vec![], exempt: vec![], limits: vec![] }
+}
+
+/// A limit of new connections per source.
+pub fn connections(per_second: u64, burst: u64) -> EdgeLimit {
+    EdgeLimit { of: Counted::Connections, per: Per::Source, per_second, burst }
 }
 
 /// Prefixes.

@@ -6,9 +6,8 @@
 
 use ingress_common::maps::Limit;
 use ingress_common::verdict::Reason;
-use ingress_tests::kernel::{Rig, Seen, model, nets, policy, pool};
+use ingress_tests::kernel::{Rig, Seen, connections, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, FIN, PSH, Packet, RST, SYN};
-use ingress_userspace::model::edge::EdgeLimit;
 
 /// A name and an address of each family.
 type Party = (&'static str, [&'static str; 2]);
@@ -171,7 +170,7 @@ fn rig() -> Rig {
     walled.allow = nets(&["198.18.1.0/24", "2001:db8:1::/48", "198.18.9.0/24", "2001:db8:9::/48"]);
     walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
     walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.limits = vec![EdgeLimit { connections_per_second: 1, burst: 1 }];
+    walled.limits = vec![connections(1, 1)];
     let pools = vec![pool("open", &OPEN.1), pool("walled", &WALLED.1)];
     let node = NODE.1.map(|text| text.parse().unwrap());
     Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {

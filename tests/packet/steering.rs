@@ -11,7 +11,7 @@ use ingress_tests::kernel::steering::POOL;
 use ingress_tests::kernel::{Hook, Rig, Seen, XDP_DROP, XDP_PASS, XDP_TX, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, FIN, PSH, Packet, RST, SYN};
 use ingress_tests::tunnel::{Outer, Udp, checksum, checksum6, hash, ip, source_port};
-use ingress_userspace::model::edge::EdgeLimit;
+use ingress_userspace::model::edge::{Counted, EdgeLimit, Per};
 
 const VIP: [&str; 2] = ["198.18.100.1", "2001:db8:100::1"];
 /// A VIP that this node alone serves.
@@ -430,7 +430,7 @@ fn where_somebody_listens_a_connection_is_opened() {
 #[test]
 fn lists_hold_for_what_is_in_the_tunnel_and_limits_do_not_again() {
     let mut limited = policy("limited", Some("pool"));
-    limited.limits = vec![EdgeLimit { connections_per_second: 1, burst: 1 }];
+    limited.limits = vec![EdgeLimit { of: Counted::Connections, per: Per::Source, per_second: 1, burst: 1 }];
     limited.deny = nets(&["198.19.66.0/24", "2001:db8:66::/48"]);
     let way = WAYS[0];
     let mut rig = Rig::new(&model(vec![pool("pool", &VIP)], vec![limited]), &[], |contents| {

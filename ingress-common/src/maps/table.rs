@@ -2,13 +2,11 @@
 //!
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
+mod limits;
 mod sockets;
 mod steering;
 
-use super::{
-    ACLS, AclVal, BUCKETS, Bucket, Count, EGRESS, IFACES, IfaceVal, LIMITS, Limit, Meta, VIP_IDS, VIPS,
-    VipKey, VipVal,
-};
+use super::{ACLS, AclVal, Count, EGRESS, IFACES, IfaceVal, Meta, VIP_IDS, VIPS, VipKey, VipVal};
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 use crate::verdict::REASONS;
 
@@ -80,6 +78,7 @@ pub const MAPS: &[MapSpec] = &[
                 ("flags", "u32", "1: the agent ended in order"),
                 ("epoch", "u64", "goes up with every start of an agent; a writer with an older epoch stops"),
                 ("heartbeat_ns", "u64", "monotonic clock at the agent's last sign of life"),
+                ("secret", "u64", "key of the hash behind `gate`, made once"),
                 ("build", "[u8; 16]", "version of the agent, ASCII"),
             ],
         },
@@ -102,7 +101,7 @@ pub const MAPS: &[MapSpec] = &[
                     "u32",
                     "1 limit, 2 only sources allowed in scope 0, 4 only sources allowed in `scope`, 8 paused, \
                      16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours, \
-                     128 announced by this node",
+                     128 announced by this node, 256 limits of packets or bytes",
                 ),
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
@@ -153,50 +152,10 @@ pub const MAPS: &[MapSpec] = &[
         reader: "XDP",
         about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
     },
-    MapSpec {
-        name: "limits",
-        kind: MapKind::Array,
-        entries: LIMITS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "Limit",
-            size: size_of::<Limit>() as u32,
-            fields: &[
-                ("kind", "u32", "1: new TCP connections per source; 0: the row is free"),
-                ("bucket", "u32", "names the buckets; rows of the same limit of the same policy share it"),
-                ("rate_ns", "u64", "time that one connection costs"),
-                ("burst_ns", "u64", "time that may be borrowed"),
-            ],
-        },
-        writer: "agent",
-        reader: "XDP",
-        about: "Limits; the rows of one address stand in sequence.",
-    },
-    MapSpec {
-        name: "buckets",
-        kind: MapKind::LruHash,
-        entries: BUCKETS,
-        key: TypeSpec {
-            name: "SrcKey",
-            size: size_of::<SrcKey>() as u32,
-            fields: &[
-                ("addr", "[u8; 16]", "the source: an IPv4 address (mapped), the /64 of an IPv6 address"),
-                ("bucket", "u32", "`bucket` of the limit"),
-            ],
-        },
-        value: TypeSpec {
-            name: "Bucket",
-            size: size_of::<Bucket>() as u32,
-            fields: &[(
-                "tat",
-                "u64",
-                "theoretical arrival time of the next connection, monotonic clock in ns",
-            )],
-        },
-        writer: "XDP",
-        reader: "XDP",
-        about: "What each source has used of each limit. Full: the least recently used source is forgotten.",
-    },
+    limits::LIMITS,
+    limits::GATE,
+    limits::GLOBALS,
+    limits::BUCKETS,
     MapSpec {
         name: "stats",
         kind: MapKind::PerCpuArray,
@@ -259,6 +218,8 @@ pub const MAPS: &[MapSpec] = &[
     sockets::LISTEN,
     sockets::SLOTS,
     sockets::SOCKS,
+    sockets::ASSIGNED,
+    sockets::GROUPS,
     sockets::LK_STATS,
 ];
 

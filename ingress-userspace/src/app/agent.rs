@@ -28,7 +28,7 @@ use tracing::{debug, error, info, warn};
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
 use crate::bpf::kernel::Kernel;
-use crate::bpf::slots::is_listening;
+use crate::bpf::slots::listening::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
@@ -225,7 +225,6 @@ impl Agent {
                     group_ports: listeners
                         .map(|name| GroupPort { port: port(&name), listener: name })
                         .collect(),
-                    addresses: self.settings.bind_plan(),
                 }
             }
         }

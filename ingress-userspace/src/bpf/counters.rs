@@ -104,7 +104,7 @@ pub fn sent(maps: &Maps) -> Result<Vec<Sent>, MapsError> {
     Ok(all)
 }
 
-/// Connections that SK_LOOKUP handed over, missed and could not hand over, by slot; slots without any are left out.
+/// Connections that SK_LOOKUP handed over, missed and could not hand over, and those that were moved, by slot; slots without any are left out.
 pub fn lookups_by_slot(maps: &Maps) -> Result<BTreeMap<u32, LookupCount>, MapsError> {
     let mut counts = BTreeMap::new();
     for slot in 0..maps.lk_stats.len() {
@@ -134,6 +134,7 @@ fn add_lookups(sum: &mut LookupCount, more: &LookupCount) {
     sum.lookups += more.lookups;
     sum.misses += more.misses;
     sum.errors += more.errors;
+    sum.moved += more.moved;
 }
 
 fn total<V: Pod + Default>(

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ingress_common::flow::{Addr, ip_of};
-use ingress_common::maps::{AclVal, Cluster, Count, NodeSeen, NodeVal, VipKey, VipVal};
+use ingress_common::maps::{AclVal, Cluster, Count, Limit, NodeSeen, NodeVal, VipKey, VipVal};
 use ingress_common::source::SCOPE_BITS;
 use serde_json::{Value, json};
 
@@ -58,21 +58,7 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             table(ACL, sync::read_trie(&maps.acl6, "acl6")?.into_iter().map(entry).collect())
         }
         "limits" => {
-            let rows = sync::read_array(&maps.limits, "limits")?;
-            let entry = |(row, limit): (u32, ingress_common::maps::Limit)| {
-                let per_second = 1_000_000_000_u64.checked_div(limit.rate_ns).unwrap_or(0);
-                vec![
-                    json!(row),
-                    json!(limit.bucket),
-                    json!(limit.rate_ns),
-                    json!(limit.burst_ns),
-                    json!(per_second),
-                ]
-            };
-            table(
-                &["row", "bucket", "rate_ns", "burst_ns", "per_second"],
-                rows.into_iter().map(entry).collect(),
-            )
+            table(LIMIT, sync::read_array(&maps.limits, "limits")?.into_iter().map(limit_cells).collect())
         }
         "buckets" => {
             let rows = sync::read_hash(&maps.buckets, "buckets")?;
@@ -140,11 +126,21 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
         "listen" => {
             let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
                 let mut row = key_cells(&key);
-                row.extend([json!(value.first_slot), json!(value.slots), json!(value.port)]);
+                row.extend([json!(value.first_slot), json!(value.slots)]);
+                row.extend([json!(value.spare_slot), json!(value.spare_slots), json!(value.port)]);
                 row
             };
             table(
-                &["address", "port", "protocol", "first_slot", "slots", "group_port"],
+                &[
+                    "address",
+                    "port",
+                    "protocol",
+                    "first_slot",
+                    "slots",
+                    "spare_slot",
+                    "spare_slots",
+                    "group_port",
+                ],
                 sync::read_hash(&maps.listen, "listen")?.into_iter().map(entry).collect(),
             )
         }
@@ -155,12 +151,32 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = sync::read_array(&maps.slots, "slots")?.into_iter().map(entry).collect();
             table(&["slot", "cookie", "pid", "handover"], rows)
         }
+        "assigned" => {
+            let entry = |(slot, load): (u32, ingress_common::maps::WorkerLoad)| {
+                vec![json!(slot), json!(load.published), json!(load.assigned)]
+            };
+            let rows = sync::read_array(&maps.assigned, "assigned")?.into_iter().map(entry).collect();
+            table(&["slot", "published", "assigned"], rows)
+        }
+        "groups" => {
+            let entry = |(key, value): (ingress_common::maps::GroupKey, ingress_common::maps::GroupVal)| {
+                vec![json!(key.port), json!(key.family), json!(value.first_slot), json!(value.slots)]
+            };
+            let rows = sync::read_hash(&maps.groups, "groups")?.into_iter().map(entry).collect();
+            table(&["port", "family", "first_slot", "slots"], rows)
+        }
         "lk_stats" => {
             let rows = counters::lookups_by_slot(maps)?;
             let entry = |(slot, count): (u32, ingress_common::maps::LookupCount)| {
-                vec![json!(slot), json!(count.lookups), json!(count.misses), json!(count.errors)]
+                vec![
+                    json!(slot),
+                    json!(count.lookups),
+                    json!(count.misses),
+                    json!(count.errors),
+                    json!(count.moved),
+                ]
             };
-            table(&["slot", "lookups", "misses", "errors"], rows.into_iter().map(entry).collect())
+            table(&["slot", "lookups", "misses", "errors", "moved"], rows.into_iter().map(entry).collect())
         }
         _ => None,
     })
@@ -189,6 +205,27 @@ fn key_cells(key: &VipKey) -> Vec<Value> {
         other => json!(other),
     };
     vec![json!(ip_of(&key.addr)), json!(key.port), protocol]
+}
+
+const LIMIT: &[&str] = &["row", "counts", "per", "bucket", "per_second", "burst_ns"];
+
+fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
+    let second = 1_000_000_000_u64;
+    let (counts, per_second) = match limit.kind {
+        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
+        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
+        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
+        _ => ("unknown", None),
+    };
+    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
+    vec![
+        json!(row),
+        json!(counts),
+        json!(per),
+        json!(limit.bucket),
+        json!(per_second.unwrap_or(0)),
+        json!(limit.burst_ns),
+    ]
 }
 
 fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {

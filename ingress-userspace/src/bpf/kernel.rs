@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -18,7 +19,9 @@ use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
 use super::maps::{Maps, MapsError};
 use super::pins::Pins;
-use super::slots::{Slots, is_listening};
+use super::slots::Slots;
+use super::slots::listening::is_listening;
+use super::slots::migration::Migration;
 use super::sync::{self, Synced};
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
@@ -104,7 +107,8 @@ pub fn prepare(bpffs: &Path, listeners: &[Listener]) -> Result<Prepared, Prepare
     if let Some(folder) = &earlier {
         carry::carry(folder, &pins);
     }
-    let slots = Slots::adopt(&loaded.maps, listeners)?;
+    let migration = Migration::of(&loaded.programs);
+    let slots = Slots::adopt(&loaded.maps, listeners, migration)?;
     let contents = read_contents(&loaded.maps)?;
     let of_others = carry::other_head(&pins, now_ns()).map_or(0, |head| head.epoch);
     let epoch = read_meta(&loaded.maps)?.epoch.max(of_others) + 1;
@@ -327,7 +331,12 @@ fn write_meta_with(maps: &mut Maps, epoch: u64, flags: u32) -> Result<(), MapsEr
     for (to, from) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
         *to = from;
     }
-    let meta = Meta { layout: LAYOUT_VERSION, flags, epoch, heartbeat_ns: now_ns(), build };
+    let secret = match read_meta(maps)?.secret {
+        // Nobody may know which sources share a slot; what is charged already is looked for by the same key.
+        0 => RandomState::new().hash_one(now_ns()).max(1),
+        secret => secret,
+    };
+    let meta = Meta { layout: LAYOUT_VERSION, flags, epoch, heartbeat_ns: now_ns(), secret, build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
 }
 

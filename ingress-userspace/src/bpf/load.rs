@@ -26,6 +26,8 @@ const TC_IN: &str = "portcullis_tc";
 const TC_OUT: &str = "portcullis_out";
 /// The SK_LOOKUP program.
 const SK_LOOKUP: &str = "portcullis_sk";
+/// The one for connections that wait in a socket that closes.
+const MOVE: &str = "portcullis_move";
 
 /// The kernel half, loaded: its maps are pinned, its programs wait to be attached.
 #[derive(Debug)]
@@ -43,6 +45,7 @@ pub(super) struct Programs {
     pub(super) tc_in: Result<OwnedFd, LoadError>,
     pub(super) tc_out: Result<OwnedFd, LoadError>,
     pub(super) sk_lookup: OwnedFd,
+    pub(super) migration: Result<OwnedFd, LoadError>,
 }
 
 /// Why the kernel half could not be loaded.
@@ -121,6 +124,7 @@ pub fn load(pins: &Pins, earlier: Option<&Path>) -> Result<Loaded, LoadError> {
         tc_in: program(&mut object, TC_IN),
         tc_out: program(&mut object, TC_OUT),
         sk_lookup: program(&mut object, SK_LOOKUP)?,
+        migration: program(&mut object, MOVE),
     };
     Ok(Loaded { maps: Maps::open(pins)?, programs })
 }
@@ -145,6 +149,7 @@ fn program(object: &mut Ebpf, name: &'static str) -> Result<OwnedFd, LoadError> 
         Program::Xdp(xdp) => xdp.load(),
         Program::SchedClassifier(classifier) => classifier.load(),
         Program::SkLookup(sk_lookup) => sk_lookup.load(),
+        Program::SkReuseport(sk_reuseport) => sk_reuseport.load(),
         _ => return Err(LoadError::NoProgram(name)),
     };
     outcome.map_err(|error| refusal::explain(name, error))?;

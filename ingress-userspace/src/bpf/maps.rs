@@ -12,8 +12,8 @@ use aya::maps::{
 use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Cluster, Count, IfaceVal, Limit, ListenVal, LookupCount, Meta, NodeSeen, NodeVal,
-    SlotVal, VipKey, VipVal,
+    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
+    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -40,6 +40,8 @@ pub struct Maps {
     pub listen: HashMap<MapData, VipKey, ListenVal>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
+    pub assigned: Array<MapData, WorkerLoad>,
+    pub groups: HashMap<MapData, GroupKey, GroupVal>,
     pub lk_stats: PerCpuArray<MapData, LookupCount>,
 }
 
@@ -111,6 +113,8 @@ impl Maps {
             listen: open(pins, "listen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
+            assigned: open(pins, "assigned")?,
+            groups: open(pins, "groups")?,
             lk_stats: open(pins, "lk_stats")?,
         })
     }

@@ -97,6 +97,8 @@ pub struct LookupReport {
     pub missed: u64,
     /// The kernel refused the socket.
     pub refused: u64,
+    /// Moved to another socket when theirs closed.
+    pub moved: u64,
 }
 
 /// Why the state cannot be read.
@@ -161,6 +163,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
             handed_over: lookups.lookups,
             missed: lookups.misses,
             refused: lookups.errors,
+            moved: lookups.moved,
         },
         counters: counters::packets(&maps)?,
     }))

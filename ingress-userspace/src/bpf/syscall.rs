@@ -1,4 +1,5 @@
-//! The bpf(2) calls that aya lacks: links as plain descriptors, entries of maps as bytes.
+//! The bpf(2) calls that aya lacks: links as plain descriptors, entries of maps as bytes. And a program of which only the
+//! descriptor is kept.
 //!
 //! aya has no link update for SK_LOOKUP, does not tell what a pinned link is, and falls back to netlink where a link
 //! cannot be made; a netlink attachment cannot be pinned, so for us that is an error.
@@ -203,6 +204,22 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let attr = ObjPath { pathname: path.as_ptr() as u64, ..ObjPath::default() };
     let fd = bpf(BPF_OBJ_GET, &attr)?;
     own(fd)
+}
+
+/// Makes a program choose within the SO_REUSEPORT group of a socket, instead of the one before.
+pub(super) fn attach_to_group(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let fd = program.as_raw_fd();
+    // SAFETY: the option takes the number of a descriptor, which lives across the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_REUSEPORT_EBPF,
+            (&raw const fd).cast(),
+            size_of_val(&fd) as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Opens a map by its number, as `bpftool map` prints it.

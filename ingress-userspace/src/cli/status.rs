@@ -119,8 +119,9 @@ fn print_table(
     let lookups = &report.lookups;
     writeln!(
         out,
-        "listening: {} addresses and ports; connections handed over {}, missed {}, refused {}\n",
-        report.listening, lookups.handed_over, lookups.missed, lookups.refused
+        "listening: {} addresses and ports; connections handed over {}, missed {}, refused {}, moved when a \
+         proxy ended {}\n",
+        report.listening, lookups.handed_over, lookups.missed, lookups.refused, lookups.moved
     )?;
     let interfaces: Vec<_> = report
         .interfaces

@@ -89,22 +89,16 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
-        let mut flags = lists.flags(address.ip, scope);
-        if limits > 0 {
-            flags |= VipVal::LIMIT;
-        }
+        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits);
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
-            if listener.protocol.is_udp() {
-                // Bound to the address itself; only its packets must be let in.
-                vips.insert(VipKey::served(addr, listener.port, UDP), value);
-                continue;
-            }
-            vips.insert(VipKey::served(addr, listener.port, TCP), value);
-            listen.insert(VipKey::served(addr, listener.port, TCP), listener.name.clone());
+            let proto = if listener.protocol.is_udp() { UDP } else { TCP };
+            let key = VipKey::served(addr, listener.port, proto);
+            vips.insert(key, value);
+            listen.insert(key, listener.name.clone());
         }
     }
     Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }

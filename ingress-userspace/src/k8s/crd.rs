@@ -91,17 +91,17 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000000))]
     pub connections_per_second: Option<i64>,
-    /// Packets.
+    /// Packets of any kind to the address, the replies not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000000000))]
     pub packets_per_second: Option<i64>,
-    /// Bytes.
+    /// Bytes of these packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 64, max = 1000000000000_i64))]
     pub bytes_per_second: Option<i64>,
     /// How much may come at once above the rate; default: one second's worth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000000000))]
+    #[schemars(range(min = 1, max = 1000000000000_i64))]
     pub burst: Option<i64>,
 }
 

@@ -144,6 +144,7 @@ struct Open(Rc<Worker>);
 impl Open {
     fn count(worker: &Rc<Worker>) -> Self {
         worker.counters.open.add(1);
+        worker.loads.opened(worker.index);
         Self(Rc::clone(worker))
     }
 }
@@ -151,6 +152,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters.open.sub(1);
+        self.0.loads.closed(self.0.index);
     }
 }
 

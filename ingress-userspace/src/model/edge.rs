@@ -46,11 +46,46 @@ pub enum EdgeScope {
     Pools(Vec<String>),
 }
 
-/// New TCP connections per source (an IPv4 address, an IPv6 /64).
+/// How much may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeLimit {
+    /// What is counted.
+    pub of: Counted,
+    /// Whose bucket it is.
+    pub per: Per,
     /// Sustained rate, at least 1.
-    pub connections_per_second: u32,
-    /// Connections above the rate at once, at least 1.
-    pub burst: u32,
+    pub per_second: u64,
+    /// How much above the rate at once, at least 1.
+    pub burst: u64,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Counted {
+    /// New TCP connections.
+    Connections,
+    /// Packets of any kind.
+    Packets,
+    /// Bytes of packets, the Ethernet header included.
+    Bytes,
+}
+
+/// Whom a limit holds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Per {
+    /// Each source: an IPv4 address, an IPv6 /64.
+    Source,
+    /// Each served address.
+    Address,
+}
+
+impl Counted {
+    /// In words, as a rate.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Connections => "connections/s",
+            Self::Packets => "packets/s",
+            Self::Bytes => "bytes/s",
+        }
+    }
 }

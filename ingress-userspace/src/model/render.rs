@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::Model;
 use super::backend::{Backend, BackendId, BackendState, EndpointCondition, ExternalName};
 use super::certificate::{Certificate, CertificateId};
-use super::edge::{Edge, EdgePolicy, EdgeScope};
+use super::edge::{Edge, EdgePolicy, EdgeScope, Per};
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::client_certificate::{ClientAuth, ClientAuthorities, ClientCertificate};
@@ -363,7 +363,11 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
             }
         }
         for limit in limits {
-            writeln!(out, "  limit: {} connections/s, burst {}", limit.connections_per_second, limit.burst)?;
+            let per = match limit.per {
+                Per::Source => "",
+                Per::Address => " per address",
+            };
+            writeln!(out, "  limit: {} {}{per}, burst {}", limit.per_second, limit.of.unit(), limit.burst)?;
         }
     }
     Ok(())

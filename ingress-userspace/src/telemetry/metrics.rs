@@ -150,6 +150,9 @@ metrics! {
     PACKETS: Counter "portcullis_packets_total"
         ["reason"]
         "Packets by the reason for which the kernel program let them go or dropped them.";
+    SOCKET_LOOKUPS: Counter "portcullis_socket_lookups_total"
+        ["result"]
+        "Connections and datagrams for served ports by what the kernel did with them: assigned to a socket of the proxy, missed for want of one, refused by a socket, or moved from a socket that closed.";
     DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
         ["interface", "mode"]
         "How the kernel half is attached to an interface; 1 for the mode in use.";

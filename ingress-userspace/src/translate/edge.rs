@@ -5,6 +5,7 @@
 //! not enforce is a Problem, and the rest of the object holds.
 
 mod key;
+mod limits;
 mod nodes;
 mod pools;
 
@@ -17,7 +18,7 @@ use crate::annotation::value::unmapped;
 use crate::k8s::cluster::reference;
 use crate::k8s::crd;
 use crate::model::block::Blocked;
-use crate::model::edge::{Edge, EdgeLimit, EdgePolicy, EdgeScope, Pool};
+use crate::model::edge::{Edge, EdgePolicy, EdgeScope, Pool};
 use crate::problem::{Code, ObjectRef, Severity, suggest};
 
 /// All pools and policies, and what the ConfigMap blocks.
@@ -57,7 +58,7 @@ fn policy(
         build.problem(owner, (Code::FieldInvalid, Severity::Error), ("spec.allow", ""), message);
         deny = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     }
-    let limits = limits(build, owner, &spec.limits);
+    let limits = limits::limits(build, owner, &spec.limits);
     match spec.syn_protection.as_deref() {
         None | Some("Off") => {}
         Some(value) => {
@@ -160,59 +161,4 @@ fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]
     networks.sort();
     networks.dedup();
     networks
-}
-
-fn limits(build: &mut Build<'_>, owner: &ObjectRef, limits: &[crd::Limit]) -> Vec<EdgeLimit> {
-    let mut supported = Vec::new();
-    for (index, limit) in limits.iter().enumerate() {
-        let field = |part: &str| format!("spec.limits[{index}].{part}");
-        if limit.per != "Source" {
-            let message = "only Source is supported by this version; the limit is not enforced; remove it";
-            build.problem(
-                owner,
-                (Code::FieldUnsupported, Severity::Warning),
-                (field("per"), &limit.per),
-                message,
-            );
-            continue;
-        }
-        for (part, value) in
-            [("packetsPerSecond", limit.packets_per_second), ("bytesPerSecond", limit.bytes_per_second)]
-        {
-            if let Some(value) = value {
-                let message =
-                    "not supported by this version; the limit is not enforced; use connectionsPerSecond";
-                let at = (field(part), value.to_string());
-                build.problem(owner, (Code::FieldUnsupported, Severity::Warning), (at.0, &at.1), message);
-            }
-        }
-        let Some(rate) = limit.connections_per_second else {
-            if limit.packets_per_second.is_none() && limit.bytes_per_second.is_none() {
-                let message = "names no rate, so it limits nothing; give connectionsPerSecond";
-                let field = field("connectionsPerSecond");
-                build.problem(owner, (Code::FieldInvalid, Severity::Error), (field, ""), message);
-            }
-            continue;
-        };
-        let in_range =
-            |value: i64| u32::try_from(value).ok().filter(|value| (1..=1_000_000_000).contains(value));
-        let burst = limit.burst.unwrap_or(rate);
-        match (in_range(rate), in_range(burst)) {
-            (Some(connections_per_second), Some(burst)) => {
-                supported.push(EdgeLimit { connections_per_second, burst })
-            }
-            (None, _) => {
-                let message = "must lie between 1 and 1000000000; the limit is not enforced; correct it";
-                let at = (field("connectionsPerSecond"), rate.to_string());
-                build.problem(owner, (Code::FieldInvalid, Severity::Error), (at.0, &at.1), message);
-            }
-            (Some(connections_per_second), None) => {
-                let message = "must lie between 1 and 1000000000; one second's worth is taken; correct it";
-                let at = (field("burst"), burst.to_string());
-                build.problem(owner, (Code::FieldInvalid, Severity::Warning), (at.0, &at.1), message);
-                supported.push(EdgeLimit { connections_per_second, burst: connections_per_second });
-            }
-        }
-    }
-    supported
 }

@@ -14,9 +14,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ingress_common::flow::addr_of;
 use ingress_common::maps::VipKey;
 use ingress_common::verdict::Reason;
-use ingress_tests::kernel::{EMPTY_PROGRAM, PROGRAM, Rig, Seen, model, nets, policy, pool};
+use ingress_tests::kernel::{EMPTY_PROGRAM, PROGRAM, Rig, Seen, connections, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
-use ingress_userspace::model::edge::EdgeLimit;
 
 use crate::Row;
 
@@ -185,7 +184,7 @@ fn rig() -> Rig {
     let mut limited = policy("limited", Some("limited"));
     // A short list that none of the sources is on: what a user has beside a limit.
     limited.deny = nets(&["203.0.113.0/24", "2001:db8:bad::/48"]);
-    limited.limits = vec![EdgeLimit { connections_per_second: 1, burst: 1 }];
+    limited.limits = vec![connections(1, 1)];
     let others: Vec<String> = (1..=100).map(|n| format!("198.18.110.{n}")).collect();
     let others: Vec<&str> = others.iter().map(String::as_str).collect();
     let pools = vec![

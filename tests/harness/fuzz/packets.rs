@@ -9,10 +9,9 @@ use std::net::IpAddr;
 use anyhow::bail;
 use ingress_common::maps::{Limit, VIP_IDS};
 use ingress_common::verdict::{Action, REASONS, Reason, Verdict};
-use ingress_userspace::model::edge::EdgeLimit;
 
 use super::plain::Dice;
-use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, model, nets, policy, pool};
+use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, connections, model, nets, policy, pool};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::reference::{Expected, expect};
 
@@ -205,7 +204,7 @@ fn rig() -> Rig {
     walled.allow = nets(&["198.18.1.0/24", "2001:db8:1::/48", "198.18.9.0/24", "2001:db8:9::/48"]);
     walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
     walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.limits = vec![EdgeLimit { connections_per_second: 1, burst: 1 }];
+    walled.limits = vec![connections(1, 1)];
     let (addresses, node): (Vec<&str>, Vec<IpAddr>) =
         (OURS[..4].to_vec(), OURS[4..].iter().map(ip).collect());
     let pools = vec![pool("open", &addresses[..2]), pool("walled", &addresses[2..])];

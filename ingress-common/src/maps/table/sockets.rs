@@ -1,7 +1,7 @@
 //! The maps between served addresses and the sockets of proxies.
 
 use super::{INDEX, MapKind, MapSpec, TypeSpec, VIP_KEY};
-use crate::maps::{self, ListenVal, LookupCount, SlotVal};
+use crate::maps::{self, GroupKey, GroupVal, ListenVal, LookupCount, SlotVal, WorkerLoad};
 
 pub(super) const LISTEN: MapSpec = MapSpec {
     name: "listen",
@@ -14,13 +14,15 @@ pub(super) const LISTEN: MapSpec = MapSpec {
         fields: &[
             ("first_slot", "u32", "first slot of the range that holds its sockets"),
             ("slots", "u32", "length of the range; it may have holes"),
-            ("port", "u16", "loopback port of the sockets' SO_REUSEPORT group"),
+            ("spare_slot", "u32", "first slot of the range of another proxy, for when this one is killed"),
+            ("spare_slots", "u32", "length of that range; 0: there is none"),
+            ("port", "u16", "port of the sockets' SO_REUSEPORT group"),
             ("pad", "u16", "0"),
         ],
     },
     writer: "agent",
     reader: "SK_LOOKUP",
-    about: "Which sockets accept connections for an address and port. Looked up exactly, then with port 0.",
+    about: "Which sockets take connections and datagrams for an address and port. Looked up exactly, then with port 0.",
 };
 
 pub(super) const SLOTS: MapSpec = MapSpec {
@@ -47,10 +49,50 @@ pub(super) const SOCKS: MapSpec = MapSpec {
     kind: MapKind::SockMap,
     entries: maps::SLOTS,
     key: INDEX,
-    value: TypeSpec { name: "socket", size: 4, fields: &[("", "u32", "a listening socket; unreadable")] },
+    value: TypeSpec { name: "socket", size: 4, fields: &[("", "u32", "the proxy's socket; unreadable")] },
     writer: "agent; the kernel removes closed sockets",
-    reader: "SK_LOOKUP",
-    about: "The proxy's listening sockets, one per slot.",
+    reader: "SK_LOOKUP, SK_REUSEPORT",
+    about: "The proxy's sockets, one per slot. Full: a proxy with more workers is refused, with a message.",
+};
+
+pub(super) const ASSIGNED: MapSpec = MapSpec {
+    name: "assigned",
+    kind: MapKind::Array,
+    entries: maps::SLOTS,
+    key: INDEX,
+    value: TypeSpec {
+        name: "WorkerLoad",
+        size: size_of::<WorkerLoad>() as u32,
+        fields: &[
+            ("published", "u32", "open connections of the slot's worker when its proxy last said so"),
+            ("assigned", "u32", "connections handed to the slot since"),
+        ],
+    },
+    writer: "agent, SK_LOOKUP",
+    reader: "SK_LOOKUP, SK_REUSEPORT",
+    about: "How much each worker has to do; the lighter of two random ones gets a new connection.",
+};
+
+pub(super) const GROUPS: MapSpec = MapSpec {
+    name: "groups",
+    kind: MapKind::Hash,
+    entries: maps::GROUPS,
+    key: TypeSpec {
+        name: "GroupKey",
+        size: size_of::<GroupKey>() as u32,
+        fields: &[("port", "u16", "loopback port of a SO_REUSEPORT group"), ("family", "u16", "4 or 6")],
+    },
+    value: TypeSpec {
+        name: "GroupVal",
+        size: size_of::<GroupVal>() as u32,
+        fields: &[
+            ("first_slot", "u32", "first slot of the range of the proxy that serves"),
+            ("slots", "u32", "length of the range"),
+        ],
+    },
+    writer: "agent",
+    reader: "SK_REUSEPORT",
+    about: "Which sockets inherit the connections that wait in one that closes. Full: the kernel chooses any of the group.",
 };
 
 pub(super) const LK_STATS: MapSpec = MapSpec {
@@ -62,12 +104,13 @@ pub(super) const LK_STATS: MapSpec = MapSpec {
         name: "LookupCount",
         size: size_of::<LookupCount>() as u32,
         fields: &[
-            ("lookups", "u64", "connections handed to the socket in this slot"),
-            ("misses", "u64", "connections for the range that begins here that found no socket"),
+            ("lookups", "u64", "connections and datagrams handed to the socket in this slot"),
+            ("misses", "u64", "those for the range that begins here that found no socket"),
             ("errors", "u64", "times the kernel refused the socket in this slot"),
+            ("moved", "u64", "connections moved to the socket in this slot when another closed"),
         ],
     },
-    writer: "SK_LOOKUP",
+    writer: "SK_LOOKUP, SK_REUSEPORT",
     reader: "agent (metrics), `portcullis status`",
     about: "How connections spread over the sockets.",
 };

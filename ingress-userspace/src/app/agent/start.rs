@@ -87,7 +87,7 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: Wish) -> Result<
     // Asked under the lock of the pins, so that no other process of ours changes programs in between.
     let all = interfaces().await?;
     let chosen = choose(settings, &all)?;
-    prepared.slots().drop_dead(slots::is_listening);
+    prepared.slots().drop_dead(slots::listening::is_listening);
     let is_paused = prepared.slots().serving().is_empty();
     let served = if is_paused {
         Vec::new()

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ingress_common::maps::LookupCount;
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -14,8 +15,8 @@ use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, STALE_SECONDS,
-    Samples,
+    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, SOCKET_LOOKUPS,
+    STALE_SECONDS, Samples,
 };
 
 /// The newest state of the role.
@@ -80,11 +81,17 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);
         }
-        let counted = Maps::open(&pins).and_then(|maps| counters::packets(&maps));
+        let counted =
+            Maps::open(&pins).and_then(|maps| Ok((counters::packets(&maps)?, counters::lookups(&maps)?)));
         match counted {
-            Ok(counts) => {
-                for count in counts {
+            Ok((packets, LookupCount { lookups, misses, errors, moved })) => {
+                for count in packets {
                     samples.add(&PACKETS, &[count.reason], count.packets as f64);
+                }
+                for (result, count) in
+                    [("assigned", lookups), ("missed", misses), ("refused", errors), ("moved", moved)]
+                {
+                    samples.add(&SOCKET_LOOKUPS, &[result], count as f64);
                 }
             }
             Err(error) => debug!(error = %chain(&error), "kernel counters cannot be read"),

@@ -8,7 +8,7 @@ use ingress_common::maps::{CARRY_SLOT_AT, SLOTS};
 use tracing::warn;
 
 /// The program.
-pub(in crate::bpf) const PROGRAM: &str = "portcullis_move";
+pub(in crate::bpf) const PROGRAM: &str = "portcullis_carry";
 /// The map of the object that stands for the other layout's `socks`.
 pub(in crate::bpf) const OLD_SOCKETS: &str = "old_socks";
 const REFUSED: u32 = 2;

@@ -36,9 +36,10 @@ pub fn bpf_maps_page() -> String {
     reasons(&mut page);
     let _ = writeln!(
         page,
-        "\n## How SK_LOOKUP chooses a slot\n\nIt starts at a random slot of the range in `listen` and goes on to the next until \
-         one holds a socket, at most {SLOT_TRIES} times. A range without any socket counts as a miss, and the kernel goes on \
-         with its own lookup."
+        "\n## How SK_LOOKUP chooses a slot\n\nFor a connection it takes the lighter of two random slots of the range in `listen`, \
+         for a datagram the one that belongs to its sender, and goes on from there to the next until one holds a socket, at most \
+         {SLOT_TRIES} times; then the same in the spare range. If neither holds a socket that counts as a miss, and the kernel \
+         goes on with its own lookup."
     );
     page
 }
