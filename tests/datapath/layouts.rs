@@ -208,6 +208,8 @@ fn an_upgrade_to_another_layout_that_dies_is_taken_back() {
     node.wait_for("the old one to step back", || Ok(old.log().contains("a newer agent has taken over")))
         .unwrap();
     assert!(!old.log().contains("was removed"), "{}", old.log());
+    let status = node.tool(&["status"]).unwrap();
+    assert!(status.contains("another version") && status.contains("layout v3"), "{status}");
     new.kill();
     node.wait_for("the old one to take over again", || Layout::This.is_served_by(&node, of_old)).unwrap();
     node.wait_for("the other maps to go", || Ok(!Layout::Next.folder(&node).exists())).unwrap();

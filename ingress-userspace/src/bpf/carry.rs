@@ -40,6 +40,7 @@ const CARRIED: &[&str] = &[
     "listen",
     "slots",
     "assigned",
+    "groups",
 ];
 
 /// The part of `meta` that every layout has.

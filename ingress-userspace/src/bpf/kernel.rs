@@ -86,6 +86,9 @@ pub enum PrepareError {
 /// Why the interfaces could not be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
+    /// The pins cannot be locked.
+    #[error("cannot lock the pins")]
+    Lock(#[source] std::io::Error),
     /// Programs.
     #[error(transparent)]
     Attach(#[from] AttachError),
@@ -197,6 +200,8 @@ impl Kernel {
         if self.check_standing()? != Standing::Owner {
             return Ok(false);
         }
+        // Whoever has it takes over or removes; what remains to be done is seen at the next look.
+        let Some(_lock) = self.pins.try_lock().map_err(FollowError::Lock)? else { return Ok(false) };
         fill_ifaces(&mut self.maps, interfaces)?;
         Ok(self.attachments.follow(interfaces).await?)
     }

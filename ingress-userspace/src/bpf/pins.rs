@@ -148,6 +148,16 @@ impl Pins {
         }
     }
 
+    /// The same without waiting; `None`: another process has it.
+    pub(super) fn try_lock(&self) -> io::Result<Option<File>> {
+        let folder = File::open(&self.home)?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(folder)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The links that are pinned, by path. What cannot be read as a link is left out.
     pub fn pinned_links(&self) -> io::Result<Vec<PinnedLink>> {
         let mut links = Vec::new();

@@ -121,6 +121,15 @@ pub async fn is_agent_running(bpffs: &Path) -> Result<bool, ReportError> {
     Ok(of_ours || carry::other_head(&Pins::new(bpffs), now_ns()).is_some_and(|head| head.is_alive))
 }
 
+/// The map layout of another version that serves this node in place of ours.
+pub fn other_layout(bpffs: &Path) -> Option<u32> {
+    let pins = Pins::new(bpffs);
+    if !is_bpffs(bpffs) || pins.map("meta").exists() {
+        return None;
+    }
+    carry::other_head(&pins, now_ns()).map(|head| head.layout)
+}
+
 /// Reads the state of this node; `None` when there is no kernel half.
 pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
     let pins = Pins::new(bpffs);

@@ -126,6 +126,12 @@ impl Slots {
         Ok(Self { orphaned, handover: handover.unwrap_or(0), migration, ..Self::default() })
     }
 
+    /// The proxies of a predecessor within this process, whose sockets moved to new maps and kept their slots.
+    pub fn succeed(&mut self, before: Self) {
+        let migration = std::mem::take(&mut self.migration);
+        *self = Self { migration, ..before };
+    }
+
     /// The sockets of a proxy: into slots. An earlier hand-over of the same connection is replaced.
     pub fn take(
         &mut self,

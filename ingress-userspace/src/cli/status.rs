@@ -36,7 +36,10 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
     let degraded = ask(&args.admin_socket, "/degraded").await;
     match (args.output, report) {
         (OutputFormat::Json, report) => {
-            let none = serde_json::json!({"mode": "userspace", "interfaces": [], "counters": []});
+            let other = report::other_layout(&args.bpffs);
+            let none = serde_json::json!({
+                "mode": other.map_or("userspace", |_| "unknown"), "interfaces": [], "counters": [], "other_layout": other,
+            });
             let mut value = report.map_or(Ok(none), serde_json::to_value)?;
             if let Some(map) = value.as_object_mut() {
                 map.insert("configuration".to_owned(), freshness.unwrap_or_default());
@@ -45,11 +48,18 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
             writeln!(out, "{value:#}")?;
         }
         (OutputFormat::Table, None) => {
-            writeln!(
-                out,
-                "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
-                args.bpffs.join("portcullis").display()
-            )?;
+            match report::other_layout(&args.bpffs) {
+                Some(layout) => writeln!(
+                    out,
+                    "mode: unknown (the kernel half is that of another version, with maps of layout v{layout}; ask its \
+                     `portcullis status`)"
+                )?,
+                None => writeln!(
+                    out,
+                    "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
+                    args.bpffs.join("portcullis").display()
+                )?,
+            }
             print_degraded(degraded.as_ref(), out)?;
             print_freshness(freshness.as_ref(), out)?;
         }

@@ -31,7 +31,7 @@ impl Agent {
         };
         if let Some(before) = self.kernel.take() {
             // The sockets of this process's proxies moved to the new maps and back, and kept their slots.
-            kernel.slots = before.slots;
+            kernel.slots.succeed(before.slots);
         }
         self.kernel = Some(kernel);
         self.step_down = step_down;

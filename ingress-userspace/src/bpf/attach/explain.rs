@@ -17,7 +17,7 @@ pub(super) fn degraded(served: &Served, wish: Wish) -> Vec<String> {
     let mut lines = Vec::new();
     match served.hook {
         None => lines.push(format!(
-            "{name} runs no program, limits and lists hold at accept only for what arrives there: {reason}"
+            "{name} runs no program, limits do not hold for what arrives there, and lists at accept only: {reason}"
         )),
         Some(Hook::XdpGeneric) if wish.hook != Some(Hook::XdpGeneric) => lines.push(format!(
             "{name} has no xdp-native (driver, MTU or offload settings) and runs xdp-generic, which is slower"
