@@ -310,7 +310,10 @@ impl Attachments {
         let is_asked_for = |hook: Hook| self.wish.hook == Some(hook);
         match served.hook {
             None => {
-                warn!(interface, reason, "no program on this interface, limits do not hold there and lists at accept only")
+                warn!(
+                    interface,
+                    reason, "no program on this interface, limits do not hold there and lists at accept only"
+                )
             }
             Some(Hook::XdpGeneric) if !is_asked_for(Hook::XdpGeneric) && !reason.is_empty() => warn!(
                 interface,
