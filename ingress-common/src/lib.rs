@@ -12,6 +12,7 @@ pub mod flow;
 pub mod maps;
 #[cfg(feature = "user")]
 pub mod pod;
+pub mod prefilter;
 pub mod source;
 pub mod steer;
 pub mod tunnel;

@@ -5,16 +5,31 @@
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use ingress_common::decide::Listed;
 use ingress_common::maps::VipVal;
+use ingress_common::prefilter::{may_list4, may_list6};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS};
 
-use crate::maps::{ACL4, ACL6};
+use crate::maps::{ACL4, ACL4_BITS, ACL6, ACL6_BITS};
 use crate::packet::{Words, is_mapped};
 
 #[inline(always)]
 pub(crate) fn of(source: &Words, vip: &VipVal) -> Listed {
+    if vip.flags & (VipVal::LISTS_ALL | VipVal::LISTS_SCOPE) == 0 || !may_list(source) {
+        return Listed::default();
+    }
     let all = if vip.flags & VipVal::LISTS_ALL != 0 { flags_of(source, SCOPE_ALL) } else { 0 };
     let scope = if vip.flags & VipVal::LISTS_SCOPE != 0 { flags_of(source, vip.scope) } else { 0 };
     Listed { all, scope }
+}
+
+/// Whether the source may have an entry in any scope: for most, the bits say that it has none.
+#[inline(always)]
+fn may_list(source: &Words) -> bool {
+    // A word that cannot be read says nothing.
+    if is_mapped(source) {
+        may_list4(u32::from_be(source[3]), |word| ACL4_BITS.get(word).copied().unwrap_or(u64::MAX))
+    } else {
+        may_list6(source, |word| ACL6_BITS.get(word).copied().unwrap_or(u64::MAX))
+    }
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@ use ingress_common::maps::{
     GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS,
     POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
 };
+use ingress_common::prefilter::{WORDS4, WORDS6};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 use ingress_common::steer::TABLE_SLOTS;
 use ingress_common::verdict::REASONS;
@@ -26,6 +27,12 @@ pub(crate) static ACL4: LpmTrie<Acl4Key, AclVal, { ACLS as usize }> = LpmTrie::n
 
 #[btf_map(name = "acl6")]
 pub(crate) static ACL6: LpmTrie<Acl6Key, AclVal, { ACLS as usize }> = LpmTrie::new();
+
+#[btf_map(name = "acl4_bits")]
+pub(crate) static ACL4_BITS: Array<u64, { WORDS4 as usize }> = Array::new();
+
+#[btf_map(name = "acl6_bits")]
+pub(crate) static ACL6_BITS: Array<u64, { WORDS6 as usize }> = Array::new();
 
 #[btf_map(name = "limits")]
 pub(crate) static LIMITS_MAP: Array<Limit, { LIMITS as usize }> = Array::new();

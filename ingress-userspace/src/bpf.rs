@@ -27,3 +27,4 @@ pub mod routes;
 pub mod slots;
 pub mod sync;
 pub mod syscall;
+mod words;

@@ -13,15 +13,18 @@ pub mod tc;
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray};
 use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
 use ingress_common::flow::addr_of;
+use ingress_common::maps::table::MAPS;
 use ingress_common::maps::{AclVal, Bucket, Count, Limit, VIP_IDS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 use ingress_common::verdict::{REASONS, Reason};
 use ingress_userspace::bpf::object::OBJECT;
+use ingress_userspace::bpf::pins::Pins;
+use ingress_userspace::compile::maps::bits::{words4, words6};
 use ingress_userspace::compile::maps::{MapContents, compile};
 use ingress_userspace::model::Model;
 use ingress_userspace::model::edge::{
@@ -104,6 +107,22 @@ impl Rig {
             program.load().unwrap_or_else(|error| panic!("the verifier accepts {name}: {error:?}"));
         }
         Self { ebpf, contents, hook: Hook::Xdp, counted: Cell::new(None) }
+    }
+
+    /// The XDP program over the pinned maps of an installation, which hold what the product put there.
+    pub fn pinned(pins: &Pins) -> Self {
+        let object =
+            OBJECT.expect("the tests were built without the kernel half: run `cargo xtask build-ebpf`");
+        let paths: Vec<_> = MAPS.iter().map(|map| (map, pins.map(map.name))).collect();
+        let mut loader = EbpfLoader::new();
+        for (map, path) in &paths {
+            loader.map_pin_path(map.name, path.as_path());
+            loader.map_max_entries(map.name, map.entries);
+        }
+        let mut ebpf = loader.load(object).expect("the object loads; needs root");
+        let program: &mut Xdp = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
+        program.load().unwrap_or_else(|error| panic!("the verifier accepts {PROGRAM}: {error:?}"));
+        Self { ebpf, contents: MapContents::default(), hook: Hook::Xdp, counted: Cell::new(None) }
     }
 
     /// Has packets meet the steps at TC ingress from now on.
@@ -273,6 +292,12 @@ fn fill(ebpf: &mut Ebpf, contents: &MapContents) {
     let mut acl6: LpmTrie<_, Acl6Key, AclVal> = LpmTrie::try_from(ebpf.map_mut("acl6").unwrap()).unwrap();
     for ((len, key), value) in &contents.acl6 {
         acl6.insert(&Key::new(*len, *key), value, 0).unwrap();
+    }
+    for (name, words) in [("acl4_bits", words4(&contents.acl4)), ("acl6_bits", words6(&contents.acl6))] {
+        let mut bits: Array<_, u64> = Array::try_from(ebpf.map_mut(name).unwrap()).unwrap();
+        for (row, word) in (0..).zip(words).filter(|(_, word)| *word != 0) {
+            bits.set(row, word, 0).unwrap();
+        }
     }
     let mut vips: HashMap<_, VipKey, VipVal> = HashMap::try_from(ebpf.map_mut("vips").unwrap()).unwrap();
     for (key, value) in &contents.vips {

@@ -1,5 +1,6 @@
 //! What every tier uses: rigs, scripted backends, clients.
 
+pub mod bpffs;
 pub mod client;
 pub mod cluster;
 pub mod fuzz;

@@ -9,6 +9,8 @@ mod fuzz;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod matrix;
 #[cfg(test)]
 mod object;

@@ -3,11 +3,12 @@
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
 mod limits;
+mod lists;
 mod sockets;
 mod steering;
 
-use super::{ACLS, AclVal, Count, EGRESS, IFACES, IfaceVal, Meta, VIP_IDS, VIPS, VipKey, VipVal};
-use crate::source::{Acl4Key, Acl6Key, SrcKey};
+use super::{Count, EGRESS, IFACES, IfaceVal, Meta, VIP_IDS, VIPS, VipKey, VipVal};
+use crate::source::SrcKey;
 use crate::verdict::REASONS;
 
 /// Types of kernel maps.
@@ -116,42 +117,10 @@ pub const MAPS: &[MapSpec] = &[
         about: "The served addresses: (address, 0, 0) for each, and (address, port, protocol) for what it serves. \
                 A packet whose destination has no entry is not ours. Full: further addresses are not served, with a message.",
     },
-    MapSpec {
-        name: "acl4",
-        kind: MapKind::LpmTrie,
-        entries: ACLS,
-        key: TypeSpec {
-            name: "Key<Acl4Key>",
-            size: 4 + size_of::<Acl4Key>() as u32,
-            fields: &[
-                ("prefix_len", "u32", "32 + bits of the prefix"),
-                ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
-                ("data.addr", "[u8; 4]", "IPv4 prefix of the source"),
-            ],
-        },
-        value: ACL_VAL,
-        writer: "agent",
-        reader: "XDP",
-        about: "Lists of IPv4 sources. Full: further prefixes are not enforced, with a message.",
-    },
-    MapSpec {
-        name: "acl6",
-        kind: MapKind::LpmTrie,
-        entries: ACLS,
-        key: TypeSpec {
-            name: "Key<Acl6Key>",
-            size: 4 + size_of::<Acl6Key>() as u32,
-            fields: &[
-                ("prefix_len", "u32", "32 + bits of the prefix"),
-                ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
-                ("data.addr", "[u8; 16]", "IPv6 prefix of the source"),
-            ],
-        },
-        value: ACL_VAL,
-        writer: "agent",
-        reader: "XDP",
-        about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
-    },
+    lists::ACL4,
+    lists::ACL6,
+    lists::ACL4_BITS,
+    lists::ACL6_BITS,
     limits::LIMITS,
     limits::GATE,
     limits::GLOBALS,
@@ -240,16 +209,6 @@ const COUNT: TypeSpec = TypeSpec {
     name: "Count",
     size: size_of::<Count>() as u32,
     fields: &[("packets", "u64", "packets"), ("bytes", "u64", "their bytes, Ethernet header included")],
-};
-
-const ACL_VAL: TypeSpec = TypeSpec {
-    name: "AclVal",
-    size: size_of::<AclVal>() as u32,
-    fields: &[(
-        "flags",
-        "u32",
-        "1 deny, 2 allow, 4 exempt; of every prefix of the scope that covers this one",
-    )],
 };
 
 #[cfg(test)]

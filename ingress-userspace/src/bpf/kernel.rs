@@ -247,6 +247,7 @@ impl Kernel {
                 self.standing = Standing::Owner;
                 write_meta(&mut self.maps, self.epoch)?;
                 info!(epoch = self.epoch, "newer agent is gone, this one writes again");
+                sync::forget(&mut self.maps);
                 sync::apply(&mut self.maps, &self.contents)?;
                 self.slots.publish(&mut self.maps, &self.contents.listen)?;
             }

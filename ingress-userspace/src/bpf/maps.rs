@@ -18,6 +18,7 @@ use ingress_common::maps::{
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
 use super::pins::Pins;
+use super::sync::Known;
 
 /// Every map, for reading and writing.
 #[expect(missing_docs, reason = "`ingress_common::maps::table` says what each map is")]
@@ -26,6 +27,8 @@ pub struct Maps {
     pub vips: HashMap<MapData, VipKey, VipVal>,
     pub acl4: LpmTrie<MapData, Acl4Key, AclVal>,
     pub acl6: LpmTrie<MapData, Acl6Key, AclVal>,
+    pub acl4_bits: MapData,
+    pub acl6_bits: MapData,
     pub limits: Array<MapData, Limit>,
     pub buckets: HashMap<MapData, SrcKey, Bucket>,
     pub stats: PerCpuArray<MapData, Count>,
@@ -43,6 +46,7 @@ pub struct Maps {
     pub assigned: Array<MapData, WorkerLoad>,
     pub groups: HashMap<MapData, GroupKey, GroupVal>,
     pub lk_stats: PerCpuArray<MapData, LookupCount>,
+    pub(super) known: Option<Known>,
 }
 
 /// Why a map cannot be used.
@@ -99,6 +103,8 @@ impl Maps {
             vips: open(pins, "vips")?,
             acl4: open(pins, "acl4")?,
             acl6: open(pins, "acl6")?,
+            acl4_bits: open_data(pins, "acl4_bits")?,
+            acl6_bits: open_data(pins, "acl6_bits")?,
             limits: open(pins, "limits")?,
             buckets: open(pins, "buckets")?,
             stats: open(pins, "stats")?,
@@ -116,17 +122,21 @@ impl Maps {
             assigned: open(pins, "assigned")?,
             groups: open(pins, "groups")?,
             lk_stats: open(pins, "lk_stats")?,
+            known: None,
         })
     }
 }
 
 fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T, MapsError> {
+    Map::from_map_data(open_data(pins, name)?).and_then(T::try_from).map_err(MapsError::of(name))
+}
+
+fn open_data(pins: &Pins, name: &str) -> Result<MapData, MapsError> {
     let path = pins.map(name);
     if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
         check(&path, spec)?;
     }
-    let data = MapData::from_pin(&path).map_err(MapsError::of(name))?;
-    Map::from_map_data(data).and_then(T::try_from).map_err(MapsError::of(name))
+    MapData::from_pin(&path).map_err(MapsError::of(name))
 }
 
 /// Whether entries of a pinned map have the shape that the table says, however many there are.

@@ -25,6 +25,8 @@ const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 const BPF_SK_LOOKUP: u32 = 36;
@@ -110,6 +112,19 @@ struct ById {
     id: u32,
     next: u32,
     open_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
 }
 
 #[repr(C)]
@@ -255,6 +270,51 @@ pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::R
     let value = value.as_ptr() as u64;
     let attr = MapElement { map_fd: number(map), key: key.as_ptr() as u64, value, ..MapElement::default() };
     bpf(BPF_MAP_UPDATE_ELEM, &attr).map(drop)
+}
+
+/// The rows of an array of 64-bit words, from the first.
+pub(super) fn read_words(map: BorrowedFd<'_>, rows: u32) -> io::Result<Vec<u64>> {
+    let (mut keys, mut words) = (vec![0_u32; rows as usize], vec![0_u64; rows as usize]);
+    let mut next = 0_u64;
+    let mut attr = Batch {
+        out_batch: (&raw mut next) as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: words.as_mut_ptr() as u64,
+        count: rows,
+        map_fd: number(map),
+        ..Batch::default()
+    };
+    match bpf_batch(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // ENOENT: there is nothing behind.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+        _ => {}
+    }
+    if attr.count != rows {
+        return Err(io::Error::other(format!("{} of {rows} rows were read", attr.count)));
+    }
+    Ok(words)
+}
+
+/// Writes rows of an array of 64-bit words.
+pub(super) fn write_words(map: BorrowedFd<'_>, rows: &[u32], words: &[u64]) -> io::Result<()> {
+    let count = rows.len().min(words.len());
+    let mut attr = Batch {
+        keys: rows.as_ptr() as u64,
+        values: words.as_ptr() as u64,
+        count: u32::try_from(count).map_err(io::Error::other)?,
+        map_fd: number(map),
+        ..Batch::default()
+    };
+    bpf_batch(BPF_MAP_UPDATE_BATCH, &mut attr)
+}
+
+/// One call about many entries of a map; the kernel writes into the attribute how many it did.
+fn bpf_batch(command: libc::c_long, attr: &mut Batch) -> io::Result<()> {
+    // SAFETY: `attr` is a live, initialised, repr(C) attribute of the batch commands; the buffers in it hold `count` keys of
+    // 4 bytes and values of 8, the sizes of the maps that the callers above are given, and live across the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Batch>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// One call. The kernel takes a shorter attribute than its own as filled with zeros.

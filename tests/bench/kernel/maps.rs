@@ -2,13 +2,11 @@
 //! memory. Times are of unoptimised code around the system calls: upper bounds.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use ingress_common::maps::table::MAPS;
+use ingress_tests::bpffs::Bpffs;
 use ingress_tests::kernel::{model, policy, pool};
-use ingress_tests::node::run;
 use ingress_userspace::bpf::load::load;
 use ingress_userspace::bpf::maps::Maps;
 use ingress_userspace::bpf::pins::Pins;
@@ -26,7 +24,7 @@ const ROUNDS: usize = 5;
 
 /// All rows.
 pub(crate) fn measure() -> Vec<Row> {
-    let bpffs = Bpffs::new();
+    let bpffs = Bpffs::new("bench");
     let pins = Pins::new(&bpffs.path);
     pins.create().expect("folders in the BPF file system");
     let mut maps = load(&pins, None).expect("the kernel half; needs root").maps;
@@ -76,26 +74,4 @@ fn row(case: &str, value: f64, unit: &'static str, gate: f64) -> Row {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
-}
-
-/// A BPF file system of its own, unmounted with all that is pinned in it.
-struct Bpffs {
-    path: PathBuf,
-}
-
-impl Bpffs {
-    fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("portcullis-bench-{}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a folder");
-        run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(&path)).expect("mounting; needs root");
-        Self { path }
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let path: &Path = &self.path;
-        let _ = Command::new("umount").arg("--lazy").arg(path).output();
-        let _ = std::fs::remove_dir(path);
-    }
 }
