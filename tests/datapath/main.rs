@@ -13,7 +13,11 @@ mod lists;
 #[cfg(test)]
 mod modes;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod sockets;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]

@@ -264,8 +264,13 @@ impl Process {
     }
 
     /// SIGTERM, and waits for its end.
-    pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
+    pub fn stop(self) -> anyhow::Result<ExitStatus> {
         self.terminate()?;
+        self.wait()
+    }
+
+    /// Waits for its end. (A second SIGTERM would mean at once.)
+    pub fn wait(mut self) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
