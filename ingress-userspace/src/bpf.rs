@@ -13,6 +13,7 @@ pub mod counters;
 #[cfg(feature = "debug-log")]
 pub mod debug_log;
 pub mod dump;
+pub mod hops;
 pub mod interfaces;
 pub mod kernel;
 pub mod load;
@@ -25,6 +26,7 @@ pub mod probe;
 pub mod report;
 pub mod routes;
 pub mod slots;
+pub mod steering;
 pub mod sync;
 pub mod syscall;
 mod words;

@@ -13,6 +13,7 @@ mod retake;
 pub mod settings;
 mod start;
 pub mod state;
+mod steering;
 mod vip_routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +28,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
-use crate::bpf::kernel::Kernel;
+use crate::bpf::kernel::{Kernel, Standing};
 use crate::bpf::slots::listening::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
@@ -39,6 +40,7 @@ use announcers::Announcers;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
 use state::{AgentState, entries};
+use steering::Peers;
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -65,7 +67,8 @@ pub async fn run(
     let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
     settings.follow(&model.global);
     let announcers = Announcers::start(settings.agreement.clone(), &settings.node);
-    let (kernel, step_down) = start::start(&settings, &model).await;
+    let mut peers = Peers::default();
+    let (kernel, step_down) = start::start(&settings, &model, &mut peers).await;
     let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
         settings,
@@ -80,6 +83,7 @@ pub async fn run(
         state,
         failing_maps: None,
         has_changes: false,
+        peers,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
         announcers,
@@ -99,6 +103,8 @@ pub async fn run(
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks: u32 = 0;
+    let mut probe = tokio::time::interval(steering::PROBE);
+    probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -117,6 +123,7 @@ pub async fn run(
             },
             () = follow::changed(&mut monitor) => agent.has_changes = true,
             () = agent.announcers.changed() => agent.serve_by_newest(),
+            _ = probe.tick() => agent.probe().await,
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
                 agent.beat(ticks).await;
@@ -172,6 +179,8 @@ struct Agent {
     failing_maps: Option<String>,
     /// Interfaces or addresses changed since they were last looked at.
     has_changes: bool,
+    /// The nodes of the pools.
+    peers: Peers,
     /// Said already.
     refused_routes: BTreeSet<IpNet>,
     /// Routes that this process made.
@@ -206,6 +215,7 @@ impl Agent {
         if self.kernel.is_none() && self.settings.bind_plan() != bound {
             link.broadcast(&ToProxy::Listen(self.listen_plan()));
         }
+        self.follow_nodes().await;
         self.apply();
         self.apply_routes().await;
         link.broadcast(&ToProxy::Model { version, model: Arc::clone(&self.model) });
@@ -250,12 +260,17 @@ impl Agent {
         if is_paused {
             pause(&mut contents);
         }
+        self.peers.enter(&self.model, &mut contents);
         if kernel.contents() != &contents {
             for part in refused {
                 warn!(part, "not in the kernel");
             }
         }
-        self.failing_maps = match kernel.apply(contents) {
+        let steered = match kernel.owned_maps() {
+            Some(maps) => self.peers.apply(maps),
+            None => Ok(()),
+        };
+        self.failing_maps = match steered.and_then(|()| kernel.apply(contents)) {
             Ok(synced) => {
                 log_synced(&synced);
                 None
@@ -265,6 +280,25 @@ impl Agent {
                 Some(format!("kernel maps: {}", chain(&error)))
             }
         };
+    }
+
+    /// Plans for the nodes of the model's pools.
+    async fn follow_nodes(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let (maps, contents) = kernel.maps_and_contents();
+        if let Err(error) = self.peers.follow(&self.model, &self.settings.node, maps, contents) {
+            error!(error = %chain(&error), "the nodes of the pools could not be read from the kernel");
+        }
+        self.peers.look_at_ways().await;
+    }
+
+    /// Asks the other nodes whether they are there.
+    async fn probe(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if kernel.standing() == Standing::Owner && self.peers.probe(kernel.maps_and_contents().0).await {
+            self.apply();
+            self.publish_state();
+        }
     }
 
     async fn beat(&mut self, ticks: u32) {

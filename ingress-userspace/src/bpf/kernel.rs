@@ -125,6 +125,11 @@ impl Prepared {
         &self.contents
     }
 
+    /// The maps, for what is not in the contents.
+    pub fn maps(&mut self) -> &mut Maps {
+        &mut self.loaded.maps
+    }
+
     /// Which sockets serve from an earlier process.
     pub fn slots(&mut self) -> &mut Slots {
         &mut self.slots
@@ -219,6 +224,16 @@ impl Kernel {
     /// The maps, for handing over sockets.
     pub fn maps_and_slots(&mut self) -> (&mut Maps, &mut Slots) {
         (&mut self.maps, &mut self.slots)
+    }
+
+    /// The maps and what they hold, for reading.
+    pub fn maps_and_contents(&self) -> (&Maps, &MapContents) {
+        (&self.maps, &self.contents)
+    }
+
+    /// The maps, for writing what is not in the contents; `None` while another process owns them.
+    pub fn owned_maps(&mut self) -> Option<&mut Maps> {
+        (self.standing == Standing::Owner).then_some(&mut self.maps)
     }
 
     /// Brings the maps to the desired state. Does nothing while another process owns them.

@@ -6,6 +6,7 @@ use tracing::{error, info, warn};
 
 use super::log_synced;
 use super::settings::AgentSettings;
+use super::steering::Peers;
 use crate::args::ModeArg;
 use crate::bpf::attach::{AttachError, Hook, Wish};
 use crate::bpf::interfaces::{Interface, interfaces};
@@ -38,7 +39,11 @@ enum StepDown {
 }
 
 /// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
-pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Kernel>, Option<String>) {
+pub(super) async fn start(
+    settings: &AgentSettings,
+    model: &Model,
+    peers: &mut Peers,
+) -> (Option<Kernel>, Option<String>) {
     let hook = match settings.mode {
         ModeArg::Auto => None,
         ModeArg::XdpNative => Some(Hook::XdpNative),
@@ -56,7 +61,7 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Ke
         }
     };
     let wish = Wish { hook, without_tcx: settings.without_tcx };
-    match attempt(settings, model, wish).await {
+    match attempt(settings, model, wish, peers).await {
         Ok(kernel) => (Some(kernel), None),
         Err(reason) => {
             // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
@@ -76,7 +81,12 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Ke
     }
 }
 
-async fn attempt(settings: &AgentSettings, model: &Model, wish: Wish) -> Result<Kernel, StepDown> {
+async fn attempt(
+    settings: &AgentSettings,
+    model: &Model,
+    wish: Wish,
+    peers: &mut Peers,
+) -> Result<Kernel, StepDown> {
     if settings.has_any_port {
         return Err(StepDown::AnyPort);
     }
@@ -99,6 +109,11 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: Wish) -> Result<
     if is_paused {
         pause(&mut compiled.contents);
     }
+    let contents = prepared.contents().clone();
+    peers.follow(model, &settings.node, prepared.maps(), &contents)?;
+    peers.look_at_ways().await;
+    peers.enter(model, &mut compiled.contents);
+    peers.apply(prepared.maps())?;
     log_synced(&prepared.fill(compiled.contents)?);
     Ok(prepared.attach(&chosen, wish).await?)
 }
