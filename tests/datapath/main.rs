@@ -16,6 +16,7 @@ mod modes;
 mod restarts;
 #[cfg(test)]
 mod roles;
+mod steering;
 #[cfg(test)]
 mod sockets;
 #[cfg(test)]

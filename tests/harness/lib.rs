@@ -3,6 +3,7 @@
 pub mod bpffs;
 pub mod client;
 pub mod cluster;
+pub mod fleet;
 pub mod fuzz;
 pub mod golden;
 pub mod http;

@@ -132,8 +132,7 @@ impl Node {
         let log = self.folder.join(format!("{name}.log"));
         let output = fs::File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Process { child, log })
+        Process::spawn(command, log)
     }
 
     /// Runs a command of `portcullis` to its end on this node and returns what it printed.
@@ -242,6 +241,12 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a command whose output goes to this log.
+    pub fn spawn(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, log })
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -321,7 +326,8 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(out.into_owned())
 }
 
-fn ingress(origin: SocketAddr) -> String {
+/// An Ingress for every host, served by an origin.
+pub(crate) fn ingress(origin: SocketAddr) -> String {
     format!(
         "apiVersion: networking.k8s.io/v1\n\
          kind: IngressClass\n\

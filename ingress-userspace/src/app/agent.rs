@@ -357,6 +357,8 @@ impl Agent {
             failing: self.failing_maps.iter().cloned().collect(),
             degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
+            nodes: self.peers.view(),
+            tables: self.peers.fingerprints(),
             announced: self.announcers.announced(),
             entries,
         };

@@ -168,6 +168,12 @@ metrics! {
     LAST_MODEL_SERVED: Gauge "portcullis_last_model_served"
         []
         "Whether the configuration is what an earlier process kept, for the API server was not reached yet: 1 or 0.";
+    NODE_STATE: Gauge "portcullis_node_state"
+        ["node", "state"]
+        "What this node knows of a node of the pools: active, draining or down; 1 for the state it is in.";
+    POOL_TABLE: Gauge "portcullis_pool_table"
+        ["pool"]
+        "Fingerprint of the table that places the flows of a pool; nodes with different ones do not agree.";
     MAP_ENTRIES: Gauge "portcullis_map_entries"
         ["map"]
         "Entries of a kernel map.";

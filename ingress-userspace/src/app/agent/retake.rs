@@ -2,6 +2,7 @@
 
 use tracing::{error, warn};
 
+use super::steering::Peers;
 use super::{Agent, start};
 use crate::bpf::kernel::Standing;
 use crate::error_chain::chain;
@@ -21,7 +22,8 @@ impl Agent {
         warn!(
             "the agent that took over with other kernel maps is gone, this one puts its own in place again"
         );
-        let (kernel, step_down) = start::start(&self.settings, &self.model).await;
+        let mut peers = Peers::default();
+        let (kernel, step_down) = start::start(&self.settings, &self.model, &mut peers).await;
         let Some(mut kernel) = kernel else {
             error!(
                 reason = step_down.as_deref().unwrap_or_default(),
@@ -34,6 +36,7 @@ impl Agent {
             kernel.slots.succeed(before.slots);
         }
         self.kernel = Some(kernel);
+        self.peers = peers;
         self.step_down = step_down;
         self.serve_by_newest();
         self.apply_routes().await;

@@ -15,8 +15,8 @@ use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, SOCKET_LOOKUPS,
-    STALE_SECONDS, Samples,
+    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, PACKETS, POOL_TABLE,
+    Registry, SOCKET_LOOKUPS, STALE_SECONDS, Samples,
 };
 
 /// The newest state of the role.
@@ -38,8 +38,23 @@ pub struct AgentState {
     pub stale: Option<Stale>,
     /// The pools that this node announces.
     pub announced: BTreeSet<String>,
+    /// The nodes of the pools, this one included, where there are several.
+    pub nodes: Vec<NodeView>,
+    /// Fingerprints of the tables by pool; equal on nodes that agree.
+    pub tables: BTreeMap<String, u64>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
+}
+
+/// A node of the pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// `active`, `draining` or `down`.
+    pub state: &'static str,
+    /// Connections that it should own may live elsewhere.
+    pub is_recent: bool,
 }
 
 impl AgentState {
@@ -77,6 +92,13 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         }
         if now.interfaces.is_empty() {
             return;
+        }
+        for node in &now.nodes {
+            samples.add(&NODE_STATE, &[&node.name, node.state], 1.0);
+        }
+        for (pool, fingerprint) in &now.tables {
+            // What a sample can hold exactly.
+            samples.add(&POOL_TABLE, &[pool], (fingerprint >> 11) as f64);
         }
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);

@@ -13,6 +13,7 @@ use ingress_common::tunnel::{Header, PORT};
 use tracing::{error, info, warn};
 
 use super::last_model;
+use super::state::NodeView;
 use crate::bpf::hops::{Hop, hops};
 use crate::bpf::kernel::now_ns;
 use crate::bpf::maps::{Maps, MapsError};
@@ -60,17 +61,6 @@ struct Known {
 struct Sockets {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
-}
-
-/// A node as status and metrics show it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeView {
-    /// Its name.
-    pub name: String,
-    /// `active`, `draining` or `down`.
-    pub state: &'static str,
-    /// Connections that it should own may live elsewhere.
-    pub is_recent: bool,
 }
 
 impl Peers {
