@@ -16,9 +16,9 @@ mod modes;
 mod restarts;
 #[cfg(test)]
 mod roles;
-mod steering;
 #[cfg(test)]
 mod sockets;
+mod steering;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]
