@@ -3,6 +3,7 @@
 
 use ingress_common::flow::{TCP, UDP, v4_mapped, v4_of};
 use ingress_common::maps::{AclVal, VipKey, VipVal};
+use ingress_common::tunnel::PORT;
 use ingress_common::verdict::{Reason, Verdict};
 use ingress_userspace::compile::maps::MapContents;
 
@@ -50,8 +51,8 @@ enum Transport {
 /// The most IPv6 extension headers that are followed.
 const EXTENSIONS: usize = 4;
 
-/// Works out what the XDP program should say, with maps of these contents, no pool of several nodes, and limits that always
-/// have room.
+/// Works out what the XDP program should say, with maps of these contents and limits that always have room. What belongs to
+/// a pool of several nodes, or may have come through the tunnel, is left open.
 pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
     let bytes = Bytes(frame);
     let foreign = |reason| Expected::Exactly(Verdict { vip_id: 0, reason });
@@ -80,7 +81,19 @@ pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
         // An IPv4 address where there can be none.
         return foreign(Reason::Foreign);
     }
+    let address = maps.vips.get(&VipKey::address(ip.destination));
+    let is_vip = address.is_some_and(|vip| vip.flags & VipVal::PORTS_ONLY == 0);
+    let is_shared = address.is_some_and(|vip| vip.pool != 0);
+    if is_shared || (!is_vip && may_be_tunnel(&bytes, offset, ether_type == 0x86dd)) {
+        return Expected::Anything;
+    }
     Expected::Exactly(judge(&bytes, &ip, maps))
+}
+
+/// IP in IP, or UDP to the port of the tunnel, directly behind an IP header without options.
+fn may_be_tunnel(bytes: &Bytes<'_>, at: usize, is_ipv6: bool) -> bool {
+    let (protocol, behind) = if is_ipv6 { (bytes.u8(at + 6), at + 40) } else { (bytes.u8(at + 9), at + 20) };
+    matches!(protocol, Some(4 | 41)) || (protocol == Some(UDP) && bytes.u16(behind + 2) == Some(PORT))
 }
 
 fn ipv4(bytes: &Bytes<'_>, at: usize) -> Option<Ip> {

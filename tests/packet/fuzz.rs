@@ -5,5 +5,5 @@ use ingress_tests::fuzz::packets::Fuzz;
 #[test]
 fn random_packets_meet_what_they_should() {
     let tally = Fuzz::new(5).run(100_000).unwrap();
-    assert!(tally.judged > 80_000 && tally.dropped > 5_000, "{tally:?}");
+    assert!(tally.judged > 70_000 && tally.dropped > 5_000, "{tally:?}");
 }

@@ -1,23 +1,40 @@
 //! Random, mutated and truncated packets through the XDP program, by `BPF_PROG_TEST_RUN`.
 //!
 //! Of every packet: the program never aborts, what holds none of our addresses passes byte for byte, and what the reference
-//! can judge gets that verdict and that counter. Limits are on, with room for all.
+//! can judge gets that verdict and that counter. Limits are on, with room for all. The node takes part in a pool, and
+//! other nodes send packets and probes through the tunnel.
 #![expect(clippy::indexing_slicing, reason = "numbers from dice below the length of a fixed list")]
 
 use std::net::IpAddr;
 
 use anyhow::bail;
-use ingress_common::maps::{Limit, VIP_IDS};
+use ingress_common::flow::addr_of;
+use ingress_common::maps::{Cluster, Limit, NodeVal, VIP_IDS};
+use ingress_common::tunnel::Header;
 use ingress_common::verdict::{Action, REASONS, Reason, Verdict};
 
 use super::plain::Dice;
 use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, connections, model, nets, policy, pool};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::reference::{Expected, expect};
+use crate::tunnel::{Outer, Udp};
 
 /// Served addresses, also where a policy stands before them, and addresses of the node.
-const OURS: &[&str] =
-    &["198.18.100.1", "2001:db8:100::1", "198.18.150.1", "2001:db8:150::1", "198.18.0.10", "2001:db8::10"];
+const OURS: &[&str] = &[
+    "198.18.100.1",
+    "2001:db8:100::1",
+    "198.18.150.1",
+    "2001:db8:150::1",
+    "198.18.0.10",
+    "2001:db8::10",
+    "198.18.160.1",
+    "2001:db8:160::1",
+];
+/// Of them, what belongs to the pool of several nodes.
+const SHARED: [&str; 2] = ["198.18.160.1", "2001:db8:160::1"];
+/// Ends of the tunnel: this node and the other one of the pool.
+const ENDS: [[&str; 2]; 2] = [["198.18.0.10", "198.18.0.12"], ["2001:db8::10", "2001:db8::12"]];
+const KEY: u64 = 0x1122_3344_5566_7788;
 /// Others.
 const OTHERS: &[&str] = &["198.18.0.11", "2001:db8::11", "198.18.100.2", "224.0.0.1", "ff02::1"];
 /// Anybody, denied, allowed, exempt; both families.
@@ -205,14 +222,30 @@ fn rig() -> Rig {
     walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
     walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
     walled.limits = vec![connections(1, 1)];
-    let (addresses, node): (Vec<&str>, Vec<IpAddr>) =
-        (OURS[..4].to_vec(), OURS[4..].iter().map(ip).collect());
-    let pools = vec![pool("open", &addresses[..2]), pool("walled", &addresses[2..])];
-    Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {
+    let node: Vec<IpAddr> = OURS[4..6].iter().map(ip).collect();
+    let pools = vec![pool("open", &OURS[..2]), pool("walled", &OURS[2..4]), pool("shared", &SHARED)];
+    let mut rig = Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {
         for limit in contents.limits.values_mut() {
             *limit = Limit { rate_ns: 1, burst_ns: 1 << 54, ..*limit };
         }
-    })
+    });
+    SHARED.iter().for_each(|address| rig.join(address));
+    rig.set_cluster(Cluster { seed: 1, keys: [KEY, 0], me: 1, flags: 0 });
+    for (id, end) in (1..).zip(0..2) {
+        let node = NodeVal {
+            addr: addr_of(ip(&ENDS[0][end])),
+            source: addr_of(ip(&ENDS[0][0])),
+            ifindex: 1,
+            mac: [2; 6],
+            mtu: 1_000,
+            ..NodeVal::default()
+        };
+        rig.set_node(id, node, &ENDS.map(|ends| ends[end]));
+    }
+    // Half of the flows belong to the other node.
+    let hashes: Vec<u64> = (0..1 << 15).map(|half| half << 49).collect();
+    rig.set_candidates([2, 1, 0, 0], &hashes);
+    rig
 }
 
 /// Well-formed packets of every kind between all of these addresses.
@@ -222,6 +255,7 @@ fn seeds() -> Vec<Vec<u8>> {
         Packet::ethernet(0x88cc, &[2, 7, 4]),
         Packet::ethernet(38, &[0x42; 38]),
     ];
+    seeds.extend(tunnels());
     for to in OURS.iter().chain(OTHERS) {
         for from in SOURCES.iter().filter(|from| ip(from).is_ipv4() == ip(to).is_ipv4()) {
             for packet in kinds(from, to) {
@@ -233,6 +267,26 @@ fn seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
+/// What the other node sends. As often as all the rest of a kind, since much can go wrong in them.
+fn tunnels() -> Vec<Vec<u8>> {
+    let mut tunnels = Vec::new();
+    for [here, there] in ENDS {
+        for (source, vip) in [(SOURCES[0], SHARED[0]), (SOURCES[5], SHARED[1])] {
+            let packet = Packet::syn(source, vip, 80).data(9);
+            let inner = packet.bytes().split_off(packet.link_len());
+            let over_udp = [0, Header::PROBE, Header::ANSWER].map(|flags| {
+                Some(Udp { source_port: 50_000, version: Header::VERSION, flags, pool: 1, key: KEY })
+            });
+            for udp in over_udp.into_iter().chain([None]) {
+                let (source, destination) = (ip(&there), ip(&here));
+                let outer = Outer { macs: [[2; 6]; 2], vlan: 0, source, destination, hops: 1, udp };
+                tunnels.extend(std::iter::repeat_n(outer.around(&inner), 100));
+            }
+        }
+    }
+    tunnels
+}
+
 fn kinds(from: &str, to: &str) -> Vec<Packet> {
     let mut kinds = Vec::new();
     for port in [80, 443, 22, 7447] {
@@ -241,6 +295,13 @@ fn kinds(from: &str, to: &str) -> Vec<Packet> {
         kinds.push(Packet::udp(from, to, port));
     }
     kinds.extend([1, 4, 41, 47, 50, 58, 132].map(|protocol| Packet::other(from, to, protocol)));
+    let quoted = Packet::tcp(to, from, 50_000, ACK).source_port(80);
+    let quoted = quoted.bytes().split_off(quoted.link_len());
+    for kind in [1, 2, 3, 4, 11, 12] {
+        let error = [&[kind, 0, 0, 0, 0, 0, 0, 0], &quoted[..]].concat();
+        let protocol = if ip(&from).is_ipv4() { 1 } else { 58 };
+        kinds.push(Packet::carrying(from, from, to, protocol, &error));
+    }
     let syn = Packet::syn(from, to, 80).data(40);
     kinds.extend([(0, true), (0, false), (3, true)].map(|(offset, more)| syn.clone().fragment(offset, more)));
     if ip(&from).is_ipv4() {

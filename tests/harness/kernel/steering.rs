@@ -32,9 +32,15 @@ impl Rig {
 
     /// Has the flows with these hashes go to these candidates, best first. (Filling all slots takes a while.)
     pub fn set_candidates(&mut self, candidates: [u16; CANDIDATES], hashes: &[u64]) {
+        let flows: Vec<_> = hashes.iter().map(|hash| (*hash, candidates)).collect();
+        self.set_table(&flows);
+    }
+
+    /// Replaces the table: candidates of flows by their hashes; flows in no slot stay where they arrive.
+    pub fn set_table(&mut self, flows: &[(u64, [u16; CANDIDATES])]) {
         let mut table: Array<_, u64> = Array::create(TABLE_SLOTS, 0).unwrap();
-        for hash in hashes {
-            table.set(slot_of(*hash), slot(candidates), 0).unwrap();
+        for (hash, candidates) in flows {
+            table.set(slot_of(*hash), slot(*candidates), 0).unwrap();
         }
         let mut pools: ArrayOfMaps<_, Array<_, u64>> =
             ArrayOfMaps::try_from(self.ebpf.map_mut("pools").unwrap()).unwrap();
