@@ -143,6 +143,12 @@ fn up_and_down_between_layouts_costs_no_request_and_forgets_no_source() {
     node.write("policy.yaml", &policy(&limits)).unwrap();
     let mut running = Layout::This.start(&node, "run-0");
     node.wait_served().unwrap();
+    // A source that has used up a limit, as the program would have noted it.
+    let buckets = Layout::This.folder(&node).join("buckets");
+    let (key, value) = ("0 0 0 0 0 0 0 0 0 0 255 255 203 0 113 9 7 0 0 0", "1 2 3 4 5 6 7 8");
+    let mut update = Command::new("bpftool");
+    update.args(["map", "update", "pinned"]).arg(buckets).arg("key").args(key.split(' '));
+    run(update.arg("value").args(value.split(' '))).unwrap();
     let before = links(&node);
     without_a_failed_request(&node, || {
         for (round, layout) in
@@ -157,7 +163,7 @@ fn up_and_down_between_layouts_costs_no_request_and_forgets_no_source() {
             assert_eq!(links(&node), before, "round {round}: the links were never detached");
             let buckets = layout.tool(&node, &["maps", "buckets"]).unwrap();
             assert!(
-                buckets.as_array().unwrap().iter().any(|bucket| bucket["source"] == CLIENT),
+                buckets.as_array().unwrap().iter().any(|bucket| bucket["source"] == "203.0.113.9"),
                 "round {round}: {buckets}"
             );
             let epoch = layout.tool(&node, &["status"]).unwrap()["agent"]["epoch"].clone();
