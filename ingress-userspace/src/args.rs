@@ -288,6 +288,9 @@ pub struct PublishArgs {
     /// Publish the addresses of this Service, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub publish_service: Option<String>,
+    /// Publish only the addresses of these AddressPools, not those of all.
+    #[arg(long, value_name = "NAME")]
+    pub publish_address_pool: Vec<String>,
     /// Labels of the pods of the data plane, in the namespace of the Lease: the addresses of the nodes that run a ready one
     /// are published, and nothing once none was ready for 60 s.
     #[arg(long, value_name = "SELECTOR")]

@@ -41,6 +41,7 @@ mod twins;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
@@ -73,6 +74,8 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
     pub ingresses: Arc<[OurIngress]>,
+    /// Services that get addresses of pools, or hold some that they should not, ordered.
+    pub assignments: Arc<[Assignment]>,
     /// Secrets and ConfigMaps that are named, whether they exist or not.
     pub references: Arc<BTreeSet<Reference>>,
     /// Those of the problems for which ingress-nginx's webhook denies an object.
@@ -86,6 +89,17 @@ pub struct OurIngress {
     pub object: ObjectRef,
     /// What its status holds now, as [`status_entry`] writes it.
     pub published: Vec<String>,
+}
+
+/// What a Service of our load balancer class gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which.
+    pub object: ObjectRef,
+    /// Its addresses, IPv4 first; empty: it gets none.
+    pub addresses: Vec<IpAddr>,
+    /// What its status holds now, as we write it.
+    pub published: Vec<IpAddr>,
 }
 
 /// What the passes share.
@@ -179,16 +193,15 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let classes = Classes::read(&mut build);
     build.subrequests = subrequests::rules(&build.cluster, &cluster.endpoint_slices, &classes.cluster);
     build.is_stapled = classes.cluster.is_stapled;
-    unsupported_elsewhere(&mut build, cluster);
     check_published(&mut build);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     let default_certificate = tls::default_certificate(&mut build);
-    let edge = edge::edge(&mut build, &global.blocked);
     let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
         listener("https", settings.https_port, ListenerProtocol::Https { default_certificate }),
     ];
     listeners.extend(streams::listeners(&mut build));
+    let (edge, assignments) = edge::edge(&mut build, cluster, &global.blocked, &listeners);
     let members = parts::divide(&build, &ours);
     let Build {
         cluster: view,
@@ -221,6 +234,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         model: Arc::new(model),
         problems,
         ingresses: ours.iter().map(|ingress| our_ingress(ingress)).collect(),
+        assignments: assignments.into(),
         references: Arc::new(references::references(cluster, settings, &ours)),
         refused,
     };
@@ -288,18 +302,6 @@ fn check_published(build: &mut Build<'_>) {
         let at = ("publish-service", key.to_string());
         let flag = ObjectRef::flag("--publish-service");
         build.problem(&flag, (Code::ReferenceMissing, Severity::Warning), (at.0, &at.1), message);
-    }
-}
-
-/// Fields of Services that ask us for something which this version does not do.
-fn unsupported_elsewhere(build: &mut Build<'_>, cluster: &Cluster) {
-    for service in cluster.services.values() {
-        let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
-        if let Some(class @ "portcullis.dev/l4") = class {
-            let message = "this version assigns no addresses to Services; name the addresses of an AddressPool in Ingresses' DNS";
-            let at = ("spec.loadBalancerClass", class);
-            build.problem(&reference(&**service), (Code::FieldUnsupported, Severity::Warning), at, message);
-        }
     }
 }
 

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::world::{World, WorldReceiver};
 use crate::args::PublishArgs;
 use crate::args::webhook::WebhookCertificateArgs;
+use crate::controller::addresses;
 use crate::controller::data_plane::DataPlane;
+use crate::controller::edge_status;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
 use crate::controller::members::Maker;
@@ -73,6 +75,7 @@ impl ControllerSettings {
         let status = StatusSettings {
             fixed: addresses(&args.publish_status_address),
             of_service: args.publish_service.is_some(),
+            pools: args.publish_address_pool.clone(),
             pods_namespace: args.election_namespace.clone(),
             pods_selector: args.publish_pods.clone().unwrap_or_default(),
             node_name: node_name.to_owned(),
@@ -133,6 +136,8 @@ pub async fn run(
         copier: settings.copies.map(|namespace| Copier::new(client.clone(), namespace)),
         webhook: settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook)),
         events: events::Publisher::new(client.clone(), settings.lease.identity),
+        addresses: settings.status.is_some().then(|| addresses::Publisher::new(client.clone())),
+        edge_status: settings.status.is_some().then(|| edge_status::Publisher::new(client.clone())),
         status: settings.status.map(|settings| status::Publisher::new(client, settings)),
     };
     loop {
@@ -169,6 +174,8 @@ struct Writer {
     copier: Option<Copier>,
     webhook: Option<Keeper>,
     events: events::Publisher,
+    addresses: Option<addresses::Publisher>,
+    edge_status: Option<edge_status::Publisher>,
     status: Option<status::Publisher>,
 }
 
@@ -197,10 +204,28 @@ impl Writer {
         if let Some(webhook) = &mut self.webhook {
             webhook.keep().await;
         }
+        // Clients wait for addresses.
+        let of_services = match &mut self.addresses {
+            Some(addresses) => addresses.publish(&build.assignments).await,
+            None => Vec::new(),
+        };
         let refused = self.copier.iter().flat_map(Copier::refused);
-        let notices = self.degraded.iter().cloned().chain(refused).chain(of_nodes).chain(notices(build));
+        let notices = self
+            .degraded
+            .iter()
+            .cloned()
+            .chain(refused)
+            .chain(of_nodes)
+            .chain(of_services)
+            .chain(notices(build));
         if self.events.publish(notices).await {
             wait = NEXT_ROUND;
+        }
+        if let Some(status) = &mut self.edge_status {
+            let (edge, assignments) = (&build.model.edge, &*build.assignments);
+            status
+                .publish(&build.members, (edge, assignments), &build.problems, self.data_plane.nodes())
+                .await;
         }
         if let Some(status) = &mut self.status
             && status.publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses).await

@@ -29,7 +29,7 @@ use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use crate::problem::{Problem, Severity};
 use crate::translate::references::{Reference, ReferenceKind};
-use crate::translate::{OurIngress, Reuse, Settings, translate_with};
+use crate::translate::{Assignment, OurIngress, Reuse, Settings, translate_with};
 
 pub use settings::{SettingsError, settings, wanted};
 
@@ -55,6 +55,8 @@ pub struct World {
     pub ingresses: Arc<[OurIngress]>,
     /// The Service whose addresses are published.
     pub published_service: Option<Arc<Service>>,
+    /// The addresses of Services.
+    pub assignments: Arc<[Assignment]>,
     /// What the controller copies.
     pub copies: Work,
     /// What it makes the list of nodes of.
@@ -238,6 +240,7 @@ impl Builder {
                 && before.problems == translation.problems
                 && before.ingresses == translation.ingresses
                 && before.published_service == published_service
+                && before.assignments == translation.assignments
                 && before.copies == copies
                 && before.members == members
         });
@@ -273,6 +276,7 @@ impl Builder {
             problems: translation.problems,
             ingresses: translation.ingresses,
             published_service,
+            assignments: translation.assignments,
             copies,
             members,
         };
@@ -297,6 +301,7 @@ fn member_sources(cluster: &Cluster, settings: &Settings) -> members::Sources {
     members::Sources {
         nodes: cluster.nodes.clone(),
         pools: cluster.address_pools.clone(),
+        policies: cluster.edge_policies.clone(),
         has_key: settings.cluster_key.as_ref().is_some_and(|key| cluster.secrets.contains_key(key)),
     }
 }

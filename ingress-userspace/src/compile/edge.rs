@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ingress_common::bucket::{bytes, units};
 use ingress_common::maps::Limit;
 
-use crate::model::edge::{Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per};
+use crate::model::edge::{AddressRange, Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per};
 use crate::snapshot::edge::{EdgeRules, EdgeTable};
 use crate::snapshot::networks::Networks;
 
@@ -22,6 +22,12 @@ pub fn compile(edge: &Edge, before: &EdgeTable) -> EdgeTable {
                     .flat_map(|pool| pool.blocks.iter().copied())
                     .collect(),
             ),
+            EdgeScope::Targets { pools, addresses } => {
+                let blocks = edge.pools.iter().filter(|pool| pools.contains(&pool.name));
+                let blocks = blocks.flat_map(|pool| pool.blocks.iter().copied());
+                let single = addresses.iter().map(|ip| AddressRange { first: *ip, last: *ip });
+                Some(blocks.chain(single).collect())
+            }
         },
         allow: Networks::new(&policy.allow),
         deny: Networks::new(&policy.deny),

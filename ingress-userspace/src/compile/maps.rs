@@ -83,7 +83,9 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
     let ports = model.listeners.iter().fold(0, |ports, listener| ports | VipVal::port_bit(listener.port));
     for address in &served {
         let set = set_of(address, policies);
-        let entries = 1 + model.listeners.len();
+        let own = own_ports(model, address.ip);
+        let ports = own.iter().fold(ports, |ports, (port, _)| ports | VipVal::port_bit(*port));
+        let entries = 1 + model.listeners.len() + own.len();
         let Some(vip_id) = ids.of(address.ip).filter(|_| vips.len() + entries <= VIPS as usize) else {
             refused.push(format!("address {} is not served: the kernel maps are full", address.ip));
             continue;
@@ -101,8 +103,18 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
             vips.insert(key, value);
             listen.insert(key, listener.name.clone());
         }
+        for (port, listener) in own {
+            vips.insert(VipKey::served(addr, *port, TCP), value);
+            listen.insert(VipKey::served(addr, *port, TCP), listener.clone());
+        }
     }
     Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }
+}
+
+/// The ports of the Service that has the address, beside those of all addresses.
+fn own_ports(model: &Model, ip: IpAddr) -> &[(u16, ListenerName)] {
+    let service = model.edge.services.iter().find(|service| service.addresses.contains(&ip));
+    service.map(|service| service.ports.as_slice()).unwrap_or_default()
 }
 
 /// For while no proxy listens: new connections to VIPs are dropped instead of refused, so that a client tries again and
@@ -162,8 +174,12 @@ fn positions(policies: &[EdgePolicy], holds: impl Fn(&EdgePolicy) -> bool) -> Po
 
 /// The policies for this address that are not for all.
 fn set_of(address: &Served, policies: &[EdgePolicy]) -> PolicySet {
-    let Some(pool) = &address.pool else { return PolicySet::new() };
-    positions(policies, |policy| matches!(&policy.scope, EdgeScope::Pools(pools) if pools.contains(pool)))
+    let is_of = |pools: &[String]| address.pool.as_ref().is_some_and(|pool| pools.contains(pool));
+    positions(policies, |policy| match &policy.scope {
+        EdgeScope::Cluster => false,
+        EdgeScope::Pools(pools) => is_of(pools),
+        EdgeScope::Targets { pools, addresses } => is_of(pools) || addresses.contains(&address.ip),
+    })
 }
 
 /// A scope for each set of policies, made from their names: the same on every node and after every restart.

@@ -17,6 +17,7 @@ use kube::{Client, Result};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::edge_status::Nodes;
 use super::events::Notice;
 use super::{call, refusal};
 use crate::k8s::cluster::reference;
@@ -48,6 +49,8 @@ pub struct DataPlane {
     degraded: BTreeMap<String, Vec<Notice>>,
     recovered: Vec<(Notice, Instant)>,
     looked: Option<Instant>,
+    /// What the nodes do, as of the last look.
+    nodes: Nodes,
     /// Nodes whose agents told that they serve by the kernel half, as of the last look.
     serving: Option<BTreeSet<String>>,
     /// Nodes with a degraded pod, for metrics.
@@ -79,6 +82,7 @@ impl DataPlane {
             degraded: BTreeMap::new(),
             recovered: Vec::new(),
             looked: None,
+            nodes: Nodes::default(),
             serving: None,
             count: Arc::default(),
         }
@@ -114,6 +118,11 @@ impl DataPlane {
         self.serving.as_ref()
     }
 
+    /// What the nodes do, as of the last look.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
     /// Another replica looks from now on.
     pub fn pause(&mut self) {
         self.count.store(0, Ordering::Relaxed);
@@ -140,11 +149,17 @@ impl DataPlane {
         let mut before = std::mem::take(&mut self.unready);
         let mut degraded = BTreeMap::new();
         let mut nodes = BTreeSet::new();
+        self.nodes = Nodes::default();
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let object = reference(pod);
             let node = node_of(pod).unwrap_or("no node");
             let mut found: Vec<Notice> = self.told_by_agent(&object, node, now);
             let containers = unready_containers(pod);
+            let is_silent = self.signs.get(node).is_some_and(|sign| now.duration_since(sign.at) >= SILENCE);
+            let is_failing = self.reports.get(&object.name).is_some_and(|report| report.is_failing);
+            let is_ready = containers.is_empty() && !is_silent && !is_failing;
+            let of_node = if is_ready { &mut self.nodes.ready } else { &mut self.nodes.failing };
+            of_node.insert(node.to_owned());
             if !containers.is_empty() {
                 let since = before.remove(&object.uid).filter(|_| could_look).unwrap_or(now);
                 if now.duration_since(since) >= PATIENCE {

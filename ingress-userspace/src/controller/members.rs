@@ -17,7 +17,7 @@ use super::events::Notice;
 use super::sync::Work;
 use crate::k8s::cluster::{Objects, key};
 use crate::k8s::copies::origin;
-use crate::k8s::crd::AddressPool;
+use crate::k8s::crd::{AddressPool, EdgePolicy};
 use crate::k8s::members::{self, Members};
 
 /// A key is used for so many seconds.
@@ -32,6 +32,8 @@ pub struct Sources {
     pub nodes: Objects<Node>,
     /// The pools.
     pub pools: Objects<AddressPool>,
+    /// The policies, of which nothing is made.
+    pub policies: Objects<EdgePolicy>,
     /// Somebody else makes the key.
     pub has_key: bool,
 }
@@ -217,7 +219,7 @@ mod tests {
             "spec": {"blocks": [{"cidr": "198.18.100.0/28"}], "nodeSelector": {"matchLabels": {"edge": "true"}}},
         });
         let pool = (ObjectKey::new("", "edge"), Arc::new(serde_json::from_value(pool).unwrap()));
-        Sources { nodes: [node("a"), node("b")].into(), pools: [pool].into(), has_key: false }
+        Sources { nodes: [node("a"), node("b")].into(), pools: [pool].into(), ..Sources::default() }
     }
 
     fn at(second: i64) -> Timestamp {

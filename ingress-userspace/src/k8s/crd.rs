@@ -163,6 +163,10 @@ pub struct NodeCounts {
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"Announce","type":"string","jsonPath":".spec.announce"}"#,
+    printcolumn = r#"{"name":"Used","type":"integer","jsonPath":".status.addresses.used"}"#,
+    printcolumn = r#"{"name":"Free","type":"integer","jsonPath":".status.addresses.free"}"#,
+    printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.nodes.ready"}"#,
+    printcolumn = r#"{"name":"Failing","type":"integer","jsonPath":".status.nodes.failing"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -245,9 +249,26 @@ pub struct Requirement {
 /// What became of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AddressPoolStatus {
-    /// `Accepted`.
+    /// `Accepted`, `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
+    /// How many addresses there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<AddressCounts>,
+    /// How many nodes serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+}
+
+/// The addresses of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AddressCounts {
+    /// All that are served.
+    pub total: i64,
+    /// Given to Services.
+    pub used: i64,
+    /// Not given to Services. They serve Ingresses all the same.
+    pub free: i64,
 }
 
 /// Entries of a list as text. No schema guards a folder of manifests, and one entry of the wrong type must not take the

@@ -1,6 +1,9 @@
 //! What the kernel half enforces: the addresses that are ours, and the lists and limits for their packets.
 
 mod pool;
+mod service;
+
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -9,11 +12,15 @@ pub use pool::{
     AddressRange, Announce, ClusterKey, DEFAULT_WEIGHT, Encapsulation, NodeState, Pool, PoolNode,
 };
 
+pub use service::PoolService;
+
 /// Addresses and packet policies. Pure data for the map compiler and, in `userspace` mode, for the accept path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Address pools, ordered by name; their blocks do not overlap.
     pub pools: Vec<Pool>,
+    /// Services that have addresses of pools, ordered by namespace and name.
+    pub services: Vec<PoolService>,
     /// Packet policies, ordered by name.
     pub policies: Vec<EdgePolicy>,
     /// What the nodes of pools share; `None` while no pool has several nodes. Not for proxies.
@@ -44,6 +51,13 @@ pub enum EdgeScope {
     Cluster,
     /// The addresses of these pools, by name, ordered.
     Pools(Vec<String>),
+    /// The addresses of these pools, and these, ordered: the addresses of Services.
+    Targets {
+        /// Pools by name.
+        pools: Vec<String>,
+        /// Single addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 /// How much may come.

@@ -355,6 +355,10 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
         let scope = match scope {
             EdgeScope::Cluster => "every served address".to_owned(),
             EdgeScope::Pools(names) => format!("pools {}", names.join(", ")),
+            EdgeScope::Targets { pools, addresses } => {
+                let pools = pools.iter().map(|pool| format!("pool {pool}"));
+                join(&pools.chain(addresses.iter().map(ToString::to_string)).collect::<Vec<_>>())
+            }
         };
         writeln!(out, "edge policy {name}: {scope}")?;
         for (list, networks) in [("allow", allow), ("deny", deny), ("exempt", exempt)] {

@@ -4,29 +4,40 @@
 //! a deny entry with host bits is widened to its network, an exemption that cannot be read is none. What this version does
 //! not enforce is a Problem, and the rest of the object holds.
 
+mod addresses;
 mod key;
 mod limits;
 mod nodes;
-mod pools;
+pub(super) mod pools;
+mod scope;
+mod service_ports;
 
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::Build;
+use super::{Assignment, Build};
 use crate::annotation::value::unmapped;
-use crate::k8s::cluster::reference;
+use crate::k8s::cluster::{Cluster, reference};
 use crate::k8s::crd;
 use crate::model::block::Blocked;
-use crate::model::edge::{Edge, EdgePolicy, EdgeScope, Pool};
-use crate::problem::{Code, ObjectRef, Severity, suggest};
+use crate::model::edge::{Edge, EdgePolicy, EdgeScope};
+use crate::model::listener::Listener;
+use crate::problem::{Code, ObjectRef, Severity};
 
 /// All pools and policies, and what the ConfigMap blocks.
-pub(super) fn edge(build: &mut Build<'_>, blocked: &Blocked) -> Edge {
+pub(super) fn edge(
+    build: &mut Build<'_>,
+    cluster: &Cluster,
+    blocked: &Blocked,
+    listeners: &[Listener],
+) -> (Edge, Vec<Assignment>) {
     let pools = pools::pools(build);
+    let assigned = addresses::assign(build, cluster, &pools);
+    let services = service_ports::services(build, cluster, &assigned, listeners);
     let mut policies = Vec::new();
     for object in build.cluster.edge_policies.values() {
-        policies.extend(policy(build, &reference(&**object), &object.spec, &pools));
+        policies.extend(policy(build, &reference(&**object), &object.spec, (&pools, &assigned)));
     }
     // Packets of clients behind a proxy are the proxy's.
     if !blocked.sources.is_empty() && !blocked.is_client_hidden {
@@ -40,16 +51,16 @@ pub(super) fn edge(build: &mut Build<'_>, blocked: &Blocked) -> Edge {
         });
     }
     let cluster_key = key::cluster_key(build, &pools);
-    Edge { pools, policies, cluster_key }
+    (Edge { pools, services, policies, cluster_key }, assigned)
 }
 
 fn policy(
     build: &mut Build<'_>,
     owner: &ObjectRef,
     spec: &crd::EdgePolicySpec,
-    pools: &[Pool],
+    known: scope::Known<'_>,
 ) -> Option<EdgePolicy> {
-    let scope = scope(build, owner, spec, pools)?;
+    let scope = scope::scope(build, owner, spec, known)?;
     let allow = list(build, owner, "allow", &spec.allow);
     let mut deny = list(build, owner, "deny", &spec.deny);
     let exempt = list(build, owner, "exempt", &spec.exempt);
@@ -72,55 +83,6 @@ fn policy(
         }
     }
     Some(EdgePolicy { name: owner.name.clone(), scope, allow, deny, exempt, limits })
-}
-
-fn scope(
-    build: &mut Build<'_>,
-    owner: &ObjectRef,
-    spec: &crd::EdgePolicySpec,
-    pools: &[Pool],
-) -> Option<EdgeScope> {
-    if let Some(scope) = &spec.scope {
-        if !spec.target_refs.is_empty() {
-            let message = "stands beside targetRefs; only targetRefs count; remove one of them";
-            build.problem(owner, (Code::FieldInvalid, Severity::Error), ("spec.scope", scope), message);
-        } else if scope == "Cluster" {
-            return Some(EdgeScope::Cluster);
-        } else {
-            let message = "is not Cluster; the policy is not enforced; correct it or name targetRefs";
-            build.problem(owner, (Code::FieldInvalid, Severity::Error), ("spec.scope", scope), message);
-            return None;
-        }
-    }
-    let mut names = Vec::new();
-    for (index, target) in spec.target_refs.iter().enumerate() {
-        let field = format!("spec.targetRefs[{index}]");
-        if target.kind != "AddressPool" {
-            let message =
-                "only AddressPool is supported by this version; the target is ignored; name the pool";
-            let at = (format!("{field}.kind"), target.kind.as_str());
-            build.problem(owner, (Code::FieldUnsupported, Severity::Error), at, message);
-        } else if pools.iter().any(|pool| pool.name == target.name) {
-            names.push(target.name.clone());
-        } else {
-            let hint = suggest(&target.name, pools.iter().map(|pool| pool.name.as_str())).map_or_else(
-                || "create it or correct the name".to_owned(),
-                |near| format!("did you mean {near}?"),
-            );
-            let message = format!("there is no AddressPool of this name; the target is ignored; {hint}");
-            let at = (format!("{field}.name"), target.name.as_str());
-            build.problem(owner, (Code::ReferenceMissing, Severity::Error), at, message);
-        }
-    }
-    if names.is_empty() {
-        let message =
-            "covers no address, so the policy is not enforced; name an AddressPool, or write scope: Cluster";
-        build.problem(owner, (Code::FieldInvalid, Severity::Error), ("spec.targetRefs", ""), message);
-        return None;
-    }
-    names.sort();
-    names.dedup();
-    Some(EdgeScope::Pools(names))
 }
 
 fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]) -> Vec<IpNet> {

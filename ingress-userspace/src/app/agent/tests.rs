@@ -35,6 +35,7 @@ fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
         problems: vec![],
         ingresses: Arc::default(),
         published_service: None,
+        assignments: Arc::default(),
         copies: Work::default(),
         members: Default::default(),
     }))

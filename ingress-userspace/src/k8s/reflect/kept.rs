@@ -40,8 +40,17 @@ impl Kept for Node {
             addresses.map(|addresses| NodeStatus { addresses: Some(addresses), ..NodeStatus::default() });
     }
 }
-impl Kept for EdgePolicy {}
-impl Kept for AddressPool {}
+/// The controller writes their status, and nobody reads it here.
+impl Kept for EdgePolicy {
+    fn trim(&mut self) {
+        self.status = None;
+    }
+}
+impl Kept for AddressPool {
+    fn trim(&mut self) {
+        self.status = None;
+    }
+}
 
 impl Kept for Secret {
     fn trim(&mut self) {

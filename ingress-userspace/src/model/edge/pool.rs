@@ -45,6 +45,21 @@ impl AddressRange {
     }
 }
 
+impl AddressRange {
+    /// How many addresses it holds.
+    pub fn count(&self) -> u128 {
+        match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                u128::from(last.to_bits()).saturating_sub(first.to_bits().into()) + 1
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => {
+                last.to_bits().saturating_sub(first.to_bits()).saturating_add(1)
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// Who announces the addresses of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Announce {

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::join;
 use crate::model::edge::{
-    Announce, ClusterKey, DEFAULT_WEIGHT, Edge, Encapsulation, NodeState, Pool, PoolNode,
+    Announce, ClusterKey, DEFAULT_WEIGHT, Edge, Encapsulation, NodeState, Pool, PoolNode, PoolService,
 };
 
 pub(super) fn write_pools(out: &mut String, edge: &Edge) -> fmt::Result {
@@ -29,6 +29,11 @@ pub(super) fn write_pools(out: &mut String, edge: &Edge) -> fmt::Result {
             let since = joined.map_or_else(String::new, |joined| format!(", since {joined}"));
             writeln!(out, "  node {name}: {}{state}{weight}{since}", join(addresses))?;
         }
+    }
+    for PoolService { namespace, name, addresses, ports } in &edge.services {
+        let ports = ports.iter().map(|(port, listener)| format!("port {port} as {}", listener.0));
+        let all: Vec<String> = addresses.iter().map(ToString::to_string).chain(ports).collect();
+        writeln!(out, "service {namespace}/{name}: {}", all.join(", "))?;
     }
     if let Some(ClusterKey { previous, .. }) = &edge.cluster_key {
         let before = previous.map_or("", |_| ", and the one before");

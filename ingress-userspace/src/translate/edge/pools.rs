@@ -103,7 +103,7 @@ impl Taken {
             build.problem(owner, (Code::Conflict, Severity::Error), (field, &shown), message);
             return false;
         }
-        if self.count + size(&range) > MOST_ADDRESSES {
+        if self.count + range.count() > MOST_ADDRESSES {
             let message = format!(
                 "all pools together would hold more than the {MOST_ADDRESSES} addresses that can be served; this \
                  block is not served; make the blocks smaller"
@@ -111,7 +111,7 @@ impl Taken {
             build.problem(owner, (Code::FieldInvalid, Severity::Error), (field, &shown), message);
             return false;
         }
-        self.count += size(&range);
+        self.count += range.count();
         self.blocks.push((range, owner.name.clone()));
         true
     }
@@ -133,6 +133,19 @@ fn without_nodes(
         left = left.into_iter().flat_map(|range| without(range, address)).collect();
     }
     left
+}
+
+/// The addresses of a block, in order.
+pub(in crate::translate) fn addresses(block: &AddressRange) -> Box<dyn Iterator<Item = IpAddr>> {
+    match (block.first, block.last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            Box::new((first.to_bits()..=last.to_bits()).map(|bits| IpAddr::V4(bits.into())))
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            Box::new((first.to_bits()..=last.to_bits()).map(|bits| IpAddr::V6(bits.into())))
+        }
+        _ => Box::new(std::iter::empty()),
+    }
 }
 
 /// The range without one address.
@@ -219,7 +232,7 @@ fn range(build: &mut Build<'_>, owner: &ObjectRef, block: &crd::Block, field: &s
         _ => return wrong("", "", "give either cidr, or start and stop"),
     };
     let shown = format!("{}-{}", range.first, range.last);
-    if size(&range) > MOST_ADDRESSES {
+    if range.count() > MOST_ADDRESSES {
         let message =
             format!("holds more than the {MOST_ADDRESSES} addresses that can be served; make it smaller");
         return wrong("", &shown, &message);
@@ -239,18 +252,6 @@ fn range(build: &mut Build<'_>, owner: &ObjectRef, block: &crd::Block, field: &s
         );
     }
     Some(range)
-}
-
-fn size(range: &AddressRange) -> u128 {
-    match (range.first, range.last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => {
-            u128::from(last.to_bits()).saturating_sub(first.to_bits().into()) + 1
-        }
-        (IpAddr::V6(first), IpAddr::V6(last)) => {
-            last.to_bits().saturating_sub(first.to_bits()).saturating_add(1)
-        }
-        _ => 0,
-    }
 }
 
 #[cfg(test)]
