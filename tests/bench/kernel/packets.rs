@@ -9,13 +9,15 @@
 //! same way and in turn; what they cost more is added to the ratio of `BASE`. What a system call leaves in the caches is
 //! in both and so in neither.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 
 use ingress_common::flow::addr_of;
-use ingress_common::maps::VipKey;
+use ingress_common::maps::{Cluster, NodeVal, VipKey};
+use ingress_common::steer::TABLE_SLOTS;
 use ingress_common::verdict::Reason;
 use ingress_tests::kernel::{EMPTY_PROGRAM, PROGRAM, Rig, Seen, connections, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
+use ingress_tests::tunnel::hash;
 
 use crate::Row;
 
@@ -41,6 +43,10 @@ const PLAIN6: &str = "2001:db8:100::1";
 const NODE: &str = "198.18.0.10";
 /// A source with a bucket of its own.
 const NEIGHBOUR: &str = "198.18.8.8";
+/// A source whose connection another node owns.
+const STEERED: &str = "198.18.8.9";
+/// The port that the packet builder sends from.
+const SOURCE_PORT: u16 = 0xc001;
 
 struct Case {
     name: &'static str,
@@ -51,11 +57,12 @@ struct Case {
 }
 
 /// What single runs are compared with.
-const BASE: &str = "served: new connection, lists (miss), charged";
+const BASE: &str = "served: new connection, lists (miss), charged, by the table";
 
 /// All rows.
 pub(crate) fn measure() -> Vec<Row> {
-    let mut rig = rig();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut rig = rig(&listener);
     let cases = cases();
     for case in &cases {
         // The first connection of a source makes its bucket; what is measured are those after it.
@@ -92,6 +99,9 @@ pub(crate) fn measure() -> Vec<Row> {
         Packet::syn(&source, LIMITED, 80).bytes()
     });
     let more = singly(&rig, flood, &Packet::syn(NEIGHBOUR, LIMITED, 80).bytes()) / empty;
+    let steered = std::iter::repeat_n(Packet::syn(STEERED, LIMITED, 80).bytes(), SINGLES as usize);
+    let sent = singly(&rig, steered, &Packet::syn(NEIGHBOUR, LIMITED, 80).bytes()) / empty;
+    rows.push(row("served: new connection of another node, sent on over UDP", base + sent, None));
     rows.push(row("served: new connections of ever new sources (flood)", base + more, Some(FLOOD)));
     rows
 }
@@ -175,7 +185,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// A hundred served addresses, so that the lookups are not those of an empty map.
-fn rig() -> Rig {
+fn rig(listener: &TcpListener) -> Rig {
     let mut listed = policy("listed", Some("listed"));
     listed.deny = (0..PREFIXES)
         .filter_map(|n| ipnet::IpNet::new(IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + n * 256)), 24).ok())
@@ -194,7 +204,7 @@ fn rig() -> Rig {
         pool("others", &others),
     ];
     let node = NODE.parse().map_or_else(|_| Vec::new(), |ip| vec![ip]);
-    Rig::new(&model(pools, vec![listed, limited]), &node, |contents| {
+    let mut rig = Rig::new(&model(pools, vec![listed, limited]), &node, |contents| {
         // Port 80 never runs out, port 443 has a bucket of one connection per 500 years.
         let endless = contents.limits.values().next().copied().unwrap_or_default();
         contents.limits.clear();
@@ -206,7 +216,30 @@ fn rig() -> Rig {
         if let Some(vip) = contents.vips.get_mut(&VipKey::served(addr_of(ip(LIMITED)), 443, 6)) {
             vip.first_limit = 1;
         }
-    })
+    });
+    // The limited address belongs to a pool whose flows this node owns, but for one.
+    rig.join(LIMITED);
+    rig.set_cluster(Cluster { seed: 1, keys: [1, 0], me: 1, flags: 0 });
+    for (id, address) in [(1, NODE), (2, "198.18.0.12")] {
+        let node = NodeVal {
+            addr: addr_of(ip(address)),
+            source: addr_of(ip(NODE)),
+            ifindex: 1,
+            mac: [2; 6],
+            mtu: 1500,
+            ..NodeVal::default()
+        };
+        rig.set_node(id, node, &[address]);
+    }
+    let slots = u64::from(TABLE_SLOTS);
+    let table: Vec<(u64, [u16; 4])> = (0..slots)
+        .map(|slot| (((slot << 32) / slots + 1) << 32, [1, 2, 0, 0]))
+        .chain([(hash(STEERED, LIMITED, [SOURCE_PORT, 80], 6, 1), [2, 1, 0, 0])])
+        .collect();
+    rig.set_table(&table);
+    rig.accept(LIMITED, 80, listener);
+    rig.accept(LIMITED, 443, listener);
+    rig
 }
 
 fn ip(text: &str) -> IpAddr {
