@@ -8,6 +8,7 @@
 pub mod bucket;
 pub mod choice;
 pub mod decide;
+pub mod event;
 pub mod flow;
 pub mod maps;
 #[cfg(feature = "user")]

@@ -42,6 +42,8 @@ pub const PEERS: u32 = 2_048;
 pub const IFACES: u32 = 256;
 /// Clients, per VIP, whose traffic is remembered; the least recently used goes first.
 pub const EGRESS: u32 = 8_192;
+/// Bytes of the ring buffer of events: a power of two.
+pub const EVENTS: u32 = 1 << 20;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
 /// Where the packet that the program `portcullis_carry` is run with holds the number of a slot.

@@ -4,6 +4,7 @@
 //! beside each type in `maps` and `source` proves that no byte is uninitialised.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; this is the one file that implements it")]
 
+use crate::event::EventRate;
 use crate::maps::{
     AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
     NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
@@ -50,3 +51,5 @@ unsafe impl aya::Pod for GroupKey {}
 unsafe impl aya::Pod for GroupVal {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for WorkerLoad {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for EventRate {}

@@ -12,6 +12,7 @@ mod answer;
 mod carry;
 mod context;
 mod egress;
+mod event;
 mod judge;
 mod limits;
 mod lists;

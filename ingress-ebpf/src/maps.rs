@@ -3,13 +3,16 @@
 //! They carry BTF, so `bpftool map dump` prints their fields by name. Userspace decides where they are pinned.
 
 use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
-use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, SockMap};
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf, SockMap,
+};
 use aya_ebpf::macros::btf_map;
+use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey,
-    GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS,
-    POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
+    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, EVENTS, GATE_SLOTS, GLOBALS, GROUPS, GateSlot,
+    GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen,
+    NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::prefilter::{WORDS4, WORDS6};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
@@ -97,3 +100,10 @@ pub(crate) static GROUPS_MAP: HashMap<GroupKey, GroupVal, { GROUPS as usize }> =
 
 #[btf_map(name = "lk_stats")]
 pub(crate) static LK_STATS: PerCpuArray<LookupCount, { SLOTS as usize }> = PerCpuArray::new();
+
+/// Without a type: tools that know the kernel's own loader refuse a value that has a size.
+#[btf_map(name = "events")]
+pub(crate) static EVENTS_MAP: RingBuf<(), { EVENTS as usize }> = RingBuf::new();
+
+#[btf_map(name = "event_rate")]
+pub(crate) static EVENT_RATE: PerCpuArray<EventRate, 1> = PerCpuArray::new();

@@ -7,13 +7,14 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
+use ingress_common::event::is_told;
 use ingress_common::flow::Payload;
 use ingress_common::maps::VipVal;
 use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
 use crate::packet::{self, Arrival, Flow, Packet};
-use crate::{judge, report, tunnel};
+use crate::{event, judge, report, tunnel};
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
@@ -61,6 +62,9 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
     };
     let verdict = Verdict { vip_id: flow.vip_id, reason };
     report::count(ctx, verdict, bytes);
+    if is_told(reason) {
+        event::tell(&mut flow, reason as u32, ctx.interface(), bytes);
+    }
     Done { verdict, interface }
 }
 

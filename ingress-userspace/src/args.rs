@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use compat::{CompatArgs, duration, switch};
-use tools::{CleanupArgs, MapsArgs, ProbeArgs, ReferenceArgs, StatusArgs};
+use tools::{CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
 
 use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
@@ -57,6 +57,12 @@ pub enum Command {
     Maps(MapsArgs),
     /// Says which mode each interface runs in and what the kernel counted.
     Status(StatusArgs),
+    /// Shows packets that are dropped: from whom, for what address and why, as they come.
+    Drops(DropsArgs),
+    /// Says who is sent most, whose limits are nearly used up and whose packets are dropped.
+    Top(TopArgs),
+    /// Looks for what on this node stands in the way; exit code 1: warnings, 2: something does not work.
+    Preflight(PreflightArgs),
     /// Asks the admin endpoint of a running process; exit code 0 when it says yes. For exec probes.
     Probe(ProbeArgs),
     /// Removes every trace from the kernel: links, programs, maps, routes.

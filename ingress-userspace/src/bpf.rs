@@ -13,6 +13,7 @@ pub mod counters;
 #[cfg(feature = "debug-log")]
 pub mod debug_log;
 pub mod dump;
+pub mod events;
 pub mod hops;
 pub mod interfaces;
 pub mod kernel;

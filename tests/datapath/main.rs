@@ -17,6 +17,8 @@ mod restarts;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod seeing;
+#[cfg(test)]
 mod sockets;
 mod steering;
 #[cfg(test)]

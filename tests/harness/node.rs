@@ -141,6 +141,15 @@ impl Node {
         run(self.portcullis(name)?.args(rest).arg("--bpffs").arg(self.bpffs()))
     }
 
+    /// What `portcullis drops` tells of the node where `portcullis run` was started under this name.
+    pub fn drops(&self, name: &str, more: &[&str]) -> anyhow::Result<Vec<serde_json::Value>> {
+        let socket = self.folder.join(format!("{name}.sock"));
+        let mut arguments = vec!["drops", "--once", "--output", "json", "--admin-socket"];
+        arguments.push(socket.to_str().context("a path")?);
+        arguments.extend(more);
+        self.tool(&arguments)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+    }
+
     /// The state of the node as `portcullis status` prints it.
     pub fn status(&self) -> anyhow::Result<serde_json::Value> {
         Ok(serde_json::from_str(&self.tool(&["status", "--output", "json"])?)?)

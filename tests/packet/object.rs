@@ -66,7 +66,8 @@ fn memlock(map: &Map) -> u64 {
         | Map::PerCpuLruHashMap(map)
         | Map::LpmTrie(map)
         | Map::SockMap(map)
-        | Map::ArrayOfMaps(map) => map.fd(),
+        | Map::ArrayOfMaps(map)
+        | Map::RingBuf(map) => map.fd(),
         other => panic!("say where the fd of {other:?} is"),
     };
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap();

@@ -12,6 +12,8 @@ const HASH_ELEMENT: u64 = 48;
 const HASH_BUCKET: u64 = 16;
 /// A pointer in a table of pointers.
 const POINTER: u64 = 8;
+/// A page of memory.
+const PAGE: u64 = 4096;
 /// A node of a trie with the longest key of ours, in the size class that the kernel takes it from.
 const TRIE_NODE: u64 = 64;
 
@@ -58,6 +60,12 @@ impl MapSpec {
                 let buckets = entries.next_power_of_two() * HASH_BUCKET;
                 let elements = entries * (HASH_ELEMENT + key + POINTER);
                 Memory { fixed: buckets + elements, per_cpu: entries * value, per_entry: 0 }
+            }
+            MapKind::RingBuf => {
+                // The records, a page each for the consumer, the producer and the kernel, and where the pages are, those of the
+                // records twice.
+                let pointers = (3 + 2 * (entries / PAGE)) * POINTER;
+                Memory { fixed: entries + 3 * PAGE + pointers, per_cpu: 0, per_entry: 0 }
             }
             MapKind::LpmTrie => Memory { fixed: 0, per_cpu: 0, per_entry: TRIE_NODE },
             MapKind::SockMap => Memory { fixed: entries * POINTER, per_cpu: 0, per_entry: 0 },

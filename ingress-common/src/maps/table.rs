@@ -2,6 +2,7 @@
 //!
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
+mod events;
 mod limits;
 mod lists;
 mod sockets;
@@ -30,6 +31,8 @@ pub enum MapKind {
     SockMap,
     /// BPF_MAP_TYPE_ARRAY_OF_MAPS; the value is the number of an inner map.
     ArrayOfMaps,
+    /// BPF_MAP_TYPE_RINGBUF; without keys, its value is what one record holds and its capacity counts bytes.
+    RingBuf,
 }
 
 /// A key or value type.
@@ -190,6 +193,8 @@ pub const MAPS: &[MapSpec] = &[
     sockets::ASSIGNED,
     sockets::GROUPS,
     sockets::LK_STATS,
+    events::EVENTS,
+    events::EVENT_RATE,
 ];
 
 const INDEX: TypeSpec = TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "index")] };

@@ -5,6 +5,8 @@
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
 pub mod announcers;
+pub mod drops;
+mod figures;
 mod follow;
 mod hear;
 pub mod last_model;

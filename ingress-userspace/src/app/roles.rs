@@ -20,6 +20,7 @@ use crate::admission::certificate::Files;
 use crate::admission::server::Server;
 use crate::app::agent;
 use crate::app::agent::announcers::Agreement;
+use crate::app::agent::drops;
 use crate::app::agent::last_model::LastModel;
 use crate::app::agent::report::{self, ReportSettings};
 use crate::app::agent::settings::AgentSettings;
@@ -303,6 +304,7 @@ async fn run_agent(
     let (sender, mut state) = watch::channel(AgentState::default());
     let translated = show_translated(world.clone(), &shown);
     register_metrics(&shown.registry, &settings.bpffs, state.clone());
+    let bpffs = settings.bpffs.clone();
     let told = state.clone();
     let tell = async {
         if let Some((client, settings)) = report {
@@ -331,6 +333,7 @@ async fn run_agent(
         ended = agent::run(settings, world, link, sender, shutdown) => ended,
         () = show => Ok(()),
         () = tell => Ok(()),
+        () = drops::run(&bpffs, &shown.drops) => Ok(()),
         () = translated => Ok(()),
     }
 }

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use aya::Pod;
 use aya::maps::{MapData, PerCpuArray};
 use ingress_common::flow::ip_of;
-use ingress_common::maps::{Count, LookupCount};
+use ingress_common::maps::{Count, LookupCount, NodeVal};
 use ingress_common::verdict::Reason;
 use serde::Serialize;
 
+use super::kernel::now_ns;
 use super::maps::{Maps, MapsError, is_absent};
 use super::sync;
 
@@ -66,6 +67,62 @@ pub fn sent_on(maps: &Maps) -> Result<BTreeMap<u32, Count>, MapsError> {
         }
     }
     Ok(counts)
+}
+
+/// Another node of a pool, as this one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its number.
+    pub number: u32,
+    /// Its end of the tunnel.
+    pub address: IpAddr,
+    /// `up`, `down` or `draining`.
+    pub state: &'static str,
+    /// Milliseconds since it last answered a probe; `None`: never.
+    pub answered_ms_ago: Option<u64>,
+    /// Packets that were sent on to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Node {
+    /// Whether it answers probes.
+    pub fn is_up(&self) -> bool {
+        self.state != "down"
+    }
+}
+
+/// The other nodes of the pools that this node takes part in.
+pub fn nodes(maps: &Maps) -> Result<Vec<Node>, MapsError> {
+    let me = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?.me;
+    let sent = sent_on(maps)?;
+    let seen = sync::read_array(&maps.node_seen, "node_seen")?;
+    let now = now_ns();
+    let node = |(number, value): (u32, NodeVal)| {
+        let count = sent.get(&number).copied().unwrap_or_default();
+        let answered = seen.get(&number).map_or(0, |seen| seen.answered_ns);
+        Node {
+            number,
+            address: ip_of(&value.addr),
+            state: match value.flags {
+                flags if flags & NodeVal::DOWN != 0 => "down",
+                flags if flags & NodeVal::DRAINING != 0 => "draining",
+                _ => "up",
+            },
+            answered_ms_ago: (answered != 0).then(|| now.saturating_sub(answered) / 1_000_000),
+            packets: count.packets,
+            bytes: count.bytes,
+        }
+    };
+    let all = sync::read_array(&maps.nodes, "nodes")?;
+    Ok(all.into_iter().filter(|(number, _)| *number != me).map(node).collect())
+}
+
+/// Drops that records told of, and those that none did, over all CPUs.
+pub fn drops_told(maps: &Maps) -> Result<(u64, u64), MapsError> {
+    let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
+    Ok(cpus.iter().fold((0, 0), |(told, untold), cpu| (told + cpu.told, untold + cpu.untold_ever)))
 }
 
 /// What was sent to one client from one served address, over all CPUs.

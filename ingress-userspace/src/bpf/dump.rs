@@ -178,6 +178,13 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             };
             table(&["slot", "lookups", "misses", "errors", "moved"], rows.into_iter().map(entry).collect())
         }
+        "event_rate" => {
+            let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
+            let entry = |(cpu, rate): (usize, &ingress_common::event::EventRate)| {
+                vec![json!(cpu), json!(rate.told), json!(rate.untold), json!(rate.untold_ever)]
+            };
+            table(&["cpu", "told", "untold", "untold_ever"], cpus.iter().enumerate().map(entry).collect())
+        }
         _ => None,
     })
 }
@@ -210,13 +217,7 @@ fn key_cells(key: &VipKey) -> Vec<Value> {
 const LIMIT: &[&str] = &["row", "counts", "per", "bucket", "per_second", "burst_ns"];
 
 fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
-    let second = 1_000_000_000_u64;
-    let (counts, per_second) = match limit.kind {
-        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
-        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
-        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
-        _ => ("unknown", None),
-    };
+    let (counts, per_second) = per_second(&limit);
     let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
     vec![
         json!(row),
@@ -226,6 +227,24 @@ fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
         json!(per_second.unwrap_or(0)),
         json!(limit.burst_ns),
     ]
+}
+
+/// What a limit counts, and how many it admits in a second.
+fn per_second(limit: &Limit) -> (&'static str, Option<u64>) {
+    let second = 1_000_000_000_u64;
+    match limit.kind {
+        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
+        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
+        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
+        _ => ("unknown", None),
+    }
+}
+
+/// A limit as a person says it.
+pub fn limit_in_words(limit: &Limit) -> String {
+    let (counts, per_second) = per_second(limit);
+    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
+    format!("{} {counts}/s per {per}", per_second.unwrap_or(0))
 }
 
 fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {

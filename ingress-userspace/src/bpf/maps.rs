@@ -9,6 +9,7 @@ use aya::maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray,
     PerCpuHashMap, SockMap,
 };
+use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
@@ -46,6 +47,7 @@ pub struct Maps {
     pub assigned: Array<MapData, WorkerLoad>,
     pub groups: HashMap<MapData, GroupKey, GroupVal>,
     pub lk_stats: PerCpuArray<MapData, LookupCount>,
+    pub event_rate: PerCpuArray<MapData, EventRate>,
     pub(super) known: Option<Known>,
 }
 
@@ -122,12 +124,14 @@ impl Maps {
             assigned: open(pins, "assigned")?,
             groups: open(pins, "groups")?,
             lk_stats: open(pins, "lk_stats")?,
+            event_rate: open(pins, "event_rate")?,
             known: None,
         })
     }
 }
 
-fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T, MapsError> {
+/// Opens one map.
+pub(super) fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T, MapsError> {
     Map::from_map_data(open_data(pins, name)?).and_then(T::try_from).map_err(MapsError::of(name))
 }
 
@@ -153,7 +157,7 @@ pub(super) fn check(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
     let info = MapInfo::from_pin(path).map_err(MapsError::of(spec.name))?;
     let map_type = info.map_type().map_err(MapsError::of(spec.name))?;
     let found = (map_type, info.key_size(), info.value_size(), info.max_entries());
-    let expected = (kernel_type(spec.kind), spec.key.size, spec.value.size, spec.entries);
+    let expected = (kernel_type(spec.kind), spec.key.size, value_size(spec), spec.entries);
     if found == expected {
         return Ok(());
     }
@@ -162,6 +166,11 @@ pub(super) fn check(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
         found: format!("{found:?}"),
         expected: format!("{expected:?}"),
     })
+}
+
+/// The kernel knows nothing of what the records of a ring buffer hold.
+fn value_size(spec: &MapSpec) -> u32 {
+    if matches!(spec.kind, MapKind::RingBuf) { 0 } else { spec.value.size }
 }
 
 fn kernel_type(kind: MapKind) -> MapType {
@@ -174,6 +183,7 @@ fn kernel_type(kind: MapKind) -> MapType {
         MapKind::LpmTrie => MapType::LpmTrie,
         MapKind::SockMap => MapType::SockMap,
         MapKind::ArrayOfMaps => MapType::ArrayOfMaps,
+        MapKind::RingBuf => MapType::RingBuf,
     }
 }
 

@@ -120,6 +120,16 @@ fn is_mounted_by_us(table: &str, path: &Path) -> bool {
     })
 }
 
+/// Capabilities that this process lacks.
+pub fn missing_rights() -> Vec<&'static str> {
+    missing_capabilities(effective_capabilities())
+}
+
+/// Whether pins can be made here.
+pub fn is_writable(bpffs: &Path) -> bool {
+    rustix::fs::access(bpffs, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
 fn effective_capabilities() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();

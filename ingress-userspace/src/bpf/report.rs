@@ -1,5 +1,6 @@
 //! What is in place on this node, read from the pins alone: works without a running agent.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::attach::{Hook, filter_program};
 use super::carry;
 use super::clsact::Direction;
-use super::counters::{self, PacketCount};
+use super::counters::{self, Node, PacketCount};
 use super::interfaces::{Interface, XdpMode, interfaces};
 use super::kernel::now_ns;
 use super::maps::{Maps, MapsError};
@@ -34,6 +35,12 @@ pub struct Report {
     pub listening: usize,
     /// Connections handed to sockets, and those that found none.
     pub lookups: LookupReport,
+    /// The other nodes of the pools.
+    pub nodes: Vec<Node>,
+    /// Limits in force, in words.
+    pub limits: Vec<String>,
+    /// Drops that were told of in `portcullis drops`, and those that were not.
+    pub drops_told: (u64, u64),
     /// Packets by address and reason.
     pub counters: Vec<PacketCount>,
 }
@@ -174,8 +181,21 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
             refused: lookups.errors,
             moved: lookups.moved,
         },
+        nodes: counters::nodes(&maps)?,
+        limits: limits(&maps)?,
+        drops_told: counters::drops_told(&maps)?,
         counters: counters::packets(&maps)?,
     }))
+}
+
+/// Each limit once: addresses under the same policy have rows of their own for it.
+fn limits(maps: &Maps) -> Result<Vec<String>, MapsError> {
+    let rows = sync::read_array(&maps.limits, "limits")?;
+    let named: BTreeMap<_, _> = rows
+        .values()
+        .map(|limit| ((limit.bucket, limit.kind, limit.per), dump::limit_in_words(limit)))
+        .collect();
+    Ok(named.into_values().collect())
 }
 
 async fn interface_report(

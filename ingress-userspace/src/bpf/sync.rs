@@ -230,7 +230,7 @@ pub(super) fn apply_hash<K: Pod + Ord, V: Pod + PartialEq>(
 }
 
 /// What a hash map holds.
-pub(super) fn read_hash<K: Pod + Ord, V: Pod>(
+pub fn read_hash<K: Pod + Ord, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &str,
 ) -> Result<BTreeMap<K, V>, MapsError> {
@@ -252,7 +252,7 @@ pub(super) fn read_trie<K: Pod + Ord, V: Pod>(
 }
 
 /// The rows of an array that are not free (all zeros).
-pub(super) fn read_array<V: Pod + Default + PartialEq>(
+pub fn read_array<V: Pod + Default + PartialEq>(
     map: &Array<MapData, V>,
     name: &str,
 ) -> Result<BTreeMap<u32, V>, MapsError> {

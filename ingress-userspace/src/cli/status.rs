@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 
 use super::{probe, text_table};
 use crate::args::tools::{OutputFormat, StatusArgs};
+use crate::bpf::counters::Node;
 use crate::bpf::report::{self, Report, ReportError};
 
 /// An agent that does not answer within this time is not asked.
@@ -133,6 +134,13 @@ fn print_table(
          proxy ended {}\n",
         report.listening, lookups.handed_over, lookups.missed, lookups.refused, lookups.moved
     )?;
+    if !report.limits.is_empty() {
+        writeln!(out, "limits: {}\n", report.limits.join(", "))?;
+    }
+    if !report.nodes.is_empty() {
+        print_nodes(&report.nodes, out)?;
+        writeln!(out)?;
+    }
     let interfaces: Vec<_> = report
         .interfaces
         .iter()
@@ -168,6 +176,17 @@ fn print_table(
     text_table::print(out, &["address", "reason", "action", "packets", "bytes"], &counters)
 }
 
+/// The other nodes, and whether they answer.
+fn print_nodes(nodes: &[Node], out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    let row = |node: &Node| {
+        let answered = node.answered_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms ago"));
+        let (packets, bytes) = (node.packets.to_string(), node.bytes.to_string());
+        vec![node.address.to_string(), node.state.to_owned(), answered, packets, bytes]
+    };
+    let rows: Vec<_> = nodes.iter().map(row).collect();
+    text_table::print(out, &["node", "state", "answered a probe", "packets sent on", "bytes"], &rows)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -184,6 +203,23 @@ mod tests {
         let mut out = Vec::new();
         run(&args, &mut out).await.unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with("mode: userspace"), "the mode comes first");
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_told_from_one_that_answers() {
+        let node = |state, answered_ms_ago| Node {
+            number: 2,
+            address: [198, 18, 0, 2].into(),
+            state,
+            answered_ms_ago,
+            packets: 5,
+            bytes: 500,
+        };
+        let mut out = Vec::new();
+        print_nodes(&[node("up", Some(120)), node("down", None)], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("198.18.0.2  up     120 ms ago        5"), "{text}");
+        assert!(text.contains("198.18.0.2  down   never             5"), "{text}");
     }
 
     #[test]

@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use ingress_common::maps::LookupCount;
 use tokio::sync::watch;
 use tracing::debug;
 
+use super::figures;
 use crate::admin::Stale;
-use crate::bpf::counters;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, PACKETS, POOL_TABLE,
-    Registry, SOCKET_LOOKUPS, STALE_SECONDS, Samples,
+    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, POOL_TABLE, Registry,
+    STALE_SECONDS, Samples,
 };
 
 /// The newest state of the role.
@@ -103,20 +102,8 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);
         }
-        let counted =
-            Maps::open(&pins).and_then(|maps| Ok((counters::packets(&maps)?, counters::lookups(&maps)?)));
-        match counted {
-            Ok((packets, LookupCount { lookups, misses, errors, moved })) => {
-                for count in packets {
-                    samples.add(&PACKETS, &[count.reason], count.packets as f64);
-                }
-                for (result, count) in
-                    [("assigned", lookups), ("missed", misses), ("refused", errors), ("moved", moved)]
-                {
-                    samples.add(&SOCKET_LOOKUPS, &[result], count as f64);
-                }
-            }
-            Err(error) => debug!(error = %chain(&error), "kernel counters cannot be read"),
+        if let Err(error) = Maps::open(&pins).and_then(|maps| figures::add(&maps, samples)) {
+            debug!(error = %chain(&error), "kernel counters cannot be read");
         }
     });
 }

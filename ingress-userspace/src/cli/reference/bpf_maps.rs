@@ -126,6 +126,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::LpmTrie => "LPM trie",
         MapKind::SockMap => "sockmap",
         MapKind::ArrayOfMaps => "array of maps",
+        MapKind::RingBuf => "ring buffer",
     }
 }
 
