@@ -54,7 +54,7 @@ const fn hash(word: u64) -> u32 {
 pub const fn bits4(len: u32, key: &Acl4Key) -> (u32, u32) {
     let len = len.saturating_sub(SCOPE_BITS);
     let first = u32::from_be_bytes(key.addr) >> 8;
-    (first, if len >= 24 { first } else { first | (1 << (24 - len)) - 1 })
+    (first, if len >= 24 { first } else { first | ((1 << (24 - len)) - 1) })
 }
 
 /// The bit of an entry of `acl6`.

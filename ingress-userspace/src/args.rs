@@ -14,10 +14,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use compat::{CompatArgs, duration, switch};
+use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
 use tools::{CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
-
-use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
 
 /// eBPF-accelerated ingress for Kubernetes on bare metal.
 #[derive(Debug, Parser)]

@@ -20,6 +20,7 @@ mod roles;
 mod seeing;
 #[cfg(test)]
 mod sockets;
+#[cfg(test)]
 mod steering;
 #[cfg(test)]
 mod takeover;

@@ -397,15 +397,3 @@ fn what_is_too_long_for_the_tunnel_is_answered_with_what_fits() {
         expect(&mut rig, way.name, &cuttable, Some(VIP[0]), Reason::Unreachable, None);
     }
 }
-
-#[test]
-fn without_a_way_to_the_owner_a_packet_is_dropped() {
-    for way in WAYS {
-        let mut rig = rig(way, Hook::Xdp);
-        fill(&mut rig, [2, 3, 4, 1]);
-        // No hardware address, and nothing in the routing table of this machine's loopback.
-        rig.set_node(2, NodeVal { mac: [0; 6], ..node(way, 2) }, &[]);
-        let frame = Packet::syn(CLIENT[0], VIP[0], 80).bytes();
-        expect(&mut rig, way.name, &frame, Some(VIP[0]), Reason::Unreachable, None);
-    }
-}

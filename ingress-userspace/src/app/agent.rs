@@ -30,7 +30,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
-use crate::bpf::kernel::{Kernel, Standing};
+use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::listening::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
@@ -282,25 +282,6 @@ impl Agent {
                 Some(format!("kernel maps: {}", chain(&error)))
             }
         };
-    }
-
-    /// Plans for the nodes of the model's pools.
-    async fn follow_nodes(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
-        let (maps, contents) = kernel.maps_and_contents();
-        if let Err(error) = self.peers.follow(&self.model, &self.settings.node, maps, contents) {
-            error!(error = %chain(&error), "the nodes of the pools could not be read from the kernel");
-        }
-        self.peers.look_at_ways().await;
-    }
-
-    /// Asks the other nodes whether they are there.
-    async fn probe(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
-        if kernel.standing() == Standing::Owner && self.peers.probe(kernel.maps_and_contents().0).await {
-            self.apply();
-            self.publish_state();
-        }
     }
 
     async fn beat(&mut self, ticks: u32) {

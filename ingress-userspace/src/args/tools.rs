@@ -77,7 +77,7 @@ fn network(text: &str) -> Result<IpNet, String> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     address
         .or_else(|_| text.parse())
-        .map_err(|_| "write an address or a prefix such as 198.51.100.0/24".to_owned())
+        .map_err(|_not_a_prefix| "write an address or a prefix such as 198.51.100.0/24".to_owned())
 }
 
 /// `portcullis top`.

@@ -127,8 +127,8 @@ impl Publisher {
         let gone =
             held.as_object().into_iter().flat_map(|held| held.keys()).filter(|key| status.get(key).is_none());
         let mut patch = status.clone();
-        for key in gone.cloned().collect::<Vec<_>>() {
-            patch[key] = Value::Null;
+        if let Some(fields) = patch.as_object_mut() {
+            fields.extend(gone.map(|key| (key.clone(), Value::Null)));
         }
         let patch = Patch::Merge(json!({ "metadata": { "uid": object.uid }, "status": patch }));
         match call(api.patch_status(&object.name, &PatchParams::default(), &patch)).await {
@@ -179,7 +179,9 @@ fn of_policy(
     });
     if !nodes.failing.is_empty() {
         let named: Vec<&String> = nodes.failing.iter().take(MOST_NAMED).collect();
-        status["failing"] = json!(named);
+        if let Some(fields) = status.as_object_mut() {
+            fields.insert("failing".to_owned(), json!(named));
+        }
     }
     status
 }
@@ -230,9 +232,14 @@ fn written(condition: StatusCondition, generation: Option<i64>) -> Value {
     serde_json::to_value(condition).unwrap_or_default()
 }
 
+/// The conditions of a status.
+fn conditions(status: &mut Value) -> impl Iterator<Item = &mut Value> {
+    status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten()
+}
+
 fn without_times(status: &Value) -> Value {
     let mut status = status.clone();
-    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+    for condition in conditions(&mut status) {
         if let Some(fields) = condition.as_object_mut() {
             fields.remove("lastTransitionTime");
         }
@@ -242,7 +249,7 @@ fn without_times(status: &Value) -> Value {
 
 /// With the time since when each condition is as it is.
 fn with_times(mut status: Value, before: &Value, now: &str) -> Value {
-    for condition in status["conditions"].as_array_mut().into_iter().flatten() {
+    for condition in conditions(&mut status) {
         let same =
             |other: &&Value| other["type"] == condition["type"] && other["status"] == condition["status"];
         let since = before["conditions"].as_array().into_iter().flatten().find(same);

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use ingress_common::maps::Cluster;
+use ingress_common::maps::{Cluster, NodeVal};
 use ingress_common::tunnel::Header;
 use ingress_common::verdict::Reason;
 use ingress_tests::kernel::{Hook, Rig, connections, model, nets, policy, pool};
@@ -276,4 +276,16 @@ fn a_node_of_no_pool_steers_nothing_and_unpacks_nothing() {
     expect(&mut rig, "from the network", &frame, Some(VIP[0]), Reason::Opened, Some(&frame));
     let frame = arrived(way, 0, 0).around(&inner(&packet));
     expect(&mut rig, "through the tunnel", &frame, None, Reason::Foreign, Some(&frame));
+}
+
+#[test]
+fn without_a_way_to_the_owner_a_packet_is_dropped() {
+    for way in WAYS {
+        let mut rig = rig(way, Hook::Xdp);
+        fill(&mut rig, [2, 3, 4, 1]);
+        // No hardware address, and nothing in the routing table of this machine's loopback.
+        rig.set_node(2, NodeVal { mac: [0; 6], ..node(way, 2) }, &[]);
+        let frame = Packet::syn(CLIENT[0], VIP[0], 80).bytes();
+        expect(&mut rig, way.name, &frame, Some(VIP[0]), Reason::Unreachable, None);
+    }
 }

@@ -12,10 +12,10 @@ use ingress_common::maps::{Cluster, NodeVal, RECENT_NS};
 use ingress_common::tunnel::{Header, PORT};
 use tracing::{error, info, warn};
 
-use super::last_model;
 use super::state::NodeView;
+use super::{Agent, last_model};
 use crate::bpf::hops::{Hop, hops};
-use crate::bpf::kernel::now_ns;
+use crate::bpf::kernel::{Standing, now_ns};
 use crate::bpf::maps::{Maps, MapsError};
 use crate::bpf::steering::{self, Nodes};
 use crate::compile::maps::MapContents;
@@ -305,6 +305,27 @@ impl Peers {
                 // What cannot be sent is not answered, which is what counts.
                 let _ = socket.send_to(&probe, SocketAddr::new(end, PORT));
             }
+        }
+    }
+}
+
+impl Agent {
+    /// Plans for the nodes of the model's pools.
+    pub(super) async fn follow_nodes(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        let (maps, contents) = kernel.maps_and_contents();
+        if let Err(error) = self.peers.follow(&self.model, &self.settings.node, maps, contents) {
+            error!(error = %chain(&error), "the nodes of the pools could not be read from the kernel");
+        }
+        self.peers.look_at_ways().await;
+    }
+
+    /// Asks the other nodes whether they are there.
+    pub(super) async fn probe(&mut self) {
+        let Some(kernel) = &mut self.kernel else { return };
+        if kernel.standing() == Standing::Owner && self.peers.probe(kernel.maps_and_contents().0).await {
+            self.apply();
+            self.publish_state();
         }
     }
 }

@@ -40,7 +40,7 @@ fn one(build: &mut Build<'_>, owner: &ObjectRef, index: usize, limit: &crd::Limi
         "Source" => Per::Source,
         "Address" => Per::Address,
         other => {
-            let hint = suggest(other, ["Source", "Address"].into_iter())
+            let hint = suggest(other, ["Source", "Address"])
                 .map_or_else(|| "correct it".to_owned(), |near| format!("did you mean {near}?"));
             let message = format!("is neither Source nor Address; the limit is not enforced; {hint}");
             problem(Severity::Error, "per", other, &message);
