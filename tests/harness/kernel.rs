@@ -322,6 +322,7 @@ pub fn load_every_program(ebpf: &mut Ebpf) {
             Program::Xdp(program) => program.load(),
             Program::SkLookup(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
+            Program::SkReuseport(program) => program.load(),
             other => panic!("say how {name} is loaded: {other:?}"),
         };
         loaded.unwrap_or_else(|error| panic!("the verifier accepts {name}: {error:?}"));

@@ -28,11 +28,14 @@ fn the_verifier_accepts_every_program() {
     }
 }
 
+/// Holds the sockets of another layout while an upgrade moves them, and is never pinned.
+const PASSING: &str = "old_socks";
+
 #[test]
 fn every_map_of_the_table_is_in_the_object_and_no_other() {
     let object = object();
-    let mut ours: Vec<&str> =
-        object.maps().map(|(name, _)| name).filter(|name| !name.starts_with('.')).collect();
+    let is_pinned = |name: &&str| !name.starts_with('.') && *name != PASSING;
+    let mut ours: Vec<&str> = object.maps().map(|(name, _)| name).filter(is_pinned).collect();
     let mut table: Vec<&str> = MAPS.iter().map(|map| map.name).collect();
     ours.sort_unstable();
     table.sort_unstable();
