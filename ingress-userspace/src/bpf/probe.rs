@@ -108,7 +108,8 @@ pub fn unmount(bpffs: &Path) -> bool {
     };
     is_mounted_by_us(&table, &path)
         && is_empty()
-        && rustix::mount::unmount(&path, UnmountFlags::empty()).is_ok()
+        // At once for whoever looks, although an agent may still hold the lock of its reader of drops in there.
+        && rustix::mount::unmount(&path, UnmountFlags::DETACH).is_ok()
 }
 
 /// Looks the path up in `/proc/self/mountinfo`: field 5 is the mount point; type and source follow a lone dash.

@@ -135,7 +135,10 @@ impl Peers {
                 None if joined_long_ago && *id != plan.me => 0,
                 None => now + RECENT_NS,
             };
-            let fresh = Known { since_ns: now, recent_until_ns, is_down: false, weight: node.weight };
+            // Nothing is sent to a node that has not answered yet.
+            let was_up = before.get(&u32::from(*id)).is_some_and(|value| value.flags & NodeVal::DOWN == 0);
+            let is_down = *id != plan.me && !was_up;
+            let fresh = Known { since_ns: now, recent_until_ns, is_down, weight: node.weight };
             let known = self.known.entry(*id).or_insert(fresh);
             if known.weight != node.weight {
                 (known.weight, known.recent_until_ns) = (node.weight, now + RECENT_NS);
