@@ -197,7 +197,8 @@ fn the_bucket_of_an_address_holds_its_theoretical_arrival_time() {
 
 #[test]
 fn a_limit_of_packets_meets_every_packet_of_the_address() {
-    let kinds: [(&str, &str, fn(&str, &str) -> Packet); 7] = [
+    type Made = fn(&str, &str) -> Packet;
+    let kinds: [(&str, &str, Made); 7] = [
         ("a segment", "198.18.7", |from, to| Packet::tcp(from, to, 80, ACK)),
         ("a new connection", "198.18.17", |from, to| Packet::syn(from, to, 80)),
         ("a datagram", "198.18.27", |from, to| Packet::udp(from, to, 80)),
