@@ -27,7 +27,6 @@ use crate::model::render;
 use crate::model::route::{PathMatch, Route};
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
 use crate::proxy::error::ProxyError;
-use crate::proxy::loads::Loads;
 use crate::proxy::request::{Decision, rehearse};
 use crate::proxy::shares::Outlet;
 use crate::proxy::temp::TempStore;
@@ -283,8 +282,7 @@ fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     // No body is read.
     let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
     let (outlet, _) = Outlet::new();
-    let shared =
-        Shared { snapshot: cell, temp, outlet, per_client: Arc::default(), loads: Arc::new(Loads::new(1)) };
+    let shared = Shared { snapshot: cell, temp, outlet, per_client: Arc::default() };
     Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
 }
 

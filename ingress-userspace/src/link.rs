@@ -218,7 +218,10 @@ mod tests {
     }
 
     fn plan(port: u16) -> ListenPlan {
-        ListenPlan::Handover { group_ports: vec![messages::GroupPort { listener: "http".into(), port }] }
+        ListenPlan::Handover {
+            group_ports: vec![messages::GroupPort { listener: "http".into(), port }],
+            addresses: vec![],
+        }
     }
 
     #[tokio::test]

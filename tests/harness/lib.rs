@@ -1,9 +1,7 @@
 //! What every tier uses: rigs, scripted backends, clients.
 
-pub mod bpffs;
 pub mod client;
 pub mod cluster;
-pub mod fleet;
 pub mod fuzz;
 pub mod golden;
 pub mod http;
@@ -15,7 +13,5 @@ pub mod origin;
 pub mod packet;
 pub mod proxy;
 pub mod redis;
-pub mod reference;
 pub mod responder;
 pub mod secure;
-pub mod tunnel;

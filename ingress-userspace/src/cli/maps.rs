@@ -21,7 +21,7 @@ pub enum MapsCommandError {
         name: String,
     },
     /// Sockets have no readable form.
-    #[error("the kernel does not show what {name} holds; {}", instead(name))]
+    #[error("the kernel does not show what {name} holds; `portcullis maps slots` is its readable shadow")]
     Unreadable {
         /// The map.
         name: String,
@@ -32,15 +32,6 @@ pub enum MapsCommandError {
     /// Standard output.
     #[error("cannot print")]
     Print(#[from] io::Error),
-}
-
-/// What shows it in another way.
-fn instead(name: &str) -> &'static str {
-    match name {
-        "socks" => "`portcullis maps slots` is its readable shadow",
-        "events" => "`portcullis drops` reads it",
-        _ => "`bpftool map dump` may",
-    }
 }
 
 /// Runs the command.
@@ -112,11 +103,8 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::PerCpuArray => "percpu_array",
         MapKind::Hash => "hash",
         MapKind::LruHash => "lru_hash",
-        MapKind::LruPerCpuHash => "lru_percpu_hash",
         MapKind::LpmTrie => "lpm_trie",
         MapKind::SockMap => "sockmap",
-        MapKind::ArrayOfMaps => "array_of_maps",
-        MapKind::RingBuf => "ringbuf",
     }
 }
 

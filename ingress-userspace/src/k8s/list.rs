@@ -135,7 +135,6 @@ pub async fn list(
         secrets,
         config_maps,
         namespaces,
-        nodes: Objects::new(),
         edge_policies,
         address_pools,
         problems,

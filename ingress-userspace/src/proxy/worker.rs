@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::error::{GateReason, ProxyError};
 use super::hashing::{self, Passwords};
-use super::loads::Loads;
 use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
@@ -48,8 +47,6 @@ pub struct Shared {
     pub outlet: Outlet,
     /// Open connections per client.
     pub per_client: Arc<InFlight>,
-    /// Open connections per worker.
-    pub loads: Arc<Loads>,
 }
 
 /// One worker.
@@ -63,8 +60,6 @@ pub struct Worker {
     pub temp: Arc<TempStore>,
     /// Open connections per client, of all workers.
     pub per_client: Arc<InFlight>,
-    /// Open connections per worker, of which this one writes its own.
-    pub loads: Arc<Loads>,
     /// What other nodes are told about limits.
     pub shares: Shares,
     /// Idle connections to endpoints.
@@ -99,7 +94,6 @@ impl Worker {
             snapshot: shared.snapshot,
             temp: shared.temp,
             per_client: shared.per_client,
-            loads: shared.loads,
             shares: Shares::new(shared.outlet),
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),

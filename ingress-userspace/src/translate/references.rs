@@ -63,8 +63,7 @@ pub(super) fn references(
     let mut add = |kind, key: ObjectKey| {
         found.insert(Reference { kind, key });
     };
-    let of_flags = settings.default_certificate.iter().chain(&settings.cluster_key);
-    of_flags.for_each(|key| add(ReferenceKind::Secret, key.clone()));
+    settings.default_certificate.iter().for_each(|key| add(ReferenceKind::Secret, key.clone()));
     let streams = settings.tcp_services.iter().chain(&settings.udp_services);
     streams.for_each(|key| add(ReferenceKind::ConfigMap, key.clone()));
     let classes = cluster

@@ -6,10 +6,9 @@ use tracing::{error, info, warn};
 
 use super::log_synced;
 use super::settings::AgentSettings;
-use super::steering::Peers;
 use crate::args::ModeArg;
-use crate::bpf::attach::{AttachError, Hook, Wish};
-use crate::bpf::interfaces::{Interface, interfaces};
+use crate::bpf::attach::{AttachError, XdpWish};
+use crate::bpf::interfaces::{Interface, XdpMode, interfaces};
 use crate::bpf::kernel::{self, Kernel, PrepareError};
 use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
@@ -39,16 +38,11 @@ enum StepDown {
 }
 
 /// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
-pub(super) async fn start(
-    settings: &AgentSettings,
-    model: &Model,
-    peers: &mut Peers,
-) -> (Option<Kernel>, Option<String>) {
-    let hook = match settings.mode {
-        ModeArg::Auto => None,
-        ModeArg::XdpNative => Some(Hook::XdpNative),
-        ModeArg::XdpGeneric => Some(Hook::XdpGeneric),
-        ModeArg::Tc => Some(Hook::Tc),
+pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Kernel>, Option<String>) {
+    let wish = match settings.mode {
+        ModeArg::Auto => XdpWish::Best,
+        ModeArg::XdpNative => XdpWish::Named(XdpMode::Native),
+        ModeArg::XdpGeneric => XdpWish::Named(XdpMode::Generic),
         ModeArg::Userspace => {
             // Asked for by name: whoever loaded it, it is not wanted any more.
             if settings.serves_the_node() && is_running(settings).await.unwrap_or(false) {
@@ -56,12 +50,11 @@ pub(super) async fn start(
                     "another agent serves this node by the kernel half, which --mode userspace removes; end that agent"
                 );
             }
-            remove_left_overs(settings).await;
+            remove_left_overs(settings);
             return (None, None);
         }
     };
-    let wish = Wish { hook, without_tcx: settings.without_tcx };
-    match attempt(settings, model, wish, peers).await {
+    match attempt(settings, model, wish).await {
         Ok(kernel) => (Some(kernel), None),
         Err(reason) => {
             // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
@@ -74,19 +67,14 @@ pub(super) async fn start(
                 && !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }))
                 && !is_in_use(settings).await
             {
-                remove_left_overs(settings).await;
+                remove_left_overs(settings);
             }
             (None, Some(chain(&reason)))
         }
     }
 }
 
-async fn attempt(
-    settings: &AgentSettings,
-    model: &Model,
-    wish: Wish,
-    peers: &mut Peers,
-) -> Result<Kernel, StepDown> {
+async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Result<Kernel, StepDown> {
     if settings.has_any_port {
         return Err(StepDown::AnyPort);
     }
@@ -97,7 +85,7 @@ async fn attempt(
     // Asked under the lock of the pins, so that no other process of ours changes programs in between.
     let all = interfaces().await?;
     let chosen = choose(settings, &all)?;
-    prepared.slots().drop_dead(slots::listening::is_listening);
+    prepared.slots().drop_dead(slots::is_listening);
     let is_paused = prepared.slots().serving().is_empty();
     let served = if is_paused {
         Vec::new()
@@ -109,32 +97,21 @@ async fn attempt(
     if is_paused {
         pause(&mut compiled.contents);
     }
-    let contents = prepared.contents().clone();
-    peers.follow(model, &settings.node, prepared.maps(), &contents)?;
-    peers.look_at_ways().await;
-    peers.enter(model, &mut compiled.contents);
-    peers.apply(prepared.maps())?;
     log_synced(&prepared.fill(compiled.contents)?);
-    Ok(prepared.attach(&chosen, wish).await?)
+    Ok(prepared.attach(&chosen, wish)?)
 }
 
 /// The interfaces that are named, else those that carry the node's addresses.
-pub(super) fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>, AttachError> {
+fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>, AttachError> {
     if settings.interfaces.is_empty() {
         return Ok(all.iter().filter(|interface| interface.is_of_node()).cloned().collect());
     }
     let wanted: BTreeSet<&String> = settings.interfaces.iter().collect();
-    let present: Vec<Interface> =
-        all.iter().filter(|interface| wanted.contains(&interface.name)).cloned().collect();
-    match wanted.first() {
-        Some(name) if present.is_empty() => Err(AttachError::UnknownInterface((*name).clone())),
-        _ => Ok(present),
-    }
-}
-
-/// Interfaces that are named and not there; they are served once they are.
-fn missing(settings: &AgentSettings, all: &[String]) -> Vec<String> {
-    settings.interfaces.iter().filter(|name| !all.contains(name)).cloned().collect()
+    let find = |name: &&String| all.iter().find(|interface| interface.name == **name).cloned();
+    wanted
+        .iter()
+        .map(|name| find(name).ok_or_else(|| AttachError::UnknownInterface((*name).clone())))
+        .collect()
 }
 
 /// Whether another agent serves by the kernel half: the old pod of a rolling update, which this one may never replace. A
@@ -155,16 +132,17 @@ async fn is_in_use(settings: &AgentSettings) -> bool {
 
 /// Whether an agent gave a sign of life lately.
 async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
-    report::is_agent_running(&settings.bpffs).await
+    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
+    Ok(report::read(&settings.bpffs).await?.is_some_and(running))
 }
 
 /// Programs of an earlier process would go on enforcing lists that nobody keeps current.
-async fn remove_left_overs(settings: &AgentSettings) {
+fn remove_left_overs(settings: &AgentSettings) {
     if !settings.serves_the_node() {
         return;
     }
     let mut removed = Vec::new();
-    let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed).await;
+    let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed);
     if !removed.is_empty() {
         info!(removed = removed.len(), "kernel half of an earlier process removed");
     }
@@ -173,24 +151,22 @@ async fn remove_left_overs(settings: &AgentSettings) {
     }
 }
 
-/// What is served less well than `--mode` asks for: why there is no kernel half, or the interfaces that are slower or take nothing.
-pub(super) fn degraded(
-    settings: &AgentSettings,
-    kernel: Option<&Kernel>,
-    step_down: Option<&str>,
-) -> Vec<String> {
-    let without = step_down.map(|reason| format!("stepped down to userspace mode: {reason}"));
-    let Some(kernel) = kernel else { return without.into_iter().collect() };
-    let mut known = kernel.refused();
-    known.extend(kernel.attached().into_iter().map(|interface| interface.name));
-    let missing = missing(settings, &known).into_iter().map(|name| {
-        format!("interface {name} does not exist, and is served once it does; correct --interface")
+/// What is served less well than `--mode` asks for: why there is no kernel half, or the interfaces without native XDP.
+pub(super) fn degraded(wish: ModeArg, kernel: Option<&Kernel>, step_down: Option<&str>) -> Vec<String> {
+    let is_slow = |mode| mode == XdpMode::Generic && wish != ModeArg::XdpGeneric;
+    let interfaces = kernel.into_iter().flat_map(Kernel::attached);
+    let slow = interfaces.filter(|interface| is_slow(interface.mode)).map(|interface| {
+        format!(
+            "{} has no xdp-native (driver, MTU or offload settings) and runs xdp-generic, which is slower",
+            interface.name
+        )
     });
-    without.into_iter().chain(kernel.degraded()).chain(missing).collect()
+    let without = step_down.map(|reason| format!("stepped down to userspace mode: {reason}"));
+    without.into_iter().chain(slow).collect()
 }
 
 /// The mode of the node: the slowest of its interfaces.
 pub(super) fn mode_name(kernel: Option<&Kernel>) -> &'static str {
-    let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.hook).max());
-    slowest.map_or("userspace", Hook::name)
+    let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.mode).max());
+    slowest.map_or("userspace", XdpMode::name)
 }

@@ -1,4 +1,3 @@
-use super::histogram::DURATION_BUCKETS;
 use super::*;
 
 #[tokio::test]
