@@ -1,7 +1,8 @@
-//! The generic cell rate algorithm: one `u64` per source, the *theoretical arrival time* of its next connection.
+//! The generic cell rate algorithm: one `u64` per source or address, its *theoretical arrival time*.
 //!
 //! Integer arithmetic, no clock inside: the kernel passes its coarse monotonic clock, userspace any monotonic clock. The
-//! state is replaced by compare-and-swap, so that two CPUs cannot both spend the same token.
+//! state is replaced by compare-and-swap, so that two CPUs cannot both spend the same token. A state is a time and not a
+//! number of tokens, so it survives a changed rate.
 
 use crate::maps::Limit;
 
@@ -9,18 +10,50 @@ use crate::maps::Limit;
 /// keeps exactly to its rate would be refused now and then.
 pub const CLOCK_TICK_NS: u64 = 4_000_000;
 
+/// Fewer bytes per second cannot be limited: the time of a packet would not fit its number.
+pub const LEAST_BYTES_PER_SECOND: u64 = 64;
+
+/// Sources of which a node takes note in one second: each costs an entry of `buckets` that another one loses.
+pub const NEW_SOURCES: Limit = limit(0, 10_000, 10_000);
+
 const SECOND_NS: u64 = 1_000_000_000;
+
+/// Longer than any packet, also one that the kernel put together of many.
+const LONGEST_PACKET: u64 = 1 << 19;
 
 /// The limit of `per_second` connections, of which `burst` may arrive at once. Zeros count as 1.
 pub const fn limit(bucket: u32, per_second: u32, burst: u32) -> Limit {
-    let rate_ns = match SECOND_NS.checked_div(per_second as u64) {
+    Limit { kind: Limit::CONNECTIONS, bucket, ..units(per_second as u64, burst as u64) }
+}
+
+/// A limit of `per_second` connections or packets, of which `burst` may arrive at once. Zeros count as 1.
+pub const fn units(per_second: u64, burst: u64) -> Limit {
+    let rate_ns = match SECOND_NS.checked_div(per_second) {
         None => SECOND_NS,
         Some(0) => 1,
         Some(ns) => ns,
     };
-    let extra = burst.saturating_sub(1) as u64;
-    let burst_ns = extra.saturating_mul(rate_ns).saturating_add(tolerance(rate_ns));
-    Limit { kind: Limit::CONNECTIONS, bucket, rate_ns, burst_ns }
+    let burst_ns = burst.saturating_sub(1).saturating_mul(rate_ns).saturating_add(tolerance(rate_ns));
+    Limit { kind: 0, per: Limit::SOURCE, bucket: 0, pad: 0, rate_ns, rate_q20: 0, burst_ns }
+}
+
+/// A limit of `per_second` bytes, [`LEAST_BYTES_PER_SECOND`] at least, of which `burst` may arrive at once. The packet that
+/// exceeds the burst still gets through, whatever its length; the next one waits for it.
+pub const fn bytes(per_second: u64, burst: u64) -> Limit {
+    let per_second = if per_second < LEAST_BYTES_PER_SECOND { LEAST_BYTES_PER_SECOND } else { per_second };
+    // At most 2^44, so that the time of the longest packet fits. Never 0: that would be no limit.
+    let rate_q20 = (SECOND_NS << 20) / per_second;
+    let burst_ns = burst as u128 * SECOND_NS as u128 / per_second as u128;
+    let burst_ns = if burst_ns > (u64::MAX >> 1) as u128 { u64::MAX >> 1 } else { burst_ns as u64 };
+    Limit {
+        kind: 0,
+        per: Limit::SOURCE,
+        bucket: 0,
+        pad: 0,
+        rate_ns: 0,
+        rate_q20: if rate_q20 == 0 { 1 } else { rate_q20 },
+        burst_ns: burst_ns + CLOCK_TICK_NS - 1,
+    }
 }
 
 /// One tick, but less than one connection: a slow limit is exact.
@@ -32,11 +65,31 @@ const fn tolerance(rate_ns: u64) -> u64 {
 /// `Some` is the new state; `None`: over the limit, and the state stays.
 #[inline(always)]
 pub const fn charge(tat: u64, now: u64, limit: &Limit) -> Option<u64> {
+    charge_packet(tat, now, limit, 0)
+}
+
+/// The same for a packet of so many bytes.
+#[inline(always)]
+pub const fn charge_packet(tat: u64, now: u64, limit: &Limit, len: u64) -> Option<u64> {
     let base = if tat > now { tat } else { now };
     if base - now > limit.burst_ns {
         return None;
     }
-    Some(base.wrapping_add(limit.rate_ns))
+    Some(base.wrapping_add(cost(limit, len)))
+}
+
+/// The state to put in place of one that this limit never leaves behind: that of a slower limit, which would keep a source
+/// waiting for far longer than its burst. `None`: the state is its own.
+#[inline(always)]
+pub const fn capped(tat: u64, now: u64, limit: &Limit) -> Option<u64> {
+    let most = now.wrapping_add(limit.burst_ns).wrapping_add(cost(limit, LONGEST_PACKET));
+    if tat > most && most >= now { Some(most) } else { None }
+}
+
+/// The time of one packet or connection.
+#[inline(always)]
+const fn cost(limit: &Limit, len: u64) -> u64 {
+    limit.rate_ns.wrapping_add(len.wrapping_mul(limit.rate_q20) >> 20)
 }
 
 #[cfg(test)]
@@ -112,6 +165,68 @@ mod tests {
     }
 
     #[test]
+    fn bytes_are_limited_to_their_rate_and_burst() {
+        for (per_second, burst, len) in [
+            (12_500_000, 25_000_000, 1_500),
+            (64, 1, 60),
+            (1_000, 5_000, 1_000),
+            (125_000_000_000, 1_000_000, 9_000),
+        ] {
+            let limit = bytes(per_second, burst);
+            let (mut tat, mut at_once) = (0, 0);
+            while let Some(next) = charge_packet(tat, SECOND_NS, &limit, len) {
+                tat = next;
+                at_once += len;
+            }
+            // The last packet may exceed the burst, a tick is given, and times are whole nanoseconds.
+            let most = burst + 2 * len + per_second * CLOCK_TICK_NS / SECOND_NS;
+            assert!(
+                at_once >= burst && at_once <= most + most / 50,
+                "{per_second} B/s, burst {burst}: {at_once}"
+            );
+            // Ten seconds at twice the rate.
+            let mut through = 0_u64;
+            let gap = len * SECOND_NS / per_second / 2;
+            let mut now = SECOND_NS;
+            while gap > 0 && now < 11 * SECOND_NS {
+                now += gap;
+                if let Some(next) = charge_packet(tat, now, &limit, len) {
+                    tat = next;
+                    through += len;
+                }
+            }
+            let expected = per_second * 10;
+            assert!(
+                gap == 0 || through.abs_diff(expected) <= expected / 50 + 2 * len,
+                "{per_second}: {through}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_packet_larger_than_the_burst_is_not_refused_for_ever() {
+        let limit = bytes(1_000, 100);
+        let tat = charge_packet(0, SECOND_NS, &limit, 1_500).expect("after a rest");
+        assert_eq!(charge_packet(tat, SECOND_NS, &limit, 1_500), None);
+        assert!(charge_packet(tat, 3 * SECOND_NS, &limit, 1_500).is_some(), "once its time has passed");
+    }
+
+    #[test]
+    fn the_state_of_a_slower_limit_makes_nobody_wait_longer_than_the_new_one() {
+        let slow = limit(0, 1, 3_600);
+        let mut tat = 0;
+        while let Some(next) = charge(tat, SECOND_NS, &slow) {
+            tat = next;
+        }
+        assert_eq!(capped(tat, SECOND_NS, &slow), None, "its own state");
+        let fast = limit(0, 1_000, 10);
+        let capped = capped(tat, SECOND_NS, &fast).expect("an hour is too long");
+        assert_eq!(charge(capped, SECOND_NS, &fast), None, "still over the limit");
+        assert!(charge(capped, SECOND_NS + 10_000_000, &fast).is_some());
+        assert!(super::capped(u64::MAX, 5, &bytes(64, 1)).is_some());
+    }
+
+    #[test]
     fn extreme_settings_neither_overflow_nor_block() {
         assert_eq!(admitted(&limit(0, 0, 0), 10, 0), 1);
         assert!(charge(u64::MAX, 0, &limit(0, 1, u32::MAX)).is_none());
@@ -146,9 +261,10 @@ mod tests {
 
         /// No state that user space or another version could have left behind makes the program panic or overflow.
         #[test]
-        fn any_state_is_survived(tat: u64, now: u64, rate_ns: u64, burst_ns: u64) {
-            let limit = Limit { kind: Limit::CONNECTIONS, bucket: 0, rate_ns, burst_ns };
-            let _ = charge(tat, now, &limit);
+        fn any_state_is_survived(tat: u64, now: u64, rate_ns: u64, rate_q20: u64, burst_ns: u64, len: u64) {
+            let limit = Limit { rate_ns, burst_ns, rate_q20, ..units(1, 1) };
+            let _ = charge_packet(tat, now, &limit, len);
+            let _ = capped(tat, now, &limit);
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The packet decision: what a packet is and what was found about it, to a verdict. Pure.
 //!
-//! Precedence: deny, allow-only, then limits, which only new connections meet and exempt sources never. Lists are
-//! applied to everything for a served address, ping and fragments included, so that no detour reaches the stack.
+//! Precedence: deny, allow-only, then limits, which exempt sources never meet. Lists and limits of packets and bytes are
+//! applied to everything for a served address, ping and fragments included, so that no detour reaches the stack; limits of
+//! connections only to what opens one.
 
 use crate::flow::{Flow, Payload};
-use crate::maps::{AclVal, VipVal};
+use crate::maps::{AclVal, Limit, VipVal};
 use crate::verdict::{Reason, Verdict};
 
 /// What `vips` says about a packet's destination.
@@ -27,14 +28,14 @@ pub struct Listed {
     pub scope: u32,
 }
 
-/// Decides. `charge` is asked at most once, only for a new connection to a limited address that everything else admits;
-/// it charges every limit of the address and says whether all of them have room.
+/// Decides. `charge` is asked at most once, only for a packet to a limited address that everything else admits; it charges
+/// the address's limits of the kinds given (bits, `Limit::CONNECTIONS` and so on) and says whether all of them have room.
 #[inline(always)]
 pub fn decide(
     flow: &Flow,
     target: Target<'_>,
     listed: Listed,
-    charge: impl FnOnce(&VipVal) -> bool,
+    charge: impl FnOnce(&VipVal, u32) -> bool,
 ) -> Verdict {
     let (vip, is_served) = match target {
         Target::Foreign => return Verdict { vip_id: 0, reason: Reason::Foreign },
@@ -44,6 +45,7 @@ pub fn decide(
     let reason = match refused(vip, listed) {
         Some(reason) => reason,
         None if is_served => admitted(flow.payload, vip, listed, charge),
+        None if !has_room(vip, listed, false, charge) => Reason::OverLimit,
         None => unserved(flow.payload),
     };
     Verdict { vip_id: vip.vip_id, reason }
@@ -68,7 +70,7 @@ pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
 fn unserved(payload: Payload) -> Reason {
     match payload {
         Payload::TcpOpen(_) | Payload::Tcp(_) | Payload::Udp(_) => Reason::UnservedPort,
-        Payload::Other => Reason::OtherProtocol,
+        Payload::Error(..) | Payload::Echo | Payload::Other => Reason::OtherProtocol,
         Payload::Fragment => Reason::Fragment,
         Payload::LongChain => Reason::LongChain,
         Payload::Cut => Reason::Truncated,
@@ -77,20 +79,43 @@ fn unserved(payload: Payload) -> Reason {
 
 /// A served port, and the lists do not refuse.
 #[inline(always)]
-fn admitted(payload: Payload, vip: &VipVal, listed: Listed, charge: impl FnOnce(&VipVal) -> bool) -> Reason {
-    if !matches!(payload, Payload::TcpOpen(_)) {
-        return Reason::Admitted;
-    }
-    if vip.flags & VipVal::PAUSED != 0 {
+fn admitted(
+    payload: Payload,
+    vip: &VipVal,
+    listed: Listed,
+    charge: impl FnOnce(&VipVal, u32) -> bool,
+) -> Reason {
+    let opens = matches!(payload, Payload::TcpOpen(_));
+    // Of a pool's address, other nodes may take the connection.
+    if opens && vip.flags & VipVal::PAUSED != 0 && vip.pool == 0 {
         return Reason::Paused;
     }
-    if (listed.all | listed.scope) & AclVal::EXEMPT != 0 {
-        return Reason::Exempt;
-    }
-    if vip.flags & VipVal::LIMIT != 0 && !charge(vip) {
+    if !has_room(vip, listed, opens, charge) {
         return Reason::OverLimit;
     }
-    Reason::Opened
+    match opens {
+        true if is_exempt(listed) => Reason::Exempt,
+        true => Reason::Opened,
+        false => Reason::Admitted,
+    }
+}
+
+/// Whether the limits that the packet meets have room.
+#[inline(always)]
+fn has_room(vip: &VipVal, listed: Listed, opens: bool, charge: impl FnOnce(&VipVal, u32) -> bool) -> bool {
+    let mut kinds = 0;
+    if vip.flags & VipVal::LIMIT_PACKETS != 0 {
+        kinds |= Limit::PACKETS | Limit::BYTES;
+    }
+    if opens && vip.flags & VipVal::LIMIT != 0 {
+        kinds |= Limit::CONNECTIONS;
+    }
+    kinds == 0 || is_exempt(listed) || charge(vip, kinds)
+}
+
+#[inline(always)]
+fn is_exempt(listed: Listed) -> bool {
+    (listed.all | listed.scope) & AclVal::EXEMPT != 0
 }
 
 #[cfg(test)]
@@ -114,7 +139,8 @@ mod tests {
 
     fn open(flags: u32, all: u32, scope: u32, has_room: bool) -> Reason {
         let vip = vip(flags);
-        decide(&flow(Payload::TcpOpen(80)), Target::Served(&vip), Listed { all, scope }, |_| has_room).reason
+        decide(&flow(Payload::TcpOpen(80)), Target::Served(&vip), Listed { all, scope }, |_, _| has_room)
+            .reason
     }
 
     #[test]
@@ -148,7 +174,7 @@ mod tests {
     fn limits_meet_new_connections_only() {
         let vip = vip(VipVal::LIMIT);
         for payload in [Payload::Tcp(80), Payload::Udp(80)] {
-            let charged = |_: &VipVal| -> bool { panic!("charged for {payload:?}") };
+            let charged = |_: &VipVal, _: u32| -> bool { panic!("charged for {payload:?}") };
             let verdict = decide(&flow(payload), Target::Served(&vip), Listed::default(), charged);
             assert_eq!(verdict, Verdict { vip_id: 7, reason: Reason::Admitted });
         }
@@ -160,7 +186,7 @@ mod tests {
     #[test]
     fn a_refused_source_costs_no_token() {
         let vip = vip(VipVal::LIMIT);
-        let charged = |_: &VipVal| -> bool { panic!("charged") };
+        let charged = |_: &VipVal, _: u32| -> bool { panic!("charged") };
         let listed = Listed { all: DENY, scope: 0 };
         let verdict = decide(&flow(Payload::TcpOpen(80)), Target::Served(&vip), listed, charged);
         assert_eq!(verdict.action(), Action::Drop);
@@ -179,11 +205,11 @@ mod tests {
             (Payload::Cut, Reason::Truncated),
         ];
         for (payload, reason) in payloads {
-            let passed = decide(&flow(payload), Target::Address(&vip), Listed::default(), |_| true);
+            let passed = decide(&flow(payload), Target::Address(&vip), Listed::default(), |_, _| true);
             assert_eq!(passed, Verdict { vip_id: 7, reason });
             assert_eq!(passed.action(), Action::Pass);
             let denied =
-                decide(&flow(payload), Target::Address(&vip), Listed { all: 0, scope: DENY }, |_| true);
+                decide(&flow(payload), Target::Address(&vip), Listed { all: 0, scope: DENY }, |_, _| true);
             assert_eq!(denied.reason, Reason::Denied);
         }
     }
@@ -192,7 +218,7 @@ mod tests {
     fn what_is_not_ours_passes_whatever_the_lists_say() {
         for payload in [Payload::TcpOpen(80), Payload::Other, Payload::Fragment, Payload::Cut] {
             let verdict =
-                decide(&flow(payload), Target::Foreign, Listed { all: DENY, scope: DENY }, |_| false);
+                decide(&flow(payload), Target::Foreign, Listed { all: DENY, scope: DENY }, |_, _| false);
             assert_eq!((verdict.vip_id, verdict.action()), (0, Action::Pass));
         }
     }
@@ -202,6 +228,8 @@ mod tests {
             any::<u16>().prop_map(Payload::TcpOpen),
             any::<u16>().prop_map(Payload::Tcp),
             any::<u16>().prop_map(Payload::Udp),
+            (any::<u16>(), any::<u8>()).prop_map(|(port, proto)| Payload::Error(port, proto)),
+            Just(Payload::Echo),
             Just(Payload::Other),
             Just(Payload::Fragment),
             Just(Payload::LongChain),
@@ -215,7 +243,7 @@ mod tests {
         fn the_documented_rules_hold(
             payload in payload(),
             is_served: bool,
-            flags in 0_u32..128,
+            flags in 0_u32..512,
             all in 0_u32..8,
             scope in 0_u32..8,
             has_room: bool,
@@ -223,7 +251,8 @@ mod tests {
             let vip = vip(flags);
             let target = if is_served { Target::Served(&vip) } else { Target::Address(&vip) };
             let mut asked = 0;
-            let verdict = decide(&flow(payload), target, Listed { all, scope }, |_| { asked += 1; has_room });
+            let mut kinds = 0;
+            let verdict = decide(&flow(payload), target, Listed { all, scope }, |_, of| { asked += 1; kinds |= of; has_room });
             let drops = verdict.action() == Action::Drop;
             let opens = is_served && matches!(payload, Payload::TcpOpen(_));
             let denied = (all | scope) & DENY != 0;
@@ -233,18 +262,16 @@ mod tests {
 
             prop_assert_eq!(verdict.vip_id, 7);
             prop_assert!(asked <= 1);
+            let meets = if opens && flags & VipVal::LIMIT != 0 { Limit::CONNECTIONS } else { 0 }
+                | if flags & VipVal::LIMIT_PACKETS != 0 { Limit::PACKETS | Limit::BYTES } else { 0 };
             if denied || !allowed {
                 prop_assert!(drops && asked == 0, "lists are absolute, and cost no token");
-            } else if !opens {
-                prop_assert!(!drops && asked == 0, "only new connections meet limits");
-            } else if flags & VipVal::PAUSED != 0 {
+            } else if opens && flags & VipVal::PAUSED != 0 {
                 prop_assert_eq!(verdict.reason, Reason::Paused);
-            } else if exempt {
+            } else if exempt || meets == 0 {
                 prop_assert!(!drops && asked == 0, "exempt sources meet no limit");
-            } else if flags & VipVal::LIMIT != 0 {
-                prop_assert!(asked == 1 && drops != has_room);
             } else {
-                prop_assert!(!drops && asked == 0);
+                prop_assert!(asked == 1 && kinds == meets && drops != has_room);
             }
         }
     }

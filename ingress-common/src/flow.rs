@@ -60,7 +60,11 @@ pub enum Payload {
     Tcp(u16),
     /// A UDP datagram, to this port.
     Udp(u16),
-    /// Another protocol: ICMP, …
+    /// An ICMP error about a packet that this port sent, with the protocol of that packet.
+    Error(u16, u8),
+    /// An echo request.
+    Echo,
+    /// Another protocol.
     Other,
     /// A fragment that is not the first: it has no ports.
     Fragment,
@@ -77,7 +81,8 @@ impl Payload {
         match self {
             Self::TcpOpen(port) | Self::Tcp(port) => Some((port, TCP)),
             Self::Udp(port) => Some((port, UDP)),
-            Self::Other | Self::Fragment | Self::LongChain | Self::Cut => None,
+            Self::Error(port, proto) => Some((port, proto)),
+            Self::Echo | Self::Other | Self::Fragment | Self::LongChain | Self::Cut => None,
         }
     }
 }

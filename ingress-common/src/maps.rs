@@ -3,12 +3,16 @@
 //! The loader compares pinned maps with that table before it reuses them, because the kernel does not. Ports are in host
 //! byte order, addresses 16 bytes as on the wire. A changed type here bumps [`LAYOUT_VERSION`].
 
+mod limit;
+pub mod memory;
 pub mod table;
+
+pub use limit::{Bucket, GateSlot, Limit};
 
 use crate::flow::Addr;
 
-/// Names the directory of the pins, `…/portcullis/v1/`: two layouts can live side by side during an upgrade.
-pub const LAYOUT_VERSION: u32 = 1;
+/// Names the directory of the pins, `…/portcullis/v2/`: two layouts can live side by side during an upgrade.
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 3 } else { 2 };
 
 /// Served (address, port, protocol) entries, the address entries included.
 pub const VIPS: u32 = 4_096;
@@ -21,28 +25,74 @@ pub const LIMITS: u32 = 1_024;
 /// Limits that can apply to one address.
 pub const LIMITS_PER_VIP: u16 = 8;
 /// Sources whose buckets are remembered; the least recently used goes first.
-pub const BUCKETS: u32 = 131_072;
+pub const BUCKETS: u32 = if cfg!(feature = "next-layout") { 65_536 } else { 131_072 };
+/// Slots of `gate`; a power of two.
+pub const GATE_SLOTS: u32 = 1 << 19;
+/// Rows of `globals`.
+pub const GLOBALS: u32 = 8;
+/// The row of `globals` for sources that get a bucket.
+pub const NEW_SOURCES_ROW: u32 = 0;
+/// Pools with tables of their own; a pool's number is below this, and 0 is none.
+pub const POOLS: u32 = 64;
+/// Nodes of all pools; a node's number is below this, and 0 is none.
+pub const NODES: u32 = 1_024;
+/// Addresses of these nodes.
+pub const PEERS: u32 = 2_048;
+/// Interfaces that programs run on.
+pub const IFACES: u32 = 256;
+/// Clients, per VIP, whose traffic is remembered; the least recently used goes first.
+pub const EGRESS: u32 = 8_192;
+/// Bytes of the ring buffer of events: a power of two.
+pub const EVENTS: u32 = 1 << 20;
 /// Listening sockets of all proxies on the node.
 pub const SLOTS: u32 = 1_024;
+/// Where the packet that the program `portcullis_carry` is run with holds the number of a slot.
+pub const CARRY_SLOT_AT: usize = 14;
+/// SO_REUSEPORT groups of listening sockets.
+pub const GROUPS: u32 = 512;
 /// Slots that SK_LOOKUP tries for one connection before it gives up: more than the holes of a range.
 pub const SLOT_TRIES: u64 = 128;
 
-/// Value of `meta`: who owns the pinned maps.
+/// Value of `meta`: who owns the pinned maps. Everything up to `heartbeat_ns` is the same in every layout, so that agents
+/// of two versions know of each other.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     /// [`LAYOUT_VERSION`] of the writer.
     pub layout: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Bits, the constants below.
+    pub flags: u32,
     /// Goes up with every start of an agent; a writer with an older epoch stops.
     pub epoch: u64,
-    /// Monotonic clock at the agent's last sign of life; 0: it ended in order.
+    /// Monotonic clock at the agent's last sign of life.
     pub heartbeat_ns: u64,
+    /// Key of the hash behind `gate`, made once per node; 0: not made yet.
+    pub secret: u64,
     /// Version of the agent, ASCII, filled with zeros.
     pub build: [u8; 16],
 }
-const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 16);
+const _: () = assert!(size_of::<Meta>() == 4 + 4 + 8 + 8 + 8 + 16);
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Meta, layout) == 0 && offset_of!(Meta, flags) == 4);
+    assert!(offset_of!(Meta, epoch) == 8 && offset_of!(Meta, heartbeat_ns) == 16);
+};
+
+/// An agent whose last sign of life is older than this is gone, in ns.
+pub const SILENCE_NS: u64 = 10_000_000_000;
+
+impl Meta {
+    /// The agent ended in order: another one need not wait for its silence.
+    pub const ENDED: u32 = 1;
+
+    /// Whether the agent's last sign of life is recent. A sign from the future (the clocks of two readers may differ by a
+    /// tick) is.
+    #[inline(always)]
+    pub const fn is_alive(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.heartbeat_ns) < SILENCE_NS
+    }
+}
 
 /// Key of `vips` and `listen`.
 #[repr(C)]
@@ -89,8 +139,13 @@ pub struct VipVal {
     pub limits: u16,
     /// A quick no for ports: [`VipVal::port_bit`] of every port that the address serves.
     pub ports: u32,
+    /// Whose table in `pools` says which node owns a flow; 0: this node owns all that it receives.
+    pub pool: u16,
+    /// Largest TCP segment that the address's connections may announce (RFC 9293, 3.7.1), so that what is sent to them
+    /// fits through the tunnel; 0: what the interface permits.
+    pub mss: u16,
 }
-const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2 + 4);
+const _: () = assert!(size_of::<VipVal>() == 4 + 4 + 4 + 2 + 2 + 4 + 2 + 2);
 
 impl VipVal {
     /// New connections are charged against `limits`.
@@ -107,6 +162,10 @@ impl VipVal {
     pub const LISTS_SCOPE: u32 = 1 << 5;
     /// On the entry of an address: only its served ports are ours (a node's own address, not a VIP).
     pub const PORTS_ONLY: u32 = 1 << 6;
+    /// This node tells its neighbours that it has the address.
+    pub const ANNOUNCE: u32 = 1 << 7;
+    /// Every packet is charged against `limits`: there are some of packets or bytes.
+    pub const LIMIT_PACKETS: u32 = 1 << 8;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -133,36 +192,7 @@ impl AclVal {
     pub const EXEMPT: u32 = 1 << 2;
 }
 
-/// Value of `limits`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Limit {
-    /// What is counted: [`Limit::CONNECTIONS`]; 0: the row is free.
-    pub kind: u32,
-    /// Names the buckets: rows of the same limit of the same policy share it.
-    pub bucket: u32,
-    /// Time that one connection costs.
-    pub rate_ns: u64,
-    /// Time that may be borrowed.
-    pub burst_ns: u64,
-}
-const _: () = assert!(size_of::<Limit>() == 4 + 4 + 8 + 8);
-
-impl Limit {
-    /// New TCP connections per source.
-    pub const CONNECTIONS: u32 = 1;
-}
-
-/// Value of `buckets`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bucket {
-    /// Theoretical arrival time of the next connection, monotonic clock in ns.
-    pub tat: u64,
-}
-const _: () = assert!(size_of::<Bucket>() == 8);
-
-/// Value of `stats`, per CPU.
+/// Value of `stats` and `egress`, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -173,11 +203,92 @@ pub struct Count {
 }
 const _: () = assert!(size_of::<Count>() == 8 + 8);
 
+/// Value of `cluster`: what this node shares with the others.
+#[repr(C)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cluster {
+    /// Key of [`crate::steer::flow_hash`].
+    pub seed: u64,
+    /// Keys of the tunnel: the first is sent, both are accepted.
+    pub keys: [u64; 2],
+    /// Number of this node in `nodes`; 0: it takes part in no pool.
+    pub me: u32,
+    /// Bits, the constants below.
+    pub flags: u32,
+}
+const _: () = assert!(size_of::<Cluster>() == 8 + 16 + 4 + 4);
+
+impl Cluster {
+    /// Packets are sent on by IP in IP instead of UDP.
+    pub const IPIP: u32 = 1;
+}
+
+/// Value of `nodes`: how a node is reached and what is known of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeVal {
+    /// Its end of the tunnel.
+    pub addr: Addr,
+    /// This node's address on the way there.
+    pub source: Addr,
+    /// Monotonic clock in ns until which connections that it should own may live elsewhere.
+    pub recent_until_ns: u64,
+    /// The interface that leads there; 0: the node is not known.
+    pub ifindex: u32,
+    /// Bits, the constants below.
+    pub flags: u32,
+    /// Of the next hop; zeros: not known, the kernel's routing table is asked.
+    pub mac: [u8; 6],
+    /// Of our interface.
+    pub source_mac: [u8; 6],
+    /// Bytes that an IP packet may have on the way there.
+    pub mtu: u16,
+    /// Tag of the frames to it; 0: none.
+    pub vlan: u16,
+}
+const _: () = assert!(size_of::<NodeVal>() == 16 + 16 + 8 + 4 + 4 + 6 + 6 + 2 + 2);
+
+impl NodeVal {
+    /// Takes no new connections and keeps those it has.
+    pub const DRAINING: u32 = 1;
+    /// Does not answer probes.
+    pub const DOWN: u32 = 1 << 1;
+}
+
+/// Value of `node_seen`: what the program knows of a node, apart from what the agent says.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeSeen {
+    /// Monotonic clock when it last answered a probe.
+    pub answered_ns: u64,
+    /// Monotonic clock when it last had no listener for a connection, which the next candidate then took. Of this node only.
+    pub absent_ns: u64,
+}
+const _: () = assert!(size_of::<NodeSeen>() == 8 + 8);
+
+/// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its
+/// share, in ns. Older ones are not found any more; two hours is what TCP itself takes to notice a dead peer (RFC 9293, 3.8.4).
+pub const RECENT_NS: u64 = 2 * 3600 * 1_000_000_000;
+
+/// Value of `ifaces`: what programs must know of the interface they run on.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IfaceVal {
+    /// An IPv4 address of its own, as on the wire; 0.0.0.0: it has none.
+    pub addr4: [u8; 4],
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Always 0.
+    pub pad: [u8; 2],
+}
+const _: () = assert!(size_of::<IfaceVal>() == 4 + 6 + 2);
+
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///
-/// Sockets of several processes (an old and a new proxy) may share a range, and a range may have holes: the program
-/// starts at a random slot and goes on to the next until one holds a socket, [`SLOT_TRIES`] at most. Keep the range as
-/// short as the live sockets permit. IPv4 and IPv6 sockets stand in different ranges.
+/// The sockets of one proxy stand in a range of their own, those of another in the spare one, which is tried when no
+/// slot of the first holds a socket: a proxy that was killed hands over to the one beside it without anybody's help.
+/// Ranges may have holes: the program goes on from its choice to the next slot until one holds a socket,
+/// [`SLOT_TRIES`] at most. IPv4 and IPv6 sockets, and those for datagrams, stand in different ranges.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ListenVal {
@@ -185,12 +296,49 @@ pub struct ListenVal {
     pub first_slot: u32,
     /// Length of the range; 0: nothing listens.
     pub slots: u32,
-    /// Loopback port of the sockets' SO_REUSEPORT group, for the next proxy to join.
+    /// First slot of the range of the proxy beside it.
+    pub spare_slot: u32,
+    /// Length of that range; 0: there is none.
+    pub spare_slots: u32,
+    /// Port of the sockets' SO_REUSEPORT group, for the next proxy to join.
     pub port: u16,
     /// Always 0.
     pub pad: u16,
 }
-const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 2 + 2);
+const _: () = assert!(size_of::<ListenVal>() == 4 + 4 + 4 + 4 + 2 + 2);
+
+/// Key of `groups`: a SO_REUSEPORT group of listening sockets. All are bound to the loopback address of their family.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupKey {
+    /// The port it is bound to.
+    pub port: u16,
+    /// 4 or 6.
+    pub family: u16,
+}
+const _: () = assert!(size_of::<GroupKey>() == 2 + 2);
+
+/// Value of `groups`: who of a group takes over what waits in a socket that closes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupVal {
+    /// First slot of the range of the proxy that serves.
+    pub first_slot: u32,
+    /// Length of the range.
+    pub slots: u32,
+}
+const _: () = assert!(size_of::<GroupVal>() == 4 + 4);
+
+/// Value of `assigned`: how much the worker behind a slot has to do, see [`crate::choice`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkerLoad {
+    /// Connections that were open when its proxy last said so.
+    pub published: u32,
+    /// Connections that the program handed to this slot since.
+    pub assigned: u32,
+}
+const _: () = assert!(size_of::<WorkerLoad>() == 4 + 4);
 
 /// Value of `slots`: what `socks` holds there, since the kernel does not show sockets.
 #[repr(C)]
@@ -215,5 +363,27 @@ pub struct LookupCount {
     pub misses: u64,
     /// Times the kernel refused the socket in this slot.
     pub errors: u64,
+    /// Connections that waited in a socket that closed, and were moved to the one in this slot.
+    pub moved: u64,
 }
-const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8);
+const _: () = assert!(size_of::<LookupCount>() == 8 + 8 + 8 + 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_silent_after_ten_seconds_and_never_before_its_last_sign() {
+        let meta = Meta { heartbeat_ns: 50_000_000_000, ..Meta::default() };
+        for (now, is_alive) in [
+            (0, true),
+            (49_999_999_999, true),
+            (50_000_000_000, true),
+            (59_999_999_999, true),
+            (60_000_000_000, false),
+            (u64::MAX, false),
+        ] {
+            assert_eq!(meta.is_alive(now), is_alive, "{now}");
+        }
+    }
+}

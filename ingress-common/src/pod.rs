@@ -4,7 +4,11 @@
 //! beside each type in `maps` and `source` proves that no byte is uninitialised.
 #![expect(unsafe_code, reason = "aya::Pod is an unsafe trait; this is the one file that implements it")]
 
-use crate::maps::{AclVal, Bucket, Count, Limit, ListenVal, LookupCount, Meta, SlotVal, VipKey, VipVal};
+use crate::event::EventRate;
+use crate::maps::{
+    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
+    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
+};
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
@@ -22,6 +26,8 @@ unsafe impl aya::Pod for Bucket {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Count {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for IfaceVal {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for ListenVal {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for SlotVal {}
@@ -33,3 +39,17 @@ unsafe impl aya::Pod for SrcKey {}
 unsafe impl aya::Pod for Acl4Key {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Acl6Key {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for Cluster {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for NodeVal {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for NodeSeen {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for GroupKey {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for GroupVal {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for WorkerLoad {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for EventRate {}

@@ -7,6 +7,8 @@ pub enum Action {
     Pass,
     /// Drop it without an answer.
     Drop,
+    /// Send it on, or an answer to it back.
+    Send,
 }
 
 /// Rows of `stats` per `vip_id`: room for more reasons without a new layout.
@@ -18,7 +20,7 @@ pub const REASONS: u32 = 32;
 pub enum Reason {
     /// The destination is not a served address.
     Foreign = 0,
-    /// Neither IPv4 nor IPv6: ARP, a second VLAN tag, …
+    /// Neither IPv4 nor IPv6: ARP, a third VLAN tag, …
     NotIp = 1,
     /// A header ends before its fields do.
     Truncated = 2,
@@ -40,15 +42,29 @@ pub enum Reason {
     Denied = 10,
     /// There is an allow list, and the source is not on it.
     NotAllowed = 11,
-    /// The source opens connections faster than a limit permits.
+    /// More packets, bytes or new connections than a limit permits.
     OverLimit = 12,
     /// The address takes no new connections for the moment.
     Paused = 13,
+    /// Leaves the node from a served address.
+    Sent = 14,
+    /// Another node owns the flow and gets the packet.
+    Steered = 15,
+    /// Too long for the tunnel to its owner; the sender is told how long it may be.
+    TooBig = 16,
+    /// The owner's next hop is not known.
+    Unreachable = 17,
+    /// An echo request for a VIP, answered.
+    EchoAnswered = 18,
+    /// A probe of another node, answered.
+    ProbeAnswered = 19,
+    /// The answer to a probe of ours.
+    ProbeReturned = 20,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Foreign,
         Self::NotIp,
         Self::Truncated,
@@ -63,6 +79,13 @@ impl Reason {
         Self::NotAllowed,
         Self::OverLimit,
         Self::Paused,
+        Self::Sent,
+        Self::Steered,
+        Self::TooBig,
+        Self::Unreachable,
+        Self::EchoAnswered,
+        Self::ProbeAnswered,
+        Self::ProbeReturned,
     ];
 
     /// The name in metrics and tables.
@@ -82,6 +105,13 @@ impl Reason {
             Self::NotAllowed => "not-allowed",
             Self::OverLimit => "over-limit",
             Self::Paused => "paused",
+            Self::Sent => "sent",
+            Self::Steered => "steered",
+            Self::TooBig => "too-big",
+            Self::Unreachable => "unreachable",
+            Self::EchoAnswered => "echo-answered",
+            Self::ProbeAnswered => "probe-answered",
+            Self::ProbeReturned => "probe-returned",
         }
     }
 
@@ -89,7 +119,7 @@ impl Reason {
     pub const fn about(self) -> &'static str {
         match self {
             Self::Foreign => "the destination is not a served address",
-            Self::NotIp => "neither IPv4 nor IPv6: ARP, a second VLAN tag, ...",
+            Self::NotIp => "neither IPv4 nor IPv6: ARP, a third VLAN tag, ...",
             Self::Truncated => "a header ends before its fields do",
             Self::UnservedPort => "a served address, but a port that is not served",
             Self::OtherProtocol => "a served address, but neither TCP nor UDP: ping, ...",
@@ -100,8 +130,15 @@ impl Reason {
             Self::Exempt => "admitted without looking at limits: the source is exempt",
             Self::Denied => "the source is on a deny list",
             Self::NotAllowed => "there is an allow list, and the source is not on it",
-            Self::OverLimit => "the source opens connections faster than a limit permits",
+            Self::OverLimit => "more packets, bytes or new connections than a limit permits",
             Self::Paused => "the address takes no new connections for the moment",
+            Self::Sent => "leaves the node from a served address",
+            Self::Steered => "another node owns the flow and gets the packet",
+            Self::TooBig => "too long for the tunnel to its owner; the sender is told how long it may be",
+            Self::Unreachable => "the owner's next hop is not known",
+            Self::EchoAnswered => "an echo request for a VIP, answered",
+            Self::ProbeAnswered => "a probe of another node, answered",
+            Self::ProbeReturned => "the answer to a probe of ours",
         }
     }
 
@@ -109,7 +146,13 @@ impl Reason {
     #[inline(always)]
     pub const fn action(self) -> Action {
         match self {
-            Self::Denied | Self::NotAllowed | Self::OverLimit | Self::Paused => Action::Drop,
+            Self::Denied
+            | Self::NotAllowed
+            | Self::OverLimit
+            | Self::Paused
+            | Self::Unreachable
+            | Self::ProbeReturned => Action::Drop,
+            Self::Steered | Self::TooBig | Self::EchoAnswered | Self::ProbeAnswered => Action::Send,
             _ => Action::Pass,
         }
     }

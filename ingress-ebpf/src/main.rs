@@ -1,4 +1,5 @@
-//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp` and `sk_lookup`.
+//! The kernel half: entry points, panic handler, licence. What the programs do is in `xdp`, `tc`, `egress`,
+//! `sk_lookup` and `sk_reuseport`.
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch, core_intrinsics)]
@@ -7,15 +8,30 @@
     reason = "compare-and-swap is only reachable as an intrinsic: the BPF target declares no atomics"
 )]
 
+mod answer;
+mod carry;
+mod context;
+mod egress;
+mod event;
+mod judge;
+mod limits;
+mod lists;
 mod maps;
 mod packet;
 mod report;
 mod sk_lookup;
+mod sk_reuseport;
+mod steer;
+mod tc;
+mod transport;
+mod tunnel;
+mod vips;
+mod write;
 mod xdp;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
-use aya_ebpf::macros::{sk_lookup, xdp};
-use aya_ebpf::programs::{SkLookupContext, XdpContext};
+use aya_ebpf::macros::{classifier, sk_lookup, sk_reuseport, xdp};
+use aya_ebpf::programs::{SkLookupContext, SkReuseportContext, TcContext, XdpContext};
 
 /// Lists and limits for packets that arrive on an interface.
 #[xdp(frags)]
@@ -23,10 +39,34 @@ fn portcullis_xdp(ctx: XdpContext) -> u32 {
     xdp::run(&ctx)
 }
 
+/// The same where XDP cannot run: at the ingress of TC.
+#[classifier]
+fn portcullis_tc(ctx: TcContext) -> i32 {
+    tc::run(&ctx)
+}
+
+/// Counts and corrects what leaves from served addresses.
+#[classifier]
+fn portcullis_out(ctx: TcContext) -> i32 {
+    egress::run(&ctx)
+}
+
+/// Takes over sockets of another layout of maps. Never attached.
+#[classifier]
+fn portcullis_carry(ctx: TcContext) -> i32 {
+    carry::run(&ctx)
+}
+
 /// Hands connections for served addresses to the proxy's sockets.
 #[sk_lookup]
 fn portcullis_sk(ctx: SkLookupContext) -> u32 {
     sk_lookup::run(&ctx)
+}
+
+/// Moves connections that wait in a socket that closes to another of its group.
+#[sk_reuseport(migrate)]
+fn portcullis_move(ctx: SkReuseportContext) -> u32 {
+    sk_reuseport::run(&ctx)
 }
 
 /// Does nothing: the measure that `cargo xtask bench kernel` compares with. Never attached.
@@ -41,8 +81,8 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// No helper that these programs call is reserved for GPL programs.
+// Some helpers (the kernel's routing table, its SYN cookies) are reserved for programs under a licence that the GPL permits.
 #[expect(unsafe_code, reason = "the loader finds the licence by its section")]
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 11] = *b"Apache-2.0\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,27 +1,27 @@
-//! Packet bytes → addresses ([`arrive`]) → payload ([`Arrived::payload`]). The only file that touches packet memory; every
-//! access is behind a bounds check.
-//!
-//! In two steps, so that a packet that is not ours costs no more than its addresses.
-//!
-//! Followed: one VLAN tag, IPv4 options, up to [`MAX_EXTENSIONS`] IPv6 extension headers, and first fragments, so that
-//! none of them is a way around lists and limits. Later fragments have no ports; the first one decides for them, since
-//! without it the stack never puts the packet together.
+//! Packet bytes → addresses. What is under them is read by `transport`: a packet that is not ours costs no more than its
+//! addresses. Every access to packet memory is behind the bounds check of [`Packet::at`].
 #![expect(unsafe_code, reason = "packet memory is reached through raw pointers")]
 
 use core::arch::asm;
 use core::mem::{offset_of, transmute};
 
-use aya_ebpf::programs::XdpContext;
-use ingress_common::flow::{Addr, Payload, TCP, UDP};
+use ingress_common::flow::{Addr, Payload, UDP};
+use ingress_common::maps::VipVal;
+use ingress_common::tunnel::PORT;
 use ingress_common::verdict::Reason;
 use network_types::eth::{EthHdr, EtherType};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
-use network_types::tcp::TcpHdr;
 use network_types::udp::UdpHdr;
 use network_types::vlan::VlanHdr;
 
-/// IPv6 extension headers that are followed; more pass up, after the lists.
-const MAX_EXTENSIONS: usize = 4;
+use crate::context::Context;
+use crate::vips::address_entry;
+
+/// VLAN tags that are followed; a third one is no IP.
+const MAX_TAGS: usize = 2;
+/// IP in IP, and IPv6 in IP.
+const IPIP: u8 = 4;
+const IPV6_IN_IP: u8 = 41;
 
 const VLAN: u16 = EtherType::Ieee8021q as u16;
 const SERVICE_VLAN: u16 = EtherType::Ieee8021ad as u16;
@@ -31,33 +31,143 @@ const IPV6: u16 = EtherType::Ipv6 as u16;
 /// The upper half of an IPv4-mapped address, as a word in network byte order.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
+/// No header that is followed begins further behind.
+const FAR: u64 = 0x3fff;
+
 /// An address as a map key needs it: bytes as on the wire, in words. Keys are hashed by words, and words that were stored
 /// byte by byte are not yet readable as words (a stall of several nanoseconds each).
 pub(crate) type Words = [u32; 4];
 
-/// A packet for a served address, as far as its IP header says.
-pub(crate) struct Arrived {
+/// A packet on its way: what was read of it, and what was decided.
+///
+/// Whole words without padding, always all of them written: the stages behind the first are functions that the verifier
+/// checks on their own (once, not once for every way that leads to them), and this is what it lets them share.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Flow {
+    /// Who sent it, or the outer sender while it is in a tunnel.
     pub(crate) source: Words,
+    /// Whom it is for, likewise.
     pub(crate) destination: Words,
-    is_ipv6: bool,
-    /// Of what follows the IP header.
-    protocol: u8,
-    /// Where that begins.
-    offset: usize,
+    /// The flow's client: who sent the packet or, of an ICMP error, to whom the quoted packet went.
+    pub(crate) client: Words,
+    /// The flow's ports as in its packets to us: source, then destination, each as on the wire.
+    pub(crate) ports: u32,
+    /// Bits, the constants below.
+    pub(crate) flags: u32,
+    /// Where the IP header is.
+    pub(crate) ip: u32,
+    /// Where what follows it begins: at first after the IP header, once read the transport header.
+    pub(crate) offset: u32,
     /// Where the IP packet ends, by its own account.
-    end: usize,
+    pub(crate) end: u32,
+    /// Protocol of what follows the IP header.
+    pub(crate) protocol: u32,
     /// IPv4: flags and fragment offset.
-    fragment: u16,
+    pub(crate) fragment: u32,
+    /// What it carries; see [`Self::payload`].
+    kind: u32,
+    /// Its port.
+    port: u32,
+    /// Protocol of the flow.
+    pub(crate) proto: u32,
+    /// Ports and flags of the entry of its address in `vips`.
+    pub(crate) served_ports: u32,
+    pub(crate) address_flags: u32,
+    /// How many candidates had their turn before this node, or [`Flow::FROM_NETWORK`].
+    pub(crate) hops: u32,
+    /// Of the entry that judged it.
+    pub(crate) vip_id: u32,
+    pub(crate) vip_flags: u32,
+    pub(crate) pool: u32,
+    /// The candidates that had their turn when the next node gets it.
+    pub(crate) next_hops: u32,
+    pub(crate) node: u32,
+    /// Of the flow; 0: not asked for.
+    pub(crate) hash: u64,
 }
+const _: () = assert!(size_of::<Flow>() == 3 * 16 + 18 * 4 + 8);
 
-/// What is under the IP headers, and where.
-struct Transport {
-    protocol: u8,
-    offset: usize,
-    /// First of several fragments.
-    is_first_fragment: bool,
-    /// Where the IP packet ends, by its own account.
-    end: usize,
+impl Flow {
+    /// An IPv6 packet.
+    pub(crate) const IPV6: u32 = 1;
+    /// One of several fragments.
+    pub(crate) const PART: u32 = 1 << 1;
+    /// The tunnel is one over UDP.
+    pub(crate) const UDP_TUNNEL: u32 = 1 << 2;
+
+    /// No node sent the packet here.
+    pub(crate) const FROM_NETWORK: u32 = u32::MAX;
+
+    /// Nothing read yet.
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            source: [0; 4],
+            destination: [0; 4],
+            client: [0; 4],
+            ports: 0,
+            flags: 0,
+            ip: 0,
+            offset: 0,
+            end: 0,
+            protocol: 0,
+            fragment: 0,
+            kind: 0,
+            port: 0,
+            proto: 0,
+            served_ports: 0,
+            address_flags: 0,
+            hops: Self::FROM_NETWORK,
+            vip_id: 0,
+            vip_flags: 0,
+            pool: 0,
+            next_hops: 0,
+            node: 0,
+            hash: 0,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_ipv6(&self) -> bool {
+        self.flags & Self::IPV6 != 0
+    }
+
+    /// What the packet carries.
+    #[inline(always)]
+    pub(crate) const fn payload(&self) -> Payload {
+        let port = self.port as u16;
+        match self.kind {
+            0 => Payload::TcpOpen(port),
+            1 => Payload::Tcp(port),
+            2 => Payload::Udp(port),
+            3 => Payload::Error(port, self.proto as u8),
+            4 => Payload::Echo,
+            5 => Payload::Fragment,
+            6 => Payload::LongChain,
+            7 => Payload::Cut,
+            _ => Payload::Other,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn carries(&mut self, payload: Payload) {
+        self.kind = match payload {
+            Payload::TcpOpen(_) => 0,
+            Payload::Tcp(_) => 1,
+            Payload::Udp(_) => 2,
+            Payload::Error(..) => 3,
+            Payload::Echo => 4,
+            Payload::Fragment => 5,
+            Payload::LongChain => 6,
+            Payload::Cut => 7,
+            Payload::Other => 8,
+        };
+        if let Some((port, proto)) = payload.port() {
+            self.port = port as u32;
+            self.proto = proto as u32;
+        }
+    }
 }
 
 /// The linear part of a packet.
@@ -68,211 +178,152 @@ pub(crate) struct Packet {
 
 impl Packet {
     #[inline(always)]
-    pub(crate) fn of(ctx: &XdpContext) -> Self {
-        Self { start: ctx.data(), end: ctx.data_end() }
-    }
-
-    /// Bytes, the Ethernet header included.
-    #[inline(always)]
-    pub(crate) fn len(&self) -> u64 {
-        (self.end - self.start) as u64
+    pub(crate) fn of(ctx: &impl Context) -> Self {
+        Self { start: ctx.start(), end: ctx.end() }
     }
 
     /// The header at `offset`, if all of it is there.
     #[inline(always)]
-    fn at<T>(&self, offset: usize) -> Option<*const T> {
+    pub(crate) fn at<T>(&self, offset: usize) -> Option<*const T> {
         let mut header = self.start + offset;
         // SAFETY: adds 0. A real instruction that the optimiser cannot see through: the checked pointer and the one
         // that is read stay the same register, and so the verifier relates them.
         unsafe { asm!("{0} += 0", inout(reg) header, options(nomem, nostack, preserves_flags)) };
         if header + size_of::<T>() > self.end { None } else { Some(header as *const T) }
     }
+
+    /// The same at an offset that was kept in a [`Flow`].
+    #[inline(always)]
+    pub(crate) fn far<T>(&self, offset: u32) -> Option<*const T> {
+        let mut offset = u64::from(offset);
+        // SAFETY: a real instruction that bounds the offset for the verifier; the compiler would drop one of its own.
+        unsafe { asm!("{0} &= {1}", inout(reg) offset, const FAR, options(nomem, nostack, preserves_flags)) };
+        self.at(offset as usize)
+    }
 }
 
-/// Reads the headers up to the addresses and asks `find` about the destination; its answer comes back with the packet.
-/// The error is the reason under which a packet passes that is not for a served address.
+/// What the addresses of a packet say.
+pub(crate) enum Arrival {
+    /// It is for a served address.
+    Served,
+    /// To some other address, and maybe a tunnel that another node sent it through.
+    Tunnel,
+    /// It passes, counted under this reason.
+    Passes(Reason),
+}
+
+/// Reads the headers up to the addresses and asks whether the destination is served: for most packets of a node the only
+/// lookup.
 #[inline(always)]
-pub(crate) fn arrive<T>(packet: &Packet, find: impl Fn(&Words) -> Option<T>) -> Result<(Arrived, T), Reason> {
-    let ethernet = packet.at::<EthHdr>(0).ok_or(Reason::Truncated)?;
+pub(crate) fn arrive(packet: &Packet, flow: &mut Flow) -> Arrival {
+    let Some(ethernet) = packet.at::<EthHdr>(0) else { return Arrival::Passes(Reason::Truncated) };
     // SAFETY: `at` checked that the whole header is there; this holds for every read below.
     let mut ether_type = unsafe { (*ethernet).ether_type };
     let mut offset = EthHdr::LEN;
-    if ether_type == VLAN || ether_type == SERVICE_VLAN {
-        let tag = packet.at::<VlanHdr>(offset).ok_or(Reason::Truncated)?;
+    let mut tags = 0;
+    while tags < MAX_TAGS && (ether_type == VLAN || ether_type == SERVICE_VLAN) {
+        let Some(tag) = packet.at::<VlanHdr>(offset) else { return Arrival::Passes(Reason::Truncated) };
         // SAFETY: checked by `at`.
         ether_type = unsafe { (*tag).ether_type };
         offset += VlanHdr::LEN;
+        tags += 1;
     }
+    flow.ip = offset as u32;
     // The question is asked in each branch: joined, the addresses of both families would be carried through all of it.
     match ether_type {
-        IPV4 => ipv4(packet, offset, find),
-        IPV6 => ipv6(packet, offset, find),
-        _ => Err(Reason::NotIp),
+        IPV4 => ipv4(packet, offset, flow),
+        IPV6 => ipv6(packet, offset, flow),
+        _ => Arrival::Passes(Reason::NotIp),
     }
 }
 
 #[inline(always)]
-fn ipv4<T>(
-    packet: &Packet,
-    offset: usize,
-    find: impl Fn(&Words) -> Option<T>,
-) -> Result<(Arrived, T), Reason> {
-    let header = packet.at::<Ipv4Hdr>(offset).ok_or(Reason::Truncated)?;
+fn ipv4(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
+    let Some(header) = packet.at::<Ipv4Hdr>(offset) else { return Arrival::Passes(Reason::Truncated) };
     // SAFETY: checked by `at`.
-    let vihl = unsafe { (*header).vihl };
-    if vihl >> 4 != 4 || usize::from(vihl & 0x0f) * 4 < Ipv4Hdr::LEN {
-        return Err(Reason::Truncated);
+    let (vihl, protocol, frags) = unsafe { ((*header).vihl, (*header).proto, (*header).frags) };
+    let length = usize::from(vihl & 0x0f) * 4;
+    if vihl >> 4 != 4 || length < Ipv4Hdr::LEN {
+        return Arrival::Passes(Reason::Truncated);
     }
-    let destination = mapped(word(header, offset_of!(Ipv4Hdr, dst_addr)));
-    let found = find(&destination).ok_or(Reason::Foreign)?;
+    flow.destination = mapped(word(header, offset_of!(Ipv4Hdr, dst_addr)));
+    let found = address_entry(&flow.destination);
+    let is_tunnel = !is_vip(found) && may_be_tunnel(packet, protocol, offset + Ipv4Hdr::LEN);
+    if found.is_none() && !is_tunnel {
+        return Arrival::Passes(Reason::Foreign);
+    }
+    flow.source = mapped(word(header, offset_of!(Ipv4Hdr, src_addr)));
+    flow.flags = 0;
+    flow.protocol = u32::from(protocol);
+    flow.fragment = u32::from(u16::from_be_bytes(frags));
+    flow.offset = (offset + length) as u32;
     // SAFETY: checked by `at`.
-    let (protocol, total, frags) = unsafe { ((*header).proto, (*header).tot_len, (*header).frags) };
-    let arrived = Arrived {
-        source: mapped(word(header, offset_of!(Ipv4Hdr, src_addr))),
-        destination,
-        is_ipv6: false,
-        protocol,
-        offset: offset + usize::from(vihl & 0x0f) * 4,
-        end: offset + usize::from(u16::from_be_bytes(total)),
-        fragment: u16::from_be_bytes(frags),
-    };
-    Ok((arrived, found))
+    flow.end = offset as u32 + u32::from(u16::from_be_bytes(unsafe { (*header).tot_len }));
+    arrived(flow, if is_tunnel { None } else { found })
 }
 
 #[inline(always)]
-fn ipv6<T>(
-    packet: &Packet,
-    offset: usize,
-    find: impl Fn(&Words) -> Option<T>,
-) -> Result<(Arrived, T), Reason> {
-    let header = packet.at::<Ipv6Hdr>(offset).ok_or(Reason::Truncated)?;
-    let destination = address(header, offset_of!(Ipv6Hdr, dst_addr));
-    if is_mapped(&destination) {
+fn ipv6(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
+    let Some(header) = packet.at::<Ipv6Hdr>(offset) else { return Arrival::Passes(Reason::Truncated) };
+    flow.destination = address(header, offset_of!(Ipv6Hdr, dst_addr));
+    if is_mapped(&flow.destination) {
         // Not valid on a wire, and it would be taken for an IPv4 address.
-        return Err(Reason::Foreign);
+        return Arrival::Passes(Reason::Foreign);
     }
-    let found = find(&destination).ok_or(Reason::Foreign)?;
-    let source = address(header, offset_of!(Ipv6Hdr, src_addr));
-    if is_mapped(&source) {
-        return Err(Reason::Foreign);
-    }
+    let found = address_entry(&flow.destination);
     // SAFETY: checked by `at`.
-    let (protocol, len) = unsafe { ((*header).next_hdr, (*header).payload_len) };
-    let arrived = Arrived {
-        source,
-        destination,
-        is_ipv6: true,
-        protocol,
-        offset: offset + Ipv6Hdr::LEN,
-        end: offset + Ipv6Hdr::LEN + usize::from(u16::from_be_bytes(len)),
-        fragment: 0,
-    };
-    Ok((arrived, found))
-}
-
-impl Arrived {
-    /// Reads on to the ports.
-    #[inline(always)]
-    pub(crate) fn payload(&self, packet: &Packet) -> Payload {
-        if self.is_ipv6 {
-            return extensions(packet, self.protocol, self.offset, self.end);
-        }
-        if self.fragment & 0x1fff != 0 {
-            return Payload::Fragment;
-        }
-        transport(
-            packet,
-            &Transport {
-                protocol: self.protocol,
-                offset: self.offset,
-                is_first_fragment: self.fragment & 0x2000 != 0,
-                end: self.end,
-            },
-        )
+    let (protocol, length) = unsafe { ((*header).next_hdr, (*header).payload_len) };
+    let is_tunnel = !is_vip(found) && may_be_tunnel(packet, protocol, offset + Ipv6Hdr::LEN);
+    if found.is_none() && !is_tunnel {
+        return Arrival::Passes(Reason::Foreign);
     }
+    flow.source = address(header, offset_of!(Ipv6Hdr, src_addr));
+    if is_mapped(&flow.source) {
+        return Arrival::Passes(Reason::Foreign);
+    }
+    flow.flags = Flow::IPV6;
+    flow.protocol = u32::from(protocol);
+    flow.fragment = 0;
+    flow.offset = (offset + Ipv6Hdr::LEN) as u32;
+    flow.end = flow.offset + u32::from(u16::from_be_bytes(length));
+    arrived(flow, if is_tunnel { None } else { found })
 }
 
-/// Follows the extension headers to the transport header (RFC 8200, section 4).
 #[inline(always)]
-fn extensions(packet: &Packet, mut protocol: u8, mut offset: usize, end: usize) -> Payload {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const DESTINATION: u8 = 60;
-    let mut is_first_fragment = false;
-    let mut followed = 0;
-    while matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
-        if followed == MAX_EXTENSIONS {
-            return Payload::LongChain;
+fn arrived(flow: &mut Flow, found: Option<&VipVal>) -> Arrival {
+    let Some(vip) = found else {
+        if flow.protocol == u32::from(UDP) {
+            flow.flags |= Flow::UDP_TUNNEL;
         }
-        followed += 1;
-        let Some(header) = packet.at::<[u8; 8]>(offset) else { return Payload::Cut };
+        return Arrival::Tunnel;
+    };
+    flow.served_ports = vip.ports;
+    flow.address_flags = vip.flags;
+    Arrival::Served
+}
+
+/// Whether an entry is that of a VIP. A node's own address may be served, too, and is its end of the tunnel.
+#[inline(always)]
+fn is_vip(found: Option<&VipVal>) -> bool {
+    found.is_some_and(|vip| vip.flags & VipVal::PORTS_ONLY == 0)
+}
+
+/// Whether a packet to an address that is no VIP looks like a tunnel. Who sent it is not looked at here.
+#[inline(always)]
+fn may_be_tunnel(packet: &Packet, protocol: u8, offset: usize) -> bool {
+    if protocol == IPIP || protocol == IPV6_IN_IP {
+        return true;
+    }
+    match packet.at::<UdpHdr>(offset) {
         // SAFETY: checked by `at`.
-        let [next, len, high, low, ..] = unsafe { *header };
-        if protocol == FRAGMENT {
-            let field = u16::from_be_bytes([high, low]);
-            if field & 0xfff8 != 0 {
-                return Payload::Fragment;
-            }
-            is_first_fragment = field & 1 != 0;
-            offset += 8;
-        } else {
-            offset += 8 + usize::from(len) * 8;
-        }
-        protocol = next;
+        Some(header) if protocol == UDP => u16::from_be_bytes(unsafe { (*header).dst }) == PORT,
+        _ => false,
     }
-    transport(packet, &Transport { protocol, offset, is_first_fragment, end })
-}
-
-#[inline(always)]
-fn transport(packet: &Packet, at: &Transport) -> Payload {
-    match at.protocol {
-        TCP => tcp(packet, at),
-        UDP => match packet.at::<UdpHdr>(at.offset) {
-            // SAFETY: checked by `at`.
-            Some(header) => Payload::Udp(u16::from_be_bytes(unsafe { (*header).dst })),
-            None => Payload::Cut,
-        },
-        _ => Payload::Other,
-    }
-}
-
-#[inline(always)]
-fn tcp(packet: &Packet, at: &Transport) -> Payload {
-    const SYN: u8 = 0x02;
-    const ACK: u8 = 0x10;
-    /// Where the flags are: two bytes of data offset and flags follow the acknowledgement number.
-    const FLAGS: usize = offset_of!(TcpHdr, window) - 1;
-    let Some(header) = packet.at::<[u8; TcpHdr::LEN]>(at.offset) else {
-        // The ports of a first fragment can be there without the flags; see below.
-        return match packet.at::<[u8; 4]>(at.offset) {
-            // SAFETY: checked by `at`.
-            Some(ports) if at.is_first_fragment => Payload::TcpOpen(port(unsafe { *ports })),
-            _ => Payload::Cut,
-        };
-    };
-    // SAFETY: checked by `at`.
-    let header = unsafe { &*header };
-    let port = port([header[0], header[1], header[2], header[3]]);
-    // A first fragment too short for the flags hides them in the next one; what looks like flags here is padding. Only
-    // an attack does that, so it is charged as what it hides.
-    let hides_flags = at.is_first_fragment && at.offset + TcpHdr::LEN > at.end;
-    if hides_flags || header[FLAGS] & (SYN | ACK) == SYN {
-        Payload::TcpOpen(port)
-    } else {
-        Payload::Tcp(port)
-    }
-}
-
-/// The destination port in the first four bytes of a TCP header.
-#[inline(always)]
-fn port([_, _, high, low]: [u8; 4]) -> u16 {
-    u16::from_be_bytes([high, low])
 }
 
 /// A word of a checked header, bytes as on the wire. As one load: through a byte array the compiler makes four.
 #[inline(always)]
-fn word<T>(header: *const T, offset: usize) -> u32 {
+pub(crate) fn word<T>(header: *const T, offset: usize) -> u32 {
     let field = header as usize + offset;
     let value: u64;
     // SAFETY: `at` checked the whole header, and the callers' offsets are those of fields of at least 4 bytes.
@@ -284,12 +335,12 @@ fn word<T>(header: *const T, offset: usize) -> u32 {
 }
 
 #[inline(always)]
-fn mapped(v4: u32) -> Words {
+pub(crate) fn mapped(v4: u32) -> Words {
     [0, 0, MAPPED, v4]
 }
 
 #[inline(always)]
-fn address(header: *const Ipv6Hdr, offset: usize) -> Words {
+pub(crate) fn address(header: *const Ipv6Hdr, offset: usize) -> Words {
     [word(header, offset), word(header, offset + 4), word(header, offset + 8), word(header, offset + 12)]
 }
 

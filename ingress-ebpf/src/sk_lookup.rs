@@ -1,19 +1,26 @@
-//! A connection for a served address and port → one of the proxy's listening sockets.
+//! A connection or datagram for a served address and port → one of the proxy's sockets.
 //!
 //! Runs when the kernel looks for a listening (or unconnected) socket, before its own lookup. A miss changes nothing: the
 //! kernel goes on as without us, so a port that the proxy has left is free for whoever listens there.
-#![expect(unsafe_code, reason = "context fields are read by inline assembly")]
+#![expect(
+    unsafe_code,
+    reason = "context fields are read by inline assembly, map values through raw pointers"
+)]
 
 use core::arch::asm;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::mem::{offset_of, transmute};
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
+use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::SkLookupContext;
-use ingress_common::flow::{Addr, v4_mapped};
-use ingress_common::maps::{ListenVal, SLOT_TRIES, VipKey};
+use ingress_common::choice::{lighter, of_sender, two_of};
+use ingress_common::flow::{Addr, UDP, v4_mapped};
+use ingress_common::maps::{ListenVal, SLOT_TRIES, VipKey, WorkerLoad};
 
-use crate::maps::{LISTEN, SOCKS};
+use crate::maps::{ASSIGNED, LISTEN, SOCKS};
 use crate::report::{self, Lookup};
 
 const SK_PASS: u32 = 1;
@@ -43,7 +50,7 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     let port = field!(lookup, offset_of!(bpf_sk_lookup, local_port)) as u16;
     let proto = field!(lookup, offset_of!(bpf_sk_lookup, protocol)) as u8;
     if let Some(listen) = listen(addr, port, proto) {
-        assign(ctx, listen);
+        assign(ctx, listen, proto);
     }
     SK_PASS
 }
@@ -58,27 +65,103 @@ fn listen(addr: Addr, port: u16, proto: u8) -> Option<&'static ListenVal> {
     unsafe { LISTEN.get(VipKey::address(addr)) }
 }
 
-/// Starts at a random slot of the range and goes on until one holds a socket.
+/// Whether a socket would take a connection or datagram for an address and port, also when the proxy was killed and no
+/// agent has noticed. For the programs that see packets first.
+///
+/// A global function: the verifier looks at it once, not once for every way in which a packet can come here.
+#[inline(never)]
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn has_socket(key: *const VipKey) -> bool {
+    // SAFETY: the verifier checks that callers pass a whole key, or none.
+    let Some(key) = (unsafe { key.as_ref() }) else { return false };
+    let Some(listen) = listen(key.addr, key.port, key.proto) else { return false };
+    holds_socket(listen.first_slot, listen.slots) || holds_socket(listen.spare_slot, listen.spare_slots)
+}
+
 #[inline(always)]
-fn assign(ctx: &SkLookupContext, listen: &ListenVal) {
-    let (first, slots) = (listen.first_slot, listen.slots);
-    if slots == 0 {
+fn holds_socket(first: u32, slots: u32) -> bool {
+    let mut tries = 0_u64;
+    while tries < SLOT_TRIES && tries < u64::from(slots) {
+        let slot = first + tries as u32;
+        // SAFETY: a map and a key of its type; what is found is released at once.
+        unsafe {
+            let socket = bpf_map_lookup_elem((&raw const SOCKS).cast_mut().cast(), (&raw const slot).cast());
+            if !socket.is_null() {
+                bpf_sk_release(socket);
+                return true;
+            }
+        }
+        tries += 1;
+    }
+    false
+}
+
+/// To a socket of the range or, when it holds none, of the spare one.
+#[inline(always)]
+fn assign(ctx: &SkLookupContext, listen: &ListenVal, proto: u8) {
+    if listen.slots == 0
+        || try_range(ctx, listen.first_slot, listen.slots, proto)
+        || try_range(ctx, listen.spare_slot, listen.spare_slots, proto)
+    {
         return;
     }
-    // SAFETY: a helper without arguments.
-    let start = unsafe { bpf_get_prandom_u32() };
+    report::lookup(listen.first_slot, Lookup::Missed);
+}
+
+/// Starts at the chosen slot of a range and goes on until one holds a socket; whether one does.
+#[inline(always)]
+fn try_range(ctx: &SkLookupContext, first: u32, slots: u32, proto: u8) -> bool {
+    if slots == 0 {
+        return false;
+    }
+    let start = if proto == UDP {
+        of_sender(&remote_address(ctx.lookup), remote_port(ctx.lookup), slots)
+    } else {
+        choose(first, slots)
+    };
     // 64 bits wide: a narrower counter shares its stack slot with another variable, and the verifier loses its bound.
     let mut tries = 0_u64;
     while tries < SLOT_TRIES && tries < u64::from(slots) {
         let slot = first + start.wrapping_add(tries as u32) % slots;
         match SOCKS.redirect_sk_lookup(ctx, slot, BPF_SK_LOOKUP_F_NO_REUSEPORT) {
-            Ok(()) => return report::lookup(slot, Lookup::Assigned),
+            Ok(()) => {
+                if proto != UDP {
+                    count(slot);
+                }
+                report::lookup(slot, Lookup::Assigned);
+                return true;
+            }
             Err(error) if error == -ENOENT => {}
             Err(_) => report::lookup(slot, Lookup::Refused),
         }
         tries += 1;
     }
-    report::lookup(first, Lookup::Missed);
+    false
+}
+
+/// The place in a range, which is not empty, of the lighter of two random workers.
+#[inline(always)]
+pub(crate) fn choose(first: u32, slots: u32) -> u32 {
+    // SAFETY: a helper without arguments.
+    let (one, other) = two_of(slots, unsafe { bpf_get_prandom_u32() });
+    lighter((one, load(first + one)), (other, load(first + other)))
+}
+
+#[inline(always)]
+fn load(slot: u32) -> WorkerLoad {
+    let Some(load) = ASSIGNED.get_ptr(slot) else { return WorkerLoad::default() };
+    // SAFETY: a checked map value; the agent and other CPUs write it meanwhile, and either value will do.
+    unsafe { read_volatile(load) }
+}
+
+/// One more connection for the worker behind this slot.
+#[inline(always)]
+pub(crate) fn count(slot: u32) {
+    let Some(load) = ASSIGNED.get_ptr_mut(slot) else { return };
+    // SAFETY: a checked map value.
+    let assigned = unsafe { &raw mut (*load).assigned };
+    // SAFETY: the field, which is aligned as the value is.
+    unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(assigned, 1) };
 }
 
 #[inline(always)]
@@ -91,4 +174,19 @@ fn local_address(lookup: *mut bpf_sk_lookup) -> Addr {
         [field!(lookup, IP6), field!(lookup, IP6 + 4), field!(lookup, IP6 + 8), field!(lookup, IP6 + 12)];
     // SAFETY: 16 bytes without padding on both sides.
     unsafe { transmute::<[u32; 4], Addr>(words) }
+}
+
+#[inline(always)]
+fn remote_address(lookup: *mut bpf_sk_lookup) -> [u32; 4] {
+    if field!(lookup, offset_of!(bpf_sk_lookup, family)) == AF_INET {
+        return [0, 0, 0, field!(lookup, offset_of!(bpf_sk_lookup, remote_ip4))];
+    }
+    const IP6: usize = offset_of!(bpf_sk_lookup, remote_ip6);
+    [field!(lookup, IP6), field!(lookup, IP6 + 4), field!(lookup, IP6 + 8), field!(lookup, IP6 + 12)]
+}
+
+/// As it is on the wire; any fixed order does for what it is used for.
+#[inline(always)]
+fn remote_port(lookup: *mut bpf_sk_lookup) -> u16 {
+    field!(lookup, offset_of!(bpf_sk_lookup, remote_port)) as u16
 }

@@ -1,7 +1,7 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
 //! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/explain`,
-//! `/listeners`, `/freshness` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/listeners`, `/freshness`, `/degraded`, `/drops` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 pub mod explain;
@@ -32,6 +32,7 @@ use tracing::{info, warn};
 use crate::args::AdminArgs;
 use crate::listener::bind::shared_socket;
 use crate::model::{Model, render};
+use crate::telemetry::drops::DropLog;
 use crate::telemetry::metrics::Registry;
 
 /// Connections that wait to be accepted.
@@ -90,6 +91,8 @@ pub struct State {
     pub degraded: Arc<watch::Sender<Vec<String>>>,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
+    /// Packets that were dropped lately, as the agent of this process reads them.
+    pub drops: DropLog,
     /// What the agent of this process made of the objects.
     pub translated: Arc<watch::Sender<Option<explain::Translated>>>,
     /// Answers questions about requests; `None` where no model is served.
@@ -376,6 +379,13 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
         }
         ("/degraded", Access::Socket) => {
             (StatusCode::OK, format!("{}\n", serde_json::json!(*state.degraded.borrow())))
+        }
+        ("/drops", Access::Socket) => {
+            let after = query.strip_prefix("after=").and_then(|number| number.parse().ok()).unwrap_or(0);
+            match serde_json::to_string(&state.drops.after(after)) {
+                Ok(text) => (StatusCode::OK, format!("{text}\n")),
+                Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            }
         }
         ("/version", Access::Socket) => (StatusCode::OK, format!("{}\n", env!("CARGO_PKG_VERSION"))),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),

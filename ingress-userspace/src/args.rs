@@ -14,10 +14,9 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use compat::{CompatArgs, duration, switch};
-use tools::{CleanupArgs, MapsArgs, ProbeArgs, ReferenceArgs, StatusArgs};
-use webhook::{WebhookArgs, WebhookCertificateArgs};
-
 use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
+use tools::{CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs};
+use webhook::{WebhookArgs, WebhookCertificateArgs};
 
 /// eBPF-accelerated ingress for Kubernetes on bare metal.
 #[derive(Debug, Parser)]
@@ -57,6 +56,12 @@ pub enum Command {
     Maps(MapsArgs),
     /// Says which mode each interface runs in and what the kernel counted.
     Status(StatusArgs),
+    /// Shows packets that are dropped: from whom, for what address and why, as they come.
+    Drops(DropsArgs),
+    /// Says who is sent most, whose limits are nearly used up and whose packets are dropped.
+    Top(TopArgs),
+    /// Looks for what on this node stands in the way; exit code 1: warnings, 2: something does not work.
+    Preflight(PreflightArgs),
     /// Asks the admin endpoint of a running process; exit code 0 when it says yes. For exec probes.
     Probe(ProbeArgs),
     /// Removes every trace from the kernel: links, programs, maps, routes.
@@ -75,6 +80,8 @@ pub enum ModeArg {
     XdpNative,
     /// XDP in the network stack: works everywhere, slower.
     XdpGeneric,
+    /// TC, where XDP is taken by another program or refused: slower still.
+    Tc,
     /// No kernel programs; the proxy listens on the served ports itself.
     Userspace,
 }
@@ -177,6 +184,18 @@ pub struct RuleArgs {
     /// Certificate for names that no other covers, `namespace/name`; default: self-signed.
     #[arg(long, value_name = "NS/NAME")]
     pub default_ssl_certificate: Option<String>,
+    /// Labels of our proxies' pods, `name=value,…`: a Service of the load balancer class `portcullis.dev/l4` that selects them
+    /// is served by us, and gets an address of an AddressPool.
+    #[arg(long, value_name = "LABELS", default_value = "app.kubernetes.io/name=portcullis")]
+    pub proxy_pods: String,
+    /// Namespace of these pods, and of such Services; default: any.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub proxy_pods_namespace: Option<String>,
+    /// Secret with the key that the nodes of AddressPools share, `namespace/name`, under `key` (16 hexadecimal digits, or 8
+    /// bytes in base64), `previous` (accepted as well) and `seed`; default: the controller makes one, and a folder has
+    /// `default/portcullis-cluster-key`.
+    #[arg(long, value_name = "NS/NAME")]
+    pub cluster_key_secret: Option<String>,
     /// Prefix of the annotations.
     #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
     pub annotations_prefix: String,
@@ -191,6 +210,9 @@ pub struct DataplaneArgs {
     /// Interfaces to attach to; default: those that carry the node's addresses.
     #[arg(long, value_name = "IF")]
     pub interface: Vec<String>,
+    /// Attach at TC by filters also where the kernel has links for it (from 6.6 on), as on older kernels.
+    #[arg(long, hide = true)]
+    pub without_tcx: bool,
     /// Addresses of the node that are served (`node` addresses, and userspace mode); default 0.0.0.0 and [::].
     #[arg(long, value_name = "ADDR")]
     pub bind_address: Vec<IpAddr>,
@@ -271,6 +293,9 @@ pub struct PublishArgs {
     /// Publish the addresses of this Service, `namespace/name`.
     #[arg(long, value_name = "NS/NAME")]
     pub publish_service: Option<String>,
+    /// Publish only the addresses of these AddressPools, not those of all.
+    #[arg(long, value_name = "NAME")]
+    pub publish_address_pool: Vec<String>,
     /// Labels of the pods of the data plane, in the namespace of the Lease: the addresses of the nodes that run a ready one
     /// are published, and nothing once none was ready for 60 s.
     #[arg(long, value_name = "SELECTOR")]

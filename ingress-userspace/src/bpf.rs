@@ -6,15 +6,20 @@
 //! process ends: lists and limits stay enforced until the next one takes over, or `portcullis cleanup` runs.
 
 pub mod attach;
+mod carry;
 pub mod cleanup;
+pub mod clsact;
 pub mod counters;
 #[cfg(feature = "debug-log")]
 pub mod debug_log;
 pub mod dump;
+pub mod events;
+pub mod hops;
 pub mod interfaces;
 pub mod kernel;
 pub mod load;
 pub mod maps;
+pub mod monitor;
 pub mod netlink;
 pub mod object;
 pub mod pins;
@@ -22,5 +27,7 @@ pub mod probe;
 pub mod report;
 pub mod routes;
 pub mod slots;
+pub mod steering;
 pub mod sync;
 pub mod syscall;
+mod words;

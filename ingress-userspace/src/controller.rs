@@ -3,9 +3,12 @@
 //! It reads the same [`World`](crate::app::world::World) build as the agents, from its own translation, and writes
 //! nothing else: routing never waits for it.
 
+pub mod addresses;
 pub mod data_plane;
+pub mod edge_status;
 pub mod events;
 pub mod lease;
+pub mod members;
 pub mod status;
 pub mod sync;
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::model::render;
 use crate::model::route::{PathMatch, Route};
 use crate::proxy::context::{ConnectionInfo, RequestCtx, Scheme};
 use crate::proxy::error::ProxyError;
+use crate::proxy::loads::Loads;
 use crate::proxy::request::{Decision, rehearse};
 use crate::proxy::shares::Outlet;
 use crate::proxy::temp::TempStore;
@@ -282,7 +283,8 @@ fn worker(cell: Arc<Cell<Snapshot>>) -> std::io::Result<Rc<Worker>> {
     // No body is read.
     let temp = Arc::new(TempStore::new(std::env::temp_dir(), 0));
     let (outlet, _) = Outlet::new();
-    let shared = Shared { snapshot: cell, temp, outlet, per_client: Arc::default() };
+    let shared =
+        Shared { snapshot: cell, temp, outlet, per_client: Arc::default(), loads: Arc::new(Loads::new(1)) };
     Ok(Rc::new(Worker::new(0, shared, reporter, phase, hashing::Pool::start(1)?)))
 }
 

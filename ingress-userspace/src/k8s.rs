@@ -11,6 +11,8 @@ pub mod copies;
 pub mod crd;
 pub mod folder;
 pub mod list;
+pub mod members;
 pub mod node_lease;
+pub mod pool_lease;
 pub mod reflect;
 pub mod selector;

@@ -218,10 +218,7 @@ mod tests {
     }
 
     fn plan(port: u16) -> ListenPlan {
-        ListenPlan::Handover {
-            group_ports: vec![messages::GroupPort { listener: "http".into(), port }],
-            addresses: vec![],
-        }
+        ListenPlan::Handover { group_ports: vec![messages::GroupPort { listener: "http".into(), port }] }
     }
 
     #[tokio::test]

@@ -8,8 +8,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Parser as _;
 use ingress_userspace::app::roles;
+use ingress_userspace::args::tools::PreflightArgs;
 use ingress_userspace::args::{Cli, Command, LogArgs};
 use ingress_userspace::cli::lint::Verdict;
+use ingress_userspace::cli::preflight::Level;
 use ingress_userspace::error_chain::chain;
 use ingress_userspace::{cli, telemetry};
 
@@ -34,6 +36,9 @@ fn main() -> ExitCode {
         Command::Probe(args) => tool(cli::probe::run(&args, &mut io::stdout())),
         Command::Maps(args) => done(cli::maps::run(&args, &mut io::stdout().lock())),
         Command::Status(args) => tool(cli::status::run(&args, &mut io::stdout())),
+        Command::Drops(args) => tool(cli::drops::run(&args, &mut io::stdout())),
+        Command::Top(args) => tool(cli::top::run(&args, &mut io::stdout())),
+        Command::Preflight(args) => preflight(&args),
         Command::Cleanup(args) => tool(cli::cleanup::run(&args, &mut io::stdout())),
         Command::Reference(args) => done(cli::reference::run(&args, &mut io::stdout().lock())),
     };
@@ -66,6 +71,16 @@ fn role(log: &LogArgs, role: impl Future<Output = anyhow::Result<()>>) -> anyhow
         .context("cannot start the control runtime")?;
     runtime.block_on(role)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The exit code says how bad the worst is.
+fn preflight(args: &PreflightArgs) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(match runtime.block_on(cli::preflight::run(args, &mut io::stdout()))? {
+        Level::Ok => ExitCode::SUCCESS,
+        Level::Warn => ExitCode::from(FINDINGS),
+        Level::Fail => ExitCode::from(FAILED),
+    })
 }
 
 /// Runs a short command.

@@ -17,6 +17,7 @@ pub mod hashing;
 pub mod head;
 pub mod limit_key;
 pub mod liveness;
+pub mod loads;
 pub mod logged;
 pub mod path;
 pub mod request;

@@ -31,6 +31,7 @@ pub mod references;
 mod reuse;
 mod server_snippet;
 mod sessions;
+mod settings;
 mod shared_limits;
 mod slices;
 mod streams;
@@ -40,14 +41,13 @@ mod twins;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::networking::v1::Ingress;
 
-use crate::k8s::class::{ClassRules, Ownership, ownership};
+use crate::k8s::class::{Ownership, ownership};
 use crate::k8s::cluster::{Cluster, ObjectKey, Origin, by_age, reference};
-use crate::k8s::reflect::sources::Access;
-use crate::k8s::selector::Selector;
 use crate::model::Model;
 use crate::model::backend::{Backend, BackendId};
 use crate::model::certificate::{Authorities, Certificate, CertificateId};
@@ -61,80 +61,9 @@ use classes::Classes;
 use parts::{Part, Whole};
 use references::Reference;
 pub use reuse::Reuse;
+pub use settings::{Proxies, Settings};
 use slices::Wanted;
 use view::View;
-
-/// What the flags say; everything else comes from objects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Which classes are ours.
-    pub classes: ClassRules,
-    /// Prefix of the annotations, beside our own `portcullis.dev`.
-    pub annotations_prefix: String,
-    /// Only this namespace.
-    pub watch_namespace: Option<String>,
-    /// Only namespaces with these labels.
-    pub namespace_selector: Option<Selector>,
-    /// `--disable-catch-all`: an Ingress that has a default backend and no rules is not served.
-    pub is_catch_all_disabled: bool,
-    /// How Secrets and ConfigMaps are read.
-    pub access: Access,
-    /// Only Secrets of these namespaces can be read; empty: all.
-    pub secret_namespaces: Vec<String>,
-    /// ConfigMap with cluster-wide settings.
-    pub config_map: Option<ObjectKey>,
-    /// Service for requests that no rule matches.
-    pub default_backend: Option<ObjectKey>,
-    /// Service whose addresses the controller publishes.
-    pub published_service: Option<ObjectKey>,
-    /// Secret with the certificate for names that no other covers.
-    pub default_certificate: Option<ObjectKey>,
-    /// A Service with a selector and without EndpointSlice is a Problem. Not for `lint`: a cluster will fill it in.
-    pub is_serving: bool,
-    /// Port of the implicit listener `http`.
-    pub http_port: u16,
-    /// Port of the implicit listener `https`.
-    pub https_port: u16,
-    /// Port of health checks, which no service may have.
-    pub healthz_port: u16,
-    /// ConfigMap with services of TCP ports.
-    pub tcp_services: Option<ObjectKey>,
-    /// ConfigMap with services of UDP ports.
-    pub udp_services: Option<ObjectKey>,
-    /// Services of type ExternalName are served.
-    pub enable_external_names: bool,
-    /// `ssl-passthrough` is honoured.
-    pub enable_ssl_passthrough: bool,
-    /// The zone whose endpoints are preferred, where EndpointSlices say which those are.
-    pub zone: Option<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            classes: ClassRules::default(),
-            annotations_prefix: "nginx.ingress.kubernetes.io".to_owned(),
-            watch_namespace: None,
-            namespace_selector: None,
-            is_catch_all_disabled: false,
-            access: Access::Originals,
-            secret_namespaces: Vec::new(),
-            config_map: None,
-            default_backend: None,
-            published_service: None,
-            default_certificate: None,
-            is_serving: true,
-            http_port: 80,
-            https_port: 443,
-            healthz_port: 10254,
-            tcp_services: None,
-            udp_services: None,
-            enable_external_names: true,
-            enable_ssl_passthrough: false,
-            zone: None,
-        }
-    }
-}
 
 /// What came of a Cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +74,8 @@ pub struct Translation {
     pub problems: Vec<Problem>,
     /// The Ingresses that are ours, for status.
     pub ingresses: Arc<[OurIngress]>,
+    /// Services that get addresses of pools, or hold some that they should not, ordered.
+    pub assignments: Arc<[Assignment]>,
     /// Secrets and ConfigMaps that are named, whether they exist or not.
     pub references: Arc<BTreeSet<Reference>>,
     /// Those of the problems for which ingress-nginx's webhook denies an object.
@@ -158,6 +89,17 @@ pub struct OurIngress {
     pub object: ObjectRef,
     /// What its status holds now, as [`status_entry`] writes it.
     pub published: Vec<String>,
+}
+
+/// What a Service of our load balancer class gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// Which.
+    pub object: ObjectRef,
+    /// Its addresses, IPv4 first; empty: it gets none.
+    pub addresses: Vec<IpAddr>,
+    /// What its status holds now, as we write it.
+    pub published: Vec<IpAddr>,
 }
 
 /// What the passes share.
@@ -251,16 +193,15 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
     let classes = Classes::read(&mut build);
     build.subrequests = subrequests::rules(&build.cluster, &cluster.endpoint_slices, &classes.cluster);
     build.is_stapled = classes.cluster.is_stapled;
-    unsupported_elsewhere(&mut build, cluster);
     check_published(&mut build);
     let global = Global { subrequests: build.subrequests.clone(), ..classes.cluster.global.clone() };
     let default_certificate = tls::default_certificate(&mut build);
-    let edge = edge::edge(&mut build, &global.blocked);
     let mut listeners = vec![
         listener("http", settings.http_port, ListenerProtocol::Http),
         listener("https", settings.https_port, ListenerProtocol::Https { default_certificate }),
     ];
     listeners.extend(streams::listeners(&mut build));
+    let (edge, assignments) = edge::edge(&mut build, cluster, &global.blocked, &listeners);
     let members = parts::divide(&build, &ours);
     let Build {
         cluster: view,
@@ -293,6 +234,7 @@ pub fn translate_with(reuse: &mut Reuse, cluster: &Cluster, settings: &Settings,
         model: Arc::new(model),
         problems,
         ingresses: ours.iter().map(|ingress| our_ingress(ingress)).collect(),
+        assignments: assignments.into(),
         references: Arc::new(references::references(cluster, settings, &ours)),
         refused,
     };
@@ -360,18 +302,6 @@ fn check_published(build: &mut Build<'_>) {
         let at = ("publish-service", key.to_string());
         let flag = ObjectRef::flag("--publish-service");
         build.problem(&flag, (Code::ReferenceMissing, Severity::Warning), (at.0, &at.1), message);
-    }
-}
-
-/// Fields of Services that ask us for something which this version does not do.
-fn unsupported_elsewhere(build: &mut Build<'_>, cluster: &Cluster) {
-    for service in cluster.services.values() {
-        let class = service.spec.as_ref().and_then(|spec| spec.load_balancer_class.as_deref());
-        if let Some(class @ "portcullis.dev/l4") = class {
-            let message = "this version assigns no addresses to Services; name the addresses of an AddressPool in Ingresses' DNS";
-            let at = ("spec.loadBalancerClass", class);
-            build.problem(&reference(&**service), (Code::FieldUnsupported, Severity::Warning), at, message);
-        }
     }
 }
 

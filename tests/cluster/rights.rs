@@ -60,12 +60,12 @@ pub(crate) fn agent(context: &Context) -> anyhow::Result<()> {
             &["delete", "secret", "shop-tls"],
             &["create", "secret", "generic", "other"],
             &["create", "configmap", "other"],
-            &["get", "lease", &process.node, "--namespace", "portcullis-synced"],
             &["delete", "lease", &process.node, "--namespace", "portcullis-synced"],
         ] {
             api.refuses(forbidden)?;
         }
         ensure!(api.can("patch leases.coordination.k8s.io --namespace=portcullis-synced")?, "no node Lease");
+        api.refuses(&["get", "nodes"])?;
         for forbidden in [
             "patch ingresses.networking.k8s.io --subresource=status",
             "create events.events.k8s.io",
@@ -84,9 +84,12 @@ pub(crate) fn controller(context: &Context) -> anyhow::Result<()> {
         ensure!(process.status("CapBnd")? == "0000000000000000", "{}", process.status("CapBnd")?);
         ensure!(read_only_root(&process)?, "{} can write to its root", process.node);
         let api = Api::of(&process)?;
-        for allowed in
-            ["patch ingresses.networking.k8s.io --subresource=status", "create events.events.k8s.io"]
-        {
+        for allowed in [
+            "patch ingresses.networking.k8s.io --subresource=status",
+            "patch services --subresource=status",
+            "patch addresspools.portcullis.dev --subresource=status",
+            "create events.events.k8s.io",
+        ] {
             ensure!(api.can(allowed)?, "may not {allowed}");
         }
         api.call(&["get", "lease", "portcullis-leader", "--namespace", "portcullis"])?;
@@ -98,7 +101,9 @@ pub(crate) fn controller(context: &Context) -> anyhow::Result<()> {
                 "--type=merge",
                 "--patch={\"metadata\":{\"labels\":{\"a\":\"b\"}}}",
             ][..],
-            &["get", "nodes"],
+            &["delete", "node", &process.node],
+            &["label", "node", &process.node, "a=b"],
+            &["delete", "service", "kubernetes"],
             &["get", "pods", "--namespace", "default"],
             &["delete", "secret", "shop-tls"],
             &["create", "secret", "generic", "other"],

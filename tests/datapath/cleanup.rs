@@ -21,10 +21,10 @@ fn cleanup_leaves_nothing() {
     node.wait_served().unwrap();
     let status = node.status().unwrap();
     let number = |value: &Value| value.as_u64().unwrap();
-    let links = [number(&status["sk_lookup"]["link_id"]), number(&status["interfaces"][0]["link_id"])];
-    let programs =
-        [number(&status["sk_lookup"]["program_id"]), number(&status["interfaces"][0]["program_id"])];
-    let maps: Vec<u64> = std::fs::read_dir(node.bpffs().join("portcullis/v1"))
+    let attached = [&status["sk_lookup"], &status["interfaces"][0], &status["interfaces"][0]["egress"]];
+    let links = attached.map(|attached| number(&attached["link_id"]));
+    let programs = attached.map(|attached| number(&attached["program_id"]));
+    let maps: Vec<u64> = std::fs::read_dir(node.bpffs().join("portcullis/v2"))
         .unwrap()
         .map(|entry| {
             number(&bpftool(&["map", "show", "pinned", entry.unwrap().path().to_str().unwrap()])["id"])
@@ -35,7 +35,7 @@ fn cleanup_leaves_nothing() {
 
     process.kill();
     let printed = node.tool(&["cleanup"]).unwrap();
-    for part in ["links/sk_lookup", "links/xdp-", "v1/vips", VIP] {
+    for part in ["links/sk_lookup", "links/xdp-", "links/tcx-out-", "v2/vips", VIP] {
         assert!(printed.contains(part), "{part} in\n{printed}");
     }
     assert!(!node.bpffs().join("portcullis").exists());
@@ -73,7 +73,7 @@ fn bpftool_shows_named_fields_and_pinned_links() {
     let _process = node.run("run", &["--mode", "xdp-native"]).unwrap();
     node.wait_served().unwrap();
     let dump = |map: &str| {
-        let path = node.bpffs().join("portcullis/v1").join(map);
+        let path = node.bpffs().join("portcullis/v2").join(map);
         run(Command::new("bpftool").args(["map", "dump", "pinned"]).arg(path)).unwrap()
     };
     for (map, fields) in [

@@ -49,7 +49,10 @@ fn a_denied_source_hears_nothing_and_is_counted() {
     assert!(node.get(OTHER, NODE, 80).unwrap().is_ok(), "the policy is for the pool alone");
 
     let metrics = node.admin("run", "/metrics").unwrap();
-    assert!(metrics.contains("portcullis_packets_total{reason=\"denied\"}"), "{metrics}");
+    assert!(
+        metrics.contains("portcullis_packets_total{address=\"198.18.100.10\",reason=\"denied\"}"),
+        "{metrics}"
+    );
     assert!(
         metrics.contains("portcullis_dataplane_mode{interface=\"eth0\",mode=\"xdp-native\"} 1"),
         "{metrics}"

@@ -5,11 +5,23 @@
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod hooks;
+#[cfg(test)]
+mod layouts;
+#[cfg(test)]
 mod lists;
 #[cfg(test)]
 mod modes;
 #[cfg(test)]
+mod restarts;
+#[cfg(test)]
 mod roles;
+#[cfg(test)]
+mod seeing;
+#[cfg(test)]
+mod sockets;
+#[cfg(test)]
+mod steering;
 #[cfg(test)]
 mod takeover;
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::process::Command;
 
-use aya::programs::{Xdp, XdpMode};
 use ingress_tests::netns;
 use ingress_tests::node::{CLIENT, NODE, Node, Process, VIP, run};
 
@@ -69,19 +68,6 @@ fn steps_down_to_generic(flags: &[&str]) {
     let status = node.status().unwrap();
     assert_eq!((&status["interfaces"][0]["name"], &status["mode"]), (&"nic0".into(), &"xdp-generic".into()));
     assert_said(&process, &["stepping down to xdp-generic"]);
-}
-
-#[test]
-fn a_foreign_xdp_program_is_left_alone() {
-    let node = Node::new().unwrap();
-    let _foreign = foreign_program(&node);
-    let before = xdp_program(&node);
-    let process = served(&node, &[], &[]);
-    assert_said(&process, &["stepping down to userspace mode", "foreign XDP program"]);
-    let log = process.log();
-    assert!(log.contains("eth0") && log.contains(&format!("id {before}")), "{log}");
-    assert_eq!(xdp_program(&node), before, "still there");
-    assert_eq!(node.status().unwrap()["mode"], "userspace");
 }
 
 #[test]
@@ -200,14 +186,4 @@ fn xdp_program(node: &Node) -> u64 {
     let links: serde_json::Value =
         serde_json::from_str(&node.node.run("ip -json -details link show dev eth0").unwrap()).unwrap();
     links[0]["xdp"]["prog"]["id"].as_u64().unwrap_or(0)
-}
-
-/// A program that passes everything, attached as someone else might have done it: ours for measurements.
-fn foreign_program(node: &Node) -> aya::Ebpf {
-    let object = ingress_userspace::bpf::object::OBJECT.expect("built with the kernel half");
-    let mut foreign = aya::Ebpf::load(object).unwrap();
-    let program: &mut Xdp = foreign.program_mut("portcullis_null").unwrap().try_into().unwrap();
-    program.load().unwrap();
-    node.node.enter(|| program.attach("eth0", XdpMode::Driver)).unwrap().unwrap();
-    foreign
 }

@@ -225,7 +225,7 @@ fn a_process_that_ends_in_order_says_so_and_the_one_beside_it_serves_at_once() {
 }
 
 /// The processes whose sockets new connections to the VIP's port 80 go to.
-fn serving_pids(node: &Node) -> anyhow::Result<Vec<u64>> {
+pub(crate) fn serving_pids(node: &Node) -> anyhow::Result<Vec<u64>> {
     let read = |map: &str| -> anyhow::Result<Vec<serde_json::Value>> {
         Ok(serde_json::from_str(&node.tool(&["maps", map, "--output", "json"])?)?)
     };

@@ -1,6 +1,7 @@
 //! Bodies of the fuzz targets: what must hold for any input. The targets in `tests/fuzz` and the plain tests over their
 //! corpora both call these.
 
+pub mod packets;
 pub mod plain;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,9 @@
 //! What every tier uses: rigs, scripted backends, clients.
 
+pub mod bpffs;
 pub mod client;
 pub mod cluster;
+pub mod fleet;
 pub mod fuzz;
 pub mod golden;
 pub mod http;
@@ -13,5 +15,7 @@ pub mod origin;
 pub mod packet;
 pub mod proxy;
 pub mod redis;
+pub mod reference;
 pub mod responder;
 pub mod secure;
+pub mod tunnel;

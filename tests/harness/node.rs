@@ -132,14 +132,22 @@ impl Node {
         let log = self.folder.join(format!("{name}.log"));
         let output = fs::File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
-        Ok(Process { child, log })
+        Process::spawn(command, log)
     }
 
     /// Runs a command of `portcullis` to its end on this node and returns what it printed.
     pub fn tool(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let (name, rest) = arguments.split_first().context("a command")?;
         run(self.portcullis(name)?.args(rest).arg("--bpffs").arg(self.bpffs()))
+    }
+
+    /// What `portcullis drops` tells of the node where `portcullis run` was started under this name.
+    pub fn drops(&self, name: &str, more: &[&str]) -> anyhow::Result<Vec<serde_json::Value>> {
+        let socket = self.folder.join(format!("{name}.sock"));
+        let mut arguments = vec!["drops", "--once", "--output", "json", "--admin-socket"];
+        arguments.push(socket.to_str().context("a path")?);
+        arguments.extend(more);
+        self.tool(&arguments)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
     /// The state of the node as `portcullis status` prints it.
@@ -242,6 +250,12 @@ pub struct Process {
 }
 
 impl Process {
+    /// Starts a command whose output goes to this log.
+    pub fn spawn(command: &mut Command, log: PathBuf) -> anyhow::Result<Self> {
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, log })
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -264,8 +278,13 @@ impl Process {
     }
 
     /// SIGTERM, and waits for its end.
-    pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
+    pub fn stop(self) -> anyhow::Result<ExitStatus> {
         self.terminate()?;
+        self.wait()
+    }
+
+    /// Waits for its end. (A second SIGTERM would mean at once.)
+    pub fn wait(mut self) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -316,7 +335,8 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
     Ok(out.into_owned())
 }
 
-fn ingress(origin: SocketAddr) -> String {
+/// An Ingress for every host, served by an origin.
+pub(crate) fn ingress(origin: SocketAddr) -> String {
     format!(
         "apiVersion: networking.k8s.io/v1\n\
          kind: IngressClass\n\

@@ -75,6 +75,12 @@ impl Packet {
         Self::new(source, destination, protocol, vec![8, 0, 0, 0, 0, 1, 0, 1])
     }
 
+    /// Another protocol with these bytes, from a source of the family of `destination`.
+    pub fn carrying(v4: &str, v6: &str, destination: &str, protocol: u8, bytes: &[u8]) -> Self {
+        let source = if destination.contains(':') { v6 } else { v4 };
+        Self::new(source, destination, protocol, bytes.to_vec())
+    }
+
     /// A frame that is not IP.
     pub fn ethernet(ether_type: u16, data: &[u8]) -> Vec<u8> {
         let mut frame = macs();
@@ -127,6 +133,22 @@ impl Packet {
         let mut body = vec![0; usize::from(units) * 8];
         body[1] = units - 1;
         self.extensions.push((kind, body));
+        self
+    }
+
+    /// Replaces the source port.
+    #[must_use]
+    pub fn source_port(mut self, port: u16) -> Self {
+        self.payload[..2].copy_from_slice(&port.to_be_bytes());
+        self
+    }
+
+    /// Adds TCP options, a multiple of four bytes.
+    #[must_use]
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        assert!(self.protocol == TCP && options.len().is_multiple_of(4), "TCP options in words");
+        self.payload.splice(20..20, options.iter().copied());
+        self.payload[12] += u8::try_from(options.len() / 4).expect("a header that fits") << 4;
         self
     }
 
@@ -190,6 +212,28 @@ impl Packet {
             frame.truncate(len);
         }
         frame
+    }
+
+    /// The frame with a right checksum in its TCP header.
+    pub fn bytes_with_checksum(&self) -> Vec<u8> {
+        let mut with = self.clone();
+        with.payload[16..18].copy_from_slice(&[0, 0]);
+        let mut pseudo = match (self.source, self.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => [source.octets(), destination.octets()].concat(),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => [source.octets(), destination.octets()].concat(),
+            _ => panic!("source and destination are of two families"),
+        };
+        pseudo.extend(u32::try_from(with.payload.len()).expect("a packet that fits").to_be_bytes());
+        pseudo.extend(u32::from(self.protocol).to_be_bytes());
+        pseudo.extend(&with.payload);
+        let words = pseudo
+            .chunks(2)
+            .map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0)));
+        let sum: u32 = words.sum();
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        with.payload[16..18].copy_from_slice(&sum.to_be_bytes());
+        with.bytes()
     }
 
     fn ipv4(&self, frame: &mut Vec<u8>, source: Ipv4Addr, destination: Ipv4Addr) {

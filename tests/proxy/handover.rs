@@ -25,8 +25,7 @@ fn describe(sockets: &[HandedSocket]) -> (Kinds, Ports) {
 async fn every_worker_hands_over_a_socket_per_listener_and_family() {
     let origin = Origin::start("web").await;
     let mut proxy = Instance::start(simple("", policies(), &[origin.address])).await.unwrap();
-    let sockets =
-        proxy.hand_over(ListenPlan::Handover { group_ports: vec![], addresses: vec![] }).await.unwrap();
+    let sockets = proxy.hand_over(ListenPlan::Handover { group_ports: vec![] }).await.unwrap();
     let (kinds, ports) = describe(&sockets);
     assert_eq!((sockets.len(), kinds.len(), ports.len()), (8, 8, 2), "{kinds:?} {ports:?}");
     for handed in &sockets {
@@ -44,7 +43,7 @@ async fn every_worker_hands_over_a_socket_per_listener_and_family() {
 
     // An agent that comes back proposes other ports, and gets the sockets that serve already.
     let group_ports = vec![GroupPort { listener: "http".into(), port: 1 }];
-    let again = proxy.hand_over(ListenPlan::Handover { group_ports, addresses: vec![] }).await.unwrap();
+    let again = proxy.hand_over(ListenPlan::Handover { group_ports }).await.unwrap();
     assert_eq!(describe(&again), (kinds, ports));
 }
 
@@ -53,12 +52,12 @@ async fn a_second_proxy_joins_the_groups_of_the_first() {
     let origin = Origin::start("web").await;
     let model = simple("", policies(), &[origin.address]);
     let mut old = Instance::start(model.clone()).await.unwrap();
-    let first = old.hand_over(ListenPlan::Handover { group_ports: vec![], addresses: vec![] }).await.unwrap();
+    let first = old.hand_over(ListenPlan::Handover { group_ports: vec![] }).await.unwrap();
     let (_, ports) = describe(&first);
     let group_ports: Vec<_> =
         ports.iter().map(|(listener, port)| GroupPort { listener: listener.clone(), port: *port }).collect();
     let mut new = Instance::start(model).await.unwrap();
-    let second = new.hand_over(ListenPlan::Handover { group_ports, addresses: vec![] }).await.unwrap();
+    let second = new.hand_over(ListenPlan::Handover { group_ports }).await.unwrap();
     assert_eq!(describe(&second), describe(&first));
     let address = second[0].about.bound;
     drop(first);

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ingress_tests::client::{self, Http1, Http2};
+use ingress_tests::kernel::connections;
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, eventually, policies, simple};
-use ingress_userspace::model::edge::{AddressRange, EdgeLimit, EdgePolicy, EdgeScope, Pool};
+use ingress_userspace::model::edge::{AddressRange, EdgePolicy, EdgeScope, Pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -126,17 +127,14 @@ async fn edge_policies_are_enforced_at_accept() {
             AddressRange { first: "127.0.0.0".parse().unwrap(), last: "127.0.0.255".parse().unwrap() };
         let elsewhere =
             AddressRange { first: "198.18.100.0".parse().unwrap(), last: "198.18.100.9".parse().unwrap() };
-        model.edge.pools = vec![
-            Pool { name: "here".into(), blocks: vec![loopback] },
-            Pool { name: "there".into(), blocks: vec![elsewhere] },
-        ];
+        model.edge.pools = vec![Pool::new("here", vec![loopback]), Pool::new("there", vec![elsewhere])];
         model.edge.policies = policies_;
         model
     };
     let me = || vec!["127.0.0.1/32".parse().unwrap()];
     let others = || vec!["198.18.0.0/15".parse().unwrap()];
     let pool = |name: &str| EdgeScope::Pools(vec![name.into()]);
-    let limits = || vec![EdgeLimit { connections_per_second: 1, burst: 2 }];
+    let limits = || vec![connections(1, 2)];
     let cases = [
         ("no policy", vec![], true),
         ("denied everywhere", vec![EdgePolicy { deny: me(), ..policy(EdgeScope::Cluster) }], false),

@@ -16,6 +16,7 @@ use ingress_tests::golden;
 use ingress_userspace::k8s::cluster::{Cluster, ObjectKey, Origin};
 use ingress_userspace::k8s::folder::parse::parse;
 use ingress_userspace::k8s::folder::{Folder, insert};
+use ingress_userspace::k8s::reflect::sources::Access;
 use ingress_userspace::k8s::selector::Selector;
 use ingress_userspace::model::render::render;
 use ingress_userspace::problem::Problem;
@@ -148,6 +149,8 @@ fn settings(text: &str) -> anyhow::Result<(Settings, Origin)> {
             "node-zone" => settings.zone = Some(value.to_owned()),
             "disable-svc-external-name" => settings.enable_external_names = value != "true",
             "enable-ssl-passthrough" => settings.enable_ssl_passthrough = value == "true",
+            "cluster-key-secret" => settings.cluster_key = Some(key()?),
+            "sync-namespace" => settings.access = Access::Copies(value.to_owned()),
             "publish-service" => settings.published_service = Some(key()?),
             "default-backend-service" => settings.default_backend = Some(key()?),
             "default-ssl-certificate" => settings.default_certificate = Some(key()?),

@@ -52,7 +52,7 @@ pub(crate) fn can_compile() -> bool {
 }
 
 /// As cargo finds it; `ingress-userspace/build.rs` looks in the same place.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     shell::root().join(env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 

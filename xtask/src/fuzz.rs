@@ -7,14 +7,17 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::setup::{self, Part};
-use crate::shell;
+use crate::{build_ebpf, shell};
 
 /// All targets.
 const TARGETS: &[&str] = &["annotation_values", "client_hello", "manifests", "paths", "proxy_header"];
 
+/// The target that is no parser of ours: the XDP program.
+const PACKETS: &str = "packets";
+
 #[derive(Args)]
 pub(crate) struct FuzzArgs {
-    /// Only this target; default: each in turn.
+    /// Only this target; default: each in turn but `packets`, which are packets through the XDP program and need root.
     target: Option<String>,
     /// How long each runs.
     #[arg(long, default_value_t = 60)]
@@ -25,13 +28,19 @@ pub(crate) struct FuzzArgs {
     /// With `--plain`, where the random numbers begin; the same one gives the same inputs.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// How many packets, for the target `packets`.
+    #[arg(long, default_value_t = 10_000_000)]
+    count: u64,
 }
 
 /// Runs the targets; what fails leaves its input in `tests/fuzz/artifacts`.
 pub(crate) fn run(args: &FuzzArgs) -> anyhow::Result<()> {
+    if args.target.as_deref() == Some(PACKETS) {
+        return packets(args);
+    }
     let chosen: Vec<&str> = match &args.target {
         Some(target) if !TARGETS.contains(&target.as_str()) => {
-            bail!("there is no target {target}; there are {}", TARGETS.join(", "))
+            bail!("there is no target {target}; there are {} and {PACKETS}", TARGETS.join(", "))
         }
         Some(target) => vec![target],
         None => TARGETS.to_vec(),
@@ -69,9 +78,21 @@ fn has_nightly() -> bool {
     asked.is_ok_and(|asked| asked.status.success())
 }
 
+fn packets(args: &FuzzArgs) -> anyhow::Result<()> {
+    if !shell::is_root() {
+        bail!("loading kernel programs needs root: run `cargo xtask fuzz packets` as root");
+    }
+    setup::setup(&[Part::Kernel])?;
+    build_ebpf::run(&build_ebpf::BuildArgs::default())?;
+    tool(&[PACKETS, &args.count.to_string(), &args.seed.to_string()])
+}
+
 fn plain(target: &str, args: &FuzzArgs) -> anyhow::Result<()> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["run", "--quiet", "--package", "ingress-tests", "--bin", "portcullis-fuzz", "--", target]);
-    cargo.args([args.seconds.to_string(), args.seed.to_string()]).current_dir(shell::root());
-    shell::run(&mut cargo)
+    tool(&[target, &args.seconds.to_string(), &args.seed.to_string()])
+}
+
+fn tool(arguments: &[&str]) -> anyhow::Result<()> {
+    let mut cargo = shell::cargo();
+    cargo.args(["run", "--quiet", "--package", "ingress-tests", "--bin", "portcullis-fuzz", "--"]);
+    shell::run(cargo.args(arguments))
 }

@@ -31,6 +31,8 @@ pub(crate) enum Part {
     Proxy,
     /// For the cluster tier: a Go toolchain for the control plane, and helm.
     Cluster,
+    /// For the kernels tier: an emulator and what the machine's own system is made of; not part of the whole set-up.
+    Machine,
 }
 
 impl Part {
@@ -56,6 +58,10 @@ const PROGRAMS: &[(Part, &str, &str)] = &[
     (Part::Cluster, "ip", "iproute2"),
     (Part::Cluster, "python3", "python3"),
     (Part::Chart, "python3", "python3"),
+    (Part::Machine, "qemu-system-x86_64", "qemu-system-x86"),
+    (Part::Machine, "busybox", "busybox-static"),
+    (Part::Machine, "strip", "binutils"),
+    (Part::Machine, "xz", "xz-utils"),
 ];
 
 /// What bpf-linker is built from: a file of each package.

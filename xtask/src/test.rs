@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 
 use crate::setup::{Part, setup};
@@ -11,7 +11,7 @@ use crate::{build_ebpf, shell};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Only these tiers; default: all.
+    /// Only these tiers; default: all but kernels, which takes minutes.
     tiers: Vec<Tier>,
     /// Only tests whose name contains this.
     #[arg(long)]
@@ -37,10 +37,13 @@ enum Tier {
     Chart,
     /// A real kube-apiserver with two nodes (root).
     Cluster,
+    /// Other kernels in virtual machines, by their tests of the tiers packet and datapath (root).
+    Kernels,
 }
 
 impl Tier {
-    const ALL: [Self; 8] = [
+    /// What runs when none is named.
+    const DEFAULT: [Self; 8] = [
         Self::Unit,
         Self::Translate,
         Self::Proxy,
@@ -61,16 +64,17 @@ impl Tier {
             Self::Datapath => "datapath",
             Self::Chart => "chart",
             Self::Cluster => "cluster",
+            Self::Kernels => "kernels",
         }
     }
 
     /// Whether its tests start `portcullis` as processes.
     fn runs_binary(self) -> bool {
-        matches!(self, Self::Datapath | Self::Cluster)
+        matches!(self, Self::Datapath | Self::Cluster | Self::Kernels)
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Packet | Self::Datapath | Self::Cluster)
+        matches!(self, Self::Packet | Self::Datapath | Self::Cluster | Self::Kernels)
     }
 
     /// What must be installed for it.
@@ -83,6 +87,7 @@ impl Tier {
             Self::Datapath => &[Part::Kernel, Part::Network],
             Self::Chart => &[Part::Chart],
             Self::Cluster => &[Part::Kernel, Part::Network, Part::Cluster],
+            Self::Kernels => &[Part::Kernel, Part::Network, Part::Machine],
         }
     }
 
@@ -104,10 +109,21 @@ impl Tier {
 /// sees why.
 const RECAP_LINES: usize = 40;
 
+/// The binary with the next layout of kernel maps, beside the one that is built next: tests upgrade to it and back.
+fn build_next_layout() -> anyhow::Result<()> {
+    let features = ["--features", "next-layout", "--bin", "portcullis"];
+    shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]).args(features))?;
+    let folder = build_ebpf::target_dir().join("debug");
+    let copy = folder.join("portcullis-next-layout");
+    std::fs::copy(folder.join("portcullis"), &copy)
+        .with_context(|| format!("cannot write {}", copy.display()))
+        .map(drop)
+}
+
 /// Runs the tiers in order; a tier named in `INGRESS_TEST_SKIP` (comma-separated) is skipped, loudly.
 pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     let skipped = std::env::var("INGRESS_TEST_SKIP").unwrap_or_default();
-    let chosen = if args.tiers.is_empty() { Tier::ALL.to_vec() } else { args.tiers.clone() };
+    let chosen = if args.tiers.is_empty() { Tier::DEFAULT.to_vec() } else { args.tiers.clone() };
     let is_skipped = |tier: Tier| skipped.split(',').any(|skip| skip.trim() == tier.name());
     let mut parts: Vec<Part> = Vec::new();
     for part in chosen.iter().filter(|tier| !is_skipped(**tier)).flat_map(|tier| tier.parts()) {
@@ -118,6 +134,9 @@ pub(crate) fn run(args: &TestArgs) -> anyhow::Result<()> {
     setup(&parts)?;
     if parts.contains(&Part::Kernel) {
         build_ebpf::run(&build_ebpf::BuildArgs::default())?;
+    }
+    if chosen.contains(&Tier::Datapath) && !is_skipped(Tier::Datapath) {
+        build_next_layout()?;
     }
     if chosen.iter().any(|tier| tier.runs_binary() && !is_skipped(*tier)) {
         shell::run(shell::cargo().args(["build", "--quiet", "--package", "ingress-userspace"]))?;

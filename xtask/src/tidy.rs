@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("link", &["model", "error_chain"]),
     ("snapshot", &["model", "filter", "upstream", "tls", "telemetry"]),
     ("compile", &["model", "path_regex", "snapshot", "filter", "upstream", "tls", "telemetry"]),
-    ("bpf", &["model", "compile", "telemetry", "link"]),
+    ("bpf", &["model", "compile", "telemetry", "link", "error_chain"]),
     ("controller", &["problem", "translate", "model", "k8s", "error_chain"]),
     ("admission", &["k8s", "translate", "problem", "error_chain"]),
     ("telemetry", &["model", "args"]),

@@ -164,13 +164,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "portcullis.ruleArgs" . }}
 - --http-port={{ default .Values.controller.containerPort.http (index .Values.controller.extraArgs "http-port") }}
 - --https-port={{ default .Values.controller.containerPort.https (index .Values.controller.extraArgs "https-port") }}
+- --proxy-pods=app.kubernetes.io/name={{ include "portcullis.name" . }},app.kubernetes.io/instance={{ .Release.Name }},app.kubernetes.io/component=data-plane
 {{- end -}}
 
 {{/* controller.extraArgs, each to the role that knows it. Those under `chart` take the place of a value. */}}
 {{- define "portcullis.knownArgs" -}}
 chart: [configmap, controller-class, election-id, http-port, https-port, ingress-class, publish-service, tcp-services-configmap, udp-services-configmap, watch-namespace, watch-namespace-selector]
-source: [annotations-prefix, default-backend-service, default-ssl-certificate, disable-catch-all, disable-svc-external-name, enable-ssl-passthrough, ingress-class-by-name, sync-period, watch-ingress-without-class]
-controller: [publish-status-address, report-node-internal-ip-address, update-status]
+source: [annotations-prefix, cluster-key-secret, default-backend-service, default-ssl-certificate, disable-catch-all, disable-svc-external-name, enable-ssl-passthrough, ingress-class-by-name, sync-period, watch-ingress-without-class]
+controller: [publish-address-pool, publish-status-address, report-node-internal-ip-address, update-status]
 proxy: [metrics-per-host, report-status-classes, shutdown-grace-period]
 admin: [enable-metrics]
 {{- end -}}

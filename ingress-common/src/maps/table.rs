@@ -2,11 +2,14 @@
 //!
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
-use super::{
-    ACLS, AclVal, BUCKETS, Bucket, Count, LIMITS, Limit, ListenVal, LookupCount, Meta, SLOTS, SlotVal,
-    VIP_IDS, VIPS, VipKey, VipVal,
-};
-use crate::source::{Acl4Key, Acl6Key, SrcKey};
+mod events;
+mod limits;
+mod lists;
+mod sockets;
+mod steering;
+
+use super::{Count, EGRESS, IFACES, IfaceVal, Meta, VIP_IDS, VIPS, VipKey, VipVal};
+use crate::source::SrcKey;
 use crate::verdict::REASONS;
 
 /// Types of kernel maps.
@@ -20,10 +23,16 @@ pub enum MapKind {
     Hash,
     /// BPF_MAP_TYPE_LRU_HASH
     LruHash,
+    /// BPF_MAP_TYPE_LRU_PERCPU_HASH
+    LruPerCpuHash,
     /// BPF_MAP_TYPE_LPM_TRIE
     LpmTrie,
     /// BPF_MAP_TYPE_SOCKMAP
     SockMap,
+    /// BPF_MAP_TYPE_ARRAY_OF_MAPS; the value is the number of an inner map.
+    ArrayOfMaps,
+    /// BPF_MAP_TYPE_RINGBUF; without keys, its value is what one record holds and its capacity counts bytes.
+    RingBuf,
 }
 
 /// A key or value type.
@@ -70,13 +79,10 @@ pub const MAPS: &[MapSpec] = &[
             size: size_of::<Meta>() as u32,
             fields: &[
                 ("layout", "u32", "layout version of the writer"),
-                ("pad", "u32", "0"),
+                ("flags", "u32", "1: the agent ended in order"),
                 ("epoch", "u64", "goes up with every start of an agent; a writer with an older epoch stops"),
-                (
-                    "heartbeat_ns",
-                    "u64",
-                    "monotonic clock at the agent's last sign of life; 0: it ended in order",
-                ),
+                ("heartbeat_ns", "u64", "monotonic clock at the agent's last sign of life"),
+                ("secret", "u64", "key of the hash behind `gate`, made once"),
                 ("build", "[u8; 16]", "version of the agent, ASCII"),
             ],
         },
@@ -98,99 +104,30 @@ pub const MAPS: &[MapSpec] = &[
                     "flags",
                     "u32",
                     "1 limit, 2 only sources allowed in scope 0, 4 only sources allowed in `scope`, 8 paused, \
-                     16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours",
+                     16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours, \
+                     128 announced by this node, 256 limits of packets or bytes",
                 ),
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
                 ("limits", "u16", "number of its rows in `limits`"),
                 ("ports", "u32", "bit `port % 32` of every served port: no bit, no second lookup"),
+                ("pool", "u16", "its table in `pools`; 0: this node owns every flow that it receives"),
+                ("mss", "u16", "largest TCP segment its connections announce; 0: what the interface permits"),
             ],
         },
         writer: "agent",
-        reader: "XDP",
+        reader: "XDP, TC",
         about: "The served addresses: (address, 0, 0) for each, and (address, port, protocol) for what it serves. \
                 A packet whose destination has no entry is not ours. Full: further addresses are not served, with a message.",
     },
-    MapSpec {
-        name: "acl4",
-        kind: MapKind::LpmTrie,
-        entries: ACLS,
-        key: TypeSpec {
-            name: "Key<Acl4Key>",
-            size: 4 + size_of::<Acl4Key>() as u32,
-            fields: &[
-                ("prefix_len", "u32", "32 + bits of the prefix"),
-                ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
-                ("data.addr", "[u8; 4]", "IPv4 prefix of the source"),
-            ],
-        },
-        value: ACL_VAL,
-        writer: "agent",
-        reader: "XDP",
-        about: "Lists of IPv4 sources. Full: further prefixes are not enforced, with a message.",
-    },
-    MapSpec {
-        name: "acl6",
-        kind: MapKind::LpmTrie,
-        entries: ACLS,
-        key: TypeSpec {
-            name: "Key<Acl6Key>",
-            size: 4 + size_of::<Acl6Key>() as u32,
-            fields: &[
-                ("prefix_len", "u32", "32 + bits of the prefix"),
-                ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
-                ("data.addr", "[u8; 16]", "IPv6 prefix of the source"),
-            ],
-        },
-        value: ACL_VAL,
-        writer: "agent",
-        reader: "XDP",
-        about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
-    },
-    MapSpec {
-        name: "limits",
-        kind: MapKind::Array,
-        entries: LIMITS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "Limit",
-            size: size_of::<Limit>() as u32,
-            fields: &[
-                ("kind", "u32", "1: new TCP connections per source; 0: the row is free"),
-                ("bucket", "u32", "names the buckets; rows of the same limit of the same policy share it"),
-                ("rate_ns", "u64", "time that one connection costs"),
-                ("burst_ns", "u64", "time that may be borrowed"),
-            ],
-        },
-        writer: "agent",
-        reader: "XDP",
-        about: "Limits; the rows of one address stand in sequence.",
-    },
-    MapSpec {
-        name: "buckets",
-        kind: MapKind::LruHash,
-        entries: BUCKETS,
-        key: TypeSpec {
-            name: "SrcKey",
-            size: size_of::<SrcKey>() as u32,
-            fields: &[
-                ("addr", "[u8; 16]", "the source: an IPv4 address (mapped), the /64 of an IPv6 address"),
-                ("bucket", "u32", "`bucket` of the limit"),
-            ],
-        },
-        value: TypeSpec {
-            name: "Bucket",
-            size: size_of::<Bucket>() as u32,
-            fields: &[(
-                "tat",
-                "u64",
-                "theoretical arrival time of the next connection, monotonic clock in ns",
-            )],
-        },
-        writer: "XDP",
-        reader: "XDP",
-        about: "What each source has used of each limit. Full: the least recently used source is forgotten.",
-    },
+    lists::ACL4,
+    lists::ACL6,
+    lists::ACL4_BITS,
+    lists::ACL6_BITS,
+    limits::LIMITS,
+    limits::GATE,
+    limits::GLOBALS,
+    limits::BUCKETS,
     MapSpec {
         name: "stats",
         kind: MapKind::PerCpuArray,
@@ -200,83 +137,64 @@ pub const MAPS: &[MapSpec] = &[
             size: 4,
             fields: &[("", "u32", "`vip_id` * 32 + reason; `vip_id` 0: belongs to no served address")],
         },
-        value: TypeSpec {
-            name: "Count",
-            size: size_of::<Count>() as u32,
-            fields: &[
-                ("packets", "u64", "packets"),
-                ("bytes", "u64", "their bytes, Ethernet header included"),
-            ],
-        },
-        writer: "XDP",
+        value: COUNT,
+        writer: "XDP, TC",
         reader: "agent (metrics), `portcullis status`",
         about: "Every packet, counted once by address and reason.",
     },
+    steering::CLUSTER,
+    steering::POOLS,
+    steering::NODES,
+    steering::NODE_SEEN,
+    steering::PEERS,
+    steering::NODE_STATS,
     MapSpec {
-        name: "listen",
+        name: "ifaces",
         kind: MapKind::Hash,
-        entries: VIPS,
-        key: VIP_KEY,
+        entries: IFACES,
+        key: TypeSpec {
+            name: "u32",
+            size: 4,
+            fields: &[("", "u32", "number of the interface, as `ip link` prints it")],
+        },
         value: TypeSpec {
-            name: "ListenVal",
-            size: size_of::<ListenVal>() as u32,
+            name: "IfaceVal",
+            size: size_of::<IfaceVal>() as u32,
             fields: &[
-                ("first_slot", "u32", "first slot of the range that holds its sockets"),
-                ("slots", "u32", "length of the range; it may have holes"),
-                ("port", "u16", "loopback port of the sockets' SO_REUSEPORT group"),
-                ("pad", "u16", "0"),
+                ("addr4", "[u8; 4]", "an IPv4 address of its own; 0.0.0.0: it has none"),
+                ("mac", "[u8; 6]", "its hardware address"),
+                ("pad", "[u8; 2]", "0"),
             ],
         },
         writer: "agent",
-        reader: "SK_LOOKUP",
-        about: "Which sockets accept connections for an address and port. Looked up exactly, then with port 0.",
+        reader: "TC",
+        about: "The interfaces that programs run on. Full: on further ones ARP requests of VIPs go out as probes without a sender.",
     },
     MapSpec {
-        name: "slots",
-        kind: MapKind::Array,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "SlotVal",
-            size: size_of::<SlotVal>() as u32,
+        name: "egress",
+        kind: MapKind::LruPerCpuHash,
+        entries: EGRESS,
+        key: TypeSpec {
+            name: "SrcKey",
+            size: size_of::<SrcKey>() as u32,
             fields: &[
-                ("cookie", "u64", "the socket's SO_COOKIE; 0: the slot is free"),
-                ("pid", "u32", "the process it came from"),
-                ("handover", "u32", "which hand-over it came with"),
+                ("addr", "[u8; 16]", "the client: an IPv4 address (mapped), the /64 of an IPv6 address"),
+                ("bucket", "u32", "`vip_id` of the address that it is sent from"),
             ],
         },
-        writer: "agent",
-        reader: "agent, `portcullis status`",
-        about: "What `socks` holds, since the kernel does not show sockets.",
+        value: COUNT,
+        writer: "TC",
+        reader: "`portcullis top`",
+        about: "What was sent to each client, by the address that it came from. Full: the client that was sent to least recently is forgotten.",
     },
-    MapSpec {
-        name: "socks",
-        kind: MapKind::SockMap,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec { name: "socket", size: 4, fields: &[("", "u32", "a listening socket; unreadable")] },
-        writer: "agent; the kernel removes closed sockets",
-        reader: "SK_LOOKUP",
-        about: "The proxy's listening sockets, one per slot.",
-    },
-    MapSpec {
-        name: "lk_stats",
-        kind: MapKind::PerCpuArray,
-        entries: SLOTS,
-        key: INDEX,
-        value: TypeSpec {
-            name: "LookupCount",
-            size: size_of::<LookupCount>() as u32,
-            fields: &[
-                ("lookups", "u64", "connections handed to the socket in this slot"),
-                ("misses", "u64", "connections for the range that begins here that found no socket"),
-                ("errors", "u64", "times the kernel refused the socket in this slot"),
-            ],
-        },
-        writer: "SK_LOOKUP",
-        reader: "agent (metrics), `portcullis status`",
-        about: "How connections spread over the sockets.",
-    },
+    sockets::LISTEN,
+    sockets::SLOTS,
+    sockets::SOCKS,
+    sockets::ASSIGNED,
+    sockets::GROUPS,
+    sockets::LK_STATS,
+    events::EVENTS,
+    events::EVENT_RATE,
 ];
 
 const INDEX: TypeSpec = TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "index")] };
@@ -292,14 +210,10 @@ const VIP_KEY: TypeSpec = TypeSpec {
     ],
 };
 
-const ACL_VAL: TypeSpec = TypeSpec {
-    name: "AclVal",
-    size: size_of::<AclVal>() as u32,
-    fields: &[(
-        "flags",
-        "u32",
-        "1 deny, 2 allow, 4 exempt; of every prefix of the scope that covers this one",
-    )],
+const COUNT: TypeSpec = TypeSpec {
+    name: "Count",
+    size: size_of::<Count>() as u32,
+    fields: &[("packets", "u64", "packets"), ("bytes", "u64", "their bytes, Ethernet header included")],
 };
 
 #[cfg(test)]
@@ -322,7 +236,10 @@ mod tests {
                 "u16" => 2,
                 "u32" => 4,
                 "u64" => 8,
+                "[u8; 2]" => 2,
                 "[u8; 4]" => 4,
+                "[u8; 6]" => 6,
+                "[u64; 2]" => 16,
                 "[u8; 16]" => 16,
                 other => panic!("no size for {other}"),
             }

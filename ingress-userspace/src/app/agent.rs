@@ -4,12 +4,18 @@
 //! `userspace` mode, each step down with one message. From then on nothing here waits for anything but the next event.
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
+pub mod announcers;
+pub mod drops;
+mod figures;
+mod follow;
 mod hear;
 pub mod last_model;
 pub mod report;
+mod retake;
 pub mod settings;
 mod start;
 pub mod state;
+mod steering;
 mod vip_routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,23 +30,24 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
-use crate::bpf::interfaces;
 use crate::bpf::kernel::Kernel;
-use crate::bpf::slots::is_listening;
+use crate::bpf::slots::listening::is_listening;
 use crate::bpf::sync::Synced;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
 use crate::link::{AgentEnd, ProxyId};
 use crate::model::Model;
+use announcers::Announcers;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
 use state::{AgentState, entries};
+use steering::Peers;
 
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Heartbeats between two looks at the node's addresses.
-const LOOK_AT_ADDRESSES: u32 = 10;
+/// Heartbeats between two looks at the node's interfaces when no change was told of.
+const LOOK_AT_INTERFACES: u32 = 10;
 /// Heartbeats between two notes that the last model is current.
 const CONFIRM: u32 = 30;
 /// How long a start waits for the API server before it begins with the last model.
@@ -61,7 +68,9 @@ pub async fn run(
     // The source of worlds has ended, as at shutdown.
     let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
     settings.follow(&model.global);
-    let (kernel, step_down) = start::start(&settings, &model).await;
+    let announcers = Announcers::start(settings.agreement.clone(), &settings.node);
+    let mut peers = Peers::default();
+    let (kernel, step_down) = start::start(&settings, &model, &mut peers).await;
     let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
         settings,
@@ -75,10 +84,14 @@ pub async fn run(
         stale: None,
         state,
         failing_maps: None,
+        has_changes: false,
+        peers,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
+        announcers,
     };
-    agent.look_at_addresses().await;
+    let mut monitor = follow::monitor();
+    agent.look_at_interfaces().await;
     if current_at == 0 {
         agent.take_world(version, &model, &link).await;
     } else {
@@ -92,6 +105,8 @@ pub async fn run(
     let mut tick = tokio::time::interval(HEARTBEAT);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut ticks: u32 = 0;
+    let mut probe = tokio::time::interval(steering::PROBE);
+    probe.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -108,6 +123,9 @@ pub async fn run(
                 Some(event) => agent.hear(event, &link).await,
                 None => break,
             },
+            () = follow::changed(&mut monitor) => agent.has_changes = true,
+            () = agent.announcers.changed() => agent.serve_by_newest(),
+            _ = probe.tick() => agent.probe().await,
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
                 agent.beat(ticks).await;
@@ -161,10 +179,16 @@ struct Agent {
     stale: Option<Stale>,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
+    /// Interfaces or addresses changed since they were last looked at.
+    has_changes: bool,
+    /// The nodes of the pools.
+    peers: Peers,
     /// Said already.
     refused_routes: BTreeSet<IpNet>,
     /// Routes that this process made.
     added_routes: BTreeSet<IpNet>,
+    /// Which pools this node announces.
+    announcers: Announcers,
 }
 
 impl Agent {
@@ -187,11 +211,13 @@ impl Agent {
     /// A model: to the kernel and to the proxies.
     async fn take_model(&mut self, version: ModelVersion, model: &Arc<Model>, link: &AgentEnd) {
         self.model = Arc::clone(model);
+        self.announcers.follow(model);
         let bound = self.settings.bind_plan();
         self.settings.follow(&self.model.global);
         if self.kernel.is_none() && self.settings.bind_plan() != bound {
             link.broadcast(&ToProxy::Listen(self.listen_plan()));
         }
+        self.follow_nodes().await;
         self.apply();
         self.apply_routes().await;
         link.broadcast(&ToProxy::Model { version, model: Arc::clone(&self.model) });
@@ -211,7 +237,6 @@ impl Agent {
                     group_ports: listeners
                         .map(|name| GroupPort { port: port(&name), listener: name })
                         .collect(),
-                    addresses: self.settings.bind_plan(),
                 }
             }
         }
@@ -237,12 +262,17 @@ impl Agent {
         if is_paused {
             pause(&mut contents);
         }
+        self.peers.enter(&self.model, &mut contents);
         if kernel.contents() != &contents {
             for part in refused {
                 warn!(part, "not in the kernel");
             }
         }
-        self.failing_maps = match kernel.apply(contents) {
+        let steered = match kernel.owned_maps() {
+            Some(maps) => self.peers.apply(maps),
+            None => Ok(()),
+        };
+        self.failing_maps = match steered.and_then(|()| kernel.apply(contents)) {
             Ok(synced) => {
                 log_synced(&synced);
                 None
@@ -256,19 +286,18 @@ impl Agent {
 
     async fn beat(&mut self, ticks: u32) {
         self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
+        self.heartbeat().await;
         if let Some(kernel) = &mut self.kernel {
-            if let Err(error) = kernel.heartbeat() {
-                error!(error = %chain(&error), "heartbeat failed");
-            }
             // A proxy that was killed leaves sockets that are closed; who else listens on the node shall be heard.
             if !kernel.slots.has_serving_proxy() && !kernel.slots.serving().is_empty() {
                 self.serve_by_newest();
             }
         }
-        if ticks.is_multiple_of(LOOK_AT_ADDRESSES) {
-            if self.look_at_addresses().await {
-                self.serve_by_newest();
-            }
+        let is_due = ticks.is_multiple_of(LOOK_AT_INTERFACES);
+        if (std::mem::take(&mut self.has_changes) || is_due) && self.look_at_interfaces().await {
+            self.serve_by_newest();
+        }
+        if is_due {
             // Someone may have flushed them.
             self.apply_routes().await;
         }
@@ -294,40 +323,26 @@ impl Agent {
         }
     }
 
-    /// Reads the node's addresses; whether they changed.
-    async fn look_at_addresses(&mut self) -> bool {
-        if self.kernel.is_none() {
-            return false;
-        }
-        match interfaces::interfaces().await {
-            Ok(found) => {
-                let addresses = interfaces::node_addresses(&found);
-                let is_new = addresses != self.addresses;
-                self.addresses = addresses;
-                is_new
-            }
-            Err(error) => {
-                warn!(error = %chain(&error), "the node's addresses could not be read");
-                false
-            }
-        }
-    }
-
     fn publish_state(&self) {
         let entries = self.kernel.as_ref().map(|kernel| entries(kernel.contents())).unwrap_or_default();
-        let interfaces = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
+        let attached = self.kernel.as_ref().map(Kernel::attached).unwrap_or_default();
+        let refused = self.kernel.as_ref().map(Kernel::refused).unwrap_or_default();
+        let attached = attached.into_iter().map(|interface| (interface.name, interface.hook.name()));
         let has_proxy = match &self.kernel {
             Some(kernel) => kernel.slots.has_serving_proxy(),
             None => !self.proxies.is_empty(),
         };
         let now = AgentState {
             mode: self.mode(),
-            interfaces: interfaces.iter().map(|i| (i.name.clone(), i.mode.name())).collect(),
+            interfaces: attached.chain(refused.into_iter().map(|name| (name, "userspace"))).collect(),
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
-            degraded: start::degraded(self.settings.mode, self.kernel.as_ref(), self.step_down.as_deref()),
+            degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
             stale: self.stale,
+            nodes: self.peers.view(),
+            tables: self.peers.fingerprints(),
+            announced: self.announcers.announced(),
             entries,
         };
         self.state.send_if_modified(|state| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -11,9 +12,12 @@ use tokio_util::sync::CancellationToken;
 use crate::app::world::{World, WorldReceiver};
 use crate::args::PublishArgs;
 use crate::args::webhook::WebhookCertificateArgs;
+use crate::controller::addresses;
 use crate::controller::data_plane::DataPlane;
+use crate::controller::edge_status;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
+use crate::controller::members::Maker;
 use crate::controller::status::{self, StatusSettings};
 use crate::controller::sync::Copier;
 use crate::controller::webhook_certificate::{Keeper, WebhookSettings};
@@ -22,6 +26,10 @@ use crate::telemetry::metrics::{DEGRADED_NODES, Registry, Samples};
 
 /// How often nodes, pods and the published Service are looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often the data plane of few nodes is looked at that serve pools.
+const LOOK_SOON: Duration = Duration::from_secs(2);
+/// What is few.
+const FEW_NODES: usize = 50;
 /// How soon to try again when a copy could not be written.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How soon to go on when Events are left over.
@@ -67,6 +75,7 @@ impl ControllerSettings {
         let status = StatusSettings {
             fixed: addresses(&args.publish_status_address),
             of_service: args.publish_service.is_some(),
+            pools: args.publish_address_pool.clone(),
             pods_namespace: args.election_namespace.clone(),
             pods_selector: args.publish_pods.clone().unwrap_or_default(),
             node_name: node_name.to_owned(),
@@ -123,9 +132,12 @@ pub async fn run(
         data_plane,
         degraded: Vec::new(),
         looked: None,
+        maker: settings.copies.clone().map(Maker::new),
         copier: settings.copies.map(|namespace| Copier::new(client.clone(), namespace)),
         webhook: settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook)),
         events: events::Publisher::new(client.clone(), settings.lease.identity),
+        addresses: settings.status.is_some().then(|| addresses::Publisher::new(client.clone())),
+        edge_status: settings.status.is_some().then(|| edge_status::Publisher::new(client.clone())),
         status: settings.status.map(|settings| status::Publisher::new(client, settings)),
     };
     loop {
@@ -158,9 +170,12 @@ struct Writer {
     degraded: Vec<Notice>,
     /// When the data plane was looked at.
     looked: Option<Instant>,
+    maker: Option<Maker>,
     copier: Option<Copier>,
     webhook: Option<Keeper>,
     events: events::Publisher,
+    addresses: Option<addresses::Publisher>,
+    edge_status: Option<edge_status::Publisher>,
     status: Option<status::Publisher>,
 }
 
@@ -168,23 +183,49 @@ impl Writer {
     /// Brings everything to what this build says; when to go on if nothing changes.
     async fn round(&mut self, build: &World) -> Duration {
         let mut wait = LOOK_AGAIN;
-        if self.looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+        let patience = look_again(build);
+        wait = wait.min(patience);
+        if self.looked.is_none_or(|at| at.elapsed() >= patience) {
             self.degraded = self.data_plane.look().await;
             self.looked = Some(Instant::now());
         }
         // Agents wait for copies; nobody waits for the rest.
+        let mut copies = build.copies.clone();
+        let mut of_nodes = Vec::new();
+        if let Some(maker) = &mut self.maker {
+            let serving = self.data_plane.serving();
+            of_nodes = maker.add(&build.members, serving, &mut copies, Timestamp::now());
+        }
         if let Some(copier) = &mut self.copier
-            && !copier.sync(&build.copies).await
+            && !copier.sync(&copies).await
         {
             wait = TRY_AGAIN;
         }
         if let Some(webhook) = &mut self.webhook {
             webhook.keep().await;
         }
+        // Clients wait for addresses.
+        let of_services = match &mut self.addresses {
+            Some(addresses) => addresses.publish(&build.assignments).await,
+            None => Vec::new(),
+        };
         let refused = self.copier.iter().flat_map(Copier::refused);
-        let notices = self.degraded.iter().cloned().chain(refused).chain(notices(build));
+        let notices = self
+            .degraded
+            .iter()
+            .cloned()
+            .chain(refused)
+            .chain(of_nodes)
+            .chain(of_services)
+            .chain(notices(build));
         if self.events.publish(notices).await {
             wait = NEXT_ROUND;
+        }
+        if let Some(status) = &mut self.edge_status {
+            let (edge, assignments) = (&build.model.edge, &*build.assignments);
+            status
+                .publish(&build.members, (edge, assignments), &build.problems, self.data_plane.nodes())
+                .await;
         }
         if let Some(status) = &mut self.status
             && status.publish(&build.model.edge, build.published_service.as_deref(), &build.ingresses).await
@@ -193,6 +234,13 @@ impl Writer {
         }
         wait
     }
+}
+
+/// How often the data plane is looked at: more often where nodes join pools, unless they are very many.
+fn look_again(build: &World) -> Duration {
+    let members = &build.members;
+    let is_small = members.nodes.len() <= FEW_NODES && !members.pools.is_empty();
+    if is_small { LOOK_SOON } else { LOOK_AGAIN }
 }
 
 fn notices(build: &World) -> impl Iterator<Item = Notice> + '_ {

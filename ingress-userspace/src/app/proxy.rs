@@ -3,6 +3,7 @@
 
 mod limit_sync;
 mod listeners;
+mod loads;
 mod thread;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::State;
@@ -26,6 +28,7 @@ use crate::model::Model;
 use crate::model::host::HostPattern;
 use crate::model::log::LogDestination;
 use crate::proxy::hashing;
+use crate::proxy::loads::Loads;
 use crate::proxy::temp::TempStore;
 use crate::proxy::worker::{Phase, Shared};
 use crate::snapshot::Snapshot;
@@ -120,7 +123,9 @@ pub async fn run(
         );
     }
     let (outlet, per_client) = (limit_sync.outlet.clone(), Arc::default());
-    let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet, per_client };
+    let loads = Arc::new(Loads::new(settings.workers));
+    let _loads = AbortOnDropHandle::new(tokio::spawn(loads::report(Arc::clone(&loads), link.sender())));
+    let shared = Shared { snapshot: Arc::clone(&cell), temp, outlet, per_client, loads };
     let mut workers =
         Workers::start(settings.workers, &shared, (&writer, settings.detail), &phase_seen, &hashing)?;
     let (refused, refused_seen) = watch::channel(0_usize);

@@ -12,13 +12,15 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::admin::explain::Translated;
 use crate::admin::{self, Endpoints, State};
 use crate::admission::certificate::Files;
 use crate::admission::server::Server;
 use crate::app::agent;
+use crate::app::agent::announcers::Agreement;
+use crate::app::agent::drops;
 use crate::app::agent::last_model::LastModel;
 use crate::app::agent::report::{self, ReportSettings};
 use crate::app::agent::settings::AgentSettings;
@@ -60,6 +62,8 @@ pub async fn run(args: &RunArgs) -> anyhow::Result<()> {
     let dataplane = AgentSettings {
         last_model: args.last_model.clone().and_then(|path| world.last_model(path)),
         freshness: world.freshness,
+        node: node_name(&args.dataplane),
+        agreement: agreement(&args.source, Some(&args.publish.election_namespace)).await?,
         ..AgentSettings::new(&args.dataplane, &args.ports)
     };
     let mut agent =
@@ -93,6 +97,8 @@ pub async fn agent(args: &AgentArgs) -> anyhow::Result<()> {
     let dataplane = AgentSettings {
         last_model: world.last_model(args.last_model.clone()),
         freshness: world.freshness,
+        node: node_name(&args.dataplane),
+        agreement: agreement(&args.source, args.sync_namespace.as_deref()).await?,
         ..AgentSettings::new(&args.dataplane, &args.ports)
     };
     let report = match &args.sync_namespace {
@@ -298,6 +304,7 @@ async fn run_agent(
     let (sender, mut state) = watch::channel(AgentState::default());
     let translated = show_translated(world.clone(), &shown);
     register_metrics(&shown.registry, &settings.bpffs, state.clone());
+    let bpffs = settings.bpffs.clone();
     let told = state.clone();
     let tell = async {
         if let Some((client, settings)) = report {
@@ -326,6 +333,7 @@ async fn run_agent(
         ended = agent::run(settings, world, link, sender, shutdown) => ended,
         () = show => Ok(()),
         () = tell => Ok(()),
+        () = drops::run(&bpffs, &shown.drops) => Ok(()),
         () = translated => Ok(()),
     }
 }
@@ -351,6 +359,22 @@ async fn finish(tasks: TaskTracker, rest: &CancellationToken) {
     tasks.close();
     tasks.wait().await;
     info!("ended");
+}
+
+/// How the nodes agree on who announces a pool: by Leases in this namespace, in a folder by their order.
+async fn agreement(source: &SourceArgs, namespace: Option<&str>) -> anyhow::Result<Agreement> {
+    match namespace {
+        _ if source.manifests.is_some() => Ok(Agreement::Order),
+        Some(namespace) => {
+            Ok(Agreement::Leases(connect(source.kubeconfig.as_deref()).await?, namespace.to_owned()))
+        }
+        None => {
+            warn!(
+                "pools with announce: L2 are not announced: without --sync-namespace the agents cannot agree on a node"
+            );
+            Ok(Agreement::None)
+        }
+    }
 }
 
 fn node_name(args: &DataplaneArgs) -> String {

@@ -3,6 +3,8 @@
 //! A change starts a short hold-off that further changes prolong, up to a maximum. A build that equals the one before is
 //! not published. A Problem is logged once, when it appears.
 
+mod settings;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,9 +15,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::args::{PortArgs, RuleArgs, SourceArgs};
+use crate::args::SourceArgs;
+use crate::controller::members;
 use crate::controller::sync::Work;
-use crate::k8s::class::ClassRules;
 use crate::k8s::client::{ConnectError, connect};
 use crate::k8s::cluster::{Cluster, ObjectKey};
 use crate::k8s::folder::Folder;
@@ -23,12 +25,13 @@ use crate::k8s::folder::watch::Watch;
 use crate::k8s::reflect::freshness::Freshness;
 use crate::k8s::reflect::sources::Access;
 use crate::k8s::reflect::{Pace, Reflectors, Wanted};
-use crate::k8s::selector::Selector;
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
 use crate::problem::{Problem, Severity};
 use crate::translate::references::{Reference, ReferenceKind};
-use crate::translate::{OurIngress, Reuse, Settings, translate_with};
+use crate::translate::{Assignment, OurIngress, Reuse, Settings, translate_with};
+
+pub use settings::{SettingsError, settings, wanted};
 
 /// A change is acted on when this long nothing more came.
 const HOLD_OFF: Duration = Duration::from_millis(30);
@@ -52,92 +55,16 @@ pub struct World {
     pub ingresses: Arc<[OurIngress]>,
     /// The Service whose addresses are published.
     pub published_service: Option<Arc<Service>>,
+    /// The addresses of Services.
+    pub assignments: Arc<[Assignment]>,
     /// What the controller copies.
     pub copies: Work,
+    /// What it makes the list of nodes of.
+    pub members: members::Sources,
 }
 
 /// The newest build; `None` until every source was ready once.
 pub type WorldReceiver = watch::Receiver<Option<Arc<World>>>;
-
-/// A flag whose value cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// The name of an object.
-    #[error("--{flag} {value}: write namespace/name")]
-    Object {
-        /// Which.
-        flag: &'static str,
-        /// As given.
-        value: String,
-    },
-    /// `--watch-namespace-selector`.
-    #[error("--watch-namespace-selector {value}: {reason}")]
-    Selector {
-        /// As given.
-        value: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-/// What translation needs of the flags.
-pub fn settings(rules: &RuleArgs, ports: &PortArgs) -> Result<Settings, SettingsError> {
-    let object = |flag, value: &Option<String>| match value {
-        None => Ok(None),
-        Some(text) => match ObjectKey::parse(text) {
-            Some(key) => Ok(Some(key)),
-            None => Err(SettingsError::Object { flag, value: text.clone() }),
-        },
-    };
-    Ok(Settings {
-        classes: ClassRules {
-            controllers: rules.controller_class.clone(),
-            name: rules.ingress_class.clone(),
-            by_name: rules.ingress_class_by_name,
-            with_classless: rules.watch_ingress_without_class,
-        },
-        annotations_prefix: rules.annotations_prefix.clone(),
-        namespace_selector: selector(rules)?,
-        is_catch_all_disabled: rules.disable_catch_all,
-        watch_namespace: rules.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
-        access: Access::Originals,
-        secret_namespaces: Vec::new(),
-        config_map: object("configmap", &rules.configmap)?,
-        default_backend: object("default-backend-service", &rules.default_backend_service)?,
-        published_service: None,
-        default_certificate: object("default-ssl-certificate", &rules.default_ssl_certificate)?,
-        is_serving: true,
-        http_port: ports.http_port,
-        https_port: ports.https_port,
-        healthz_port: Settings::default().healthz_port,
-        tcp_services: object("tcp-services-configmap", &rules.tcp_services_configmap)?,
-        udp_services: object("udp-services-configmap", &rules.udp_services_configmap)?,
-        enable_external_names: !rules.disable_svc_external_name,
-        enable_ssl_passthrough: rules.enable_ssl_passthrough,
-        zone: zone(rules),
-    })
-}
-
-/// The zone whose endpoints are preferred.
-fn zone(rules: &RuleArgs) -> Option<String> {
-    let zone = rules.node_zone.clone().filter(|zone| !zone.is_empty());
-    if rules.enable_topology_aware_routing && zone.is_none() {
-        warn!(
-            "--enable-topology-aware-routing needs --node-zone (NODE_ZONE), endpoints of all zones are used"
-        );
-    }
-    zone.filter(|_| rules.enable_topology_aware_routing)
-}
-
-fn selector(rules: &RuleArgs) -> Result<Option<Selector>, SettingsError> {
-    let Some(text) = rules.watch_namespace_selector.as_ref().filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
-    match Selector::parse(text) {
-        Ok(selector) => Ok(Some(selector)),
-        Err(reason) => Err(SettingsError::Selector { value: text.clone(), reason }),
-    }
-}
 
 /// Where the Cluster view comes from.
 #[derive(Debug)]
@@ -167,24 +94,6 @@ pub async fn source(args: &SourceArgs, settings: &Settings) -> Result<Source, Co
     let client = connect(args.kubeconfig.as_deref()).await?;
     let wanted = Wanted { pace: Pace { period: args.sync_period }, ..wanted(settings) };
     Ok(Source::Api(Reflectors::start(&client, &wanted)))
-}
-
-/// What of a cluster must be watched.
-pub fn wanted(settings: &Settings) -> Wanted {
-    Wanted {
-        namespace: settings.watch_namespace.clone(),
-        config_maps: {
-            let named = [&settings.config_map, &settings.tcp_services, &settings.udp_services];
-            let named: BTreeSet<&ObjectKey> = named.into_iter().flatten().collect();
-            named.into_iter().cloned().collect()
-        },
-        access: settings.access.clone(),
-        secret_namespaces: settings.secret_namespaces.clone(),
-        secrets: settings.default_certificate.iter().cloned().collect(),
-        services: settings.default_backend.iter().chain(&settings.published_service).cloned().collect(),
-        namespaces: settings.namespace_selector.is_some(),
-        pace: Pace::default(),
-    }
 }
 
 /// Starts the loop. It ends when `shutdown` is cancelled.
@@ -317,9 +226,11 @@ impl Builder {
             translate_with(&mut self.reuse, cluster, &self.settings, jiff::Timestamp::now().as_second());
         self.took = started.elapsed();
         self.log(&translation.problems);
-        let copies = match &self.settings.access {
-            Access::Copying(_) => referenced(cluster, &translation.references),
-            _ => Work::default(),
+        let (copies, members) = match &self.settings.access {
+            Access::Copying(_) => {
+                (referenced(cluster, &translation.references), member_sources(cluster, &self.settings))
+            }
+            _ => Default::default(),
         };
         let published_service = self.settings.published_service.as_ref();
         let published_service = published_service.and_then(|key| cluster.services.get(key)).cloned();
@@ -329,7 +240,9 @@ impl Builder {
                 && before.problems == translation.problems
                 && before.ingresses == translation.ingresses
                 && before.published_service == published_service
+                && before.assignments == translation.assignments
                 && before.copies == copies
+                && before.members == members
         });
         if is_same {
             debug!("nothing changed");
@@ -363,7 +276,9 @@ impl Builder {
             problems: translation.problems,
             ingresses: translation.ingresses,
             published_service,
+            assignments: translation.assignments,
             copies,
+            members,
         };
         self.sender.send_replace(Some(Arc::new(world)));
     }
@@ -379,6 +294,15 @@ impl Builder {
             }
         }
         self.known = problems.iter().cloned().collect();
+    }
+}
+
+fn member_sources(cluster: &Cluster, settings: &Settings) -> members::Sources {
+    members::Sources {
+        nodes: cluster.nodes.clone(),
+        pools: cluster.address_pools.clone(),
+        policies: cluster.edge_policies.clone(),
+        has_key: settings.cluster_key.as_ref().is_some_and(|key| cluster.secrets.contains_key(key)),
     }
 }
 

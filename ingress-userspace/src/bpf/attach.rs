@@ -1,56 +1,86 @@
-//! Puts the programs in place: SK_LOOKUP on the network namespace, XDP on the interfaces.
+//! Puts the programs in place: SK_LOOKUP on the network namespace, and on each interface the best that it takes: XDP in
+//! the driver, XDP in the network stack, TC; beside it the program for what leaves.
 //!
 //! A link that an earlier process pinned gets the new program in one step and is never detached; only where there is
-//! none is one made. A foreign XDP program is never replaced. It is all or nothing: lists and limits that hold on one
-//! interface only would be none, so one interface without XDP sends the node to `userspace` mode.
+//! none is one made. A foreign XDP program is never replaced, and at TC ours goes behind those of others. An interface
+//! that takes nothing is told of and keeps no other one from being served. Interfaces come and go: [`Attachments::follow`].
 
+mod explain;
+mod sk_lookup;
+mod tc;
+mod xdp;
+
+use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use aya::programs::ProgramError;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use super::interfaces::{Interface, XdpMode};
-use super::load::{self, Loaded};
-use super::pins::{self, Pins};
-use super::syscall::{self, LinkInfo, LinkPlace, Target};
+use super::clsact::{self, Direction};
+use super::interfaces::Interface;
+use super::load::{LoadError, Programs};
+use super::pins::{self, PinnedLink, Pins};
+use super::syscall::{self, LinkPlace};
+use crate::error_chain::chain;
+use tc::{Means, TcError};
+use xdp::XdpError;
 
-/// Which XDP mode is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum XdpWish {
-    /// Native, else generic.
-    Best,
-    /// This one. Native steps down to generic, too, since the service comes up in any case.
-    Named(XdpMode),
+/// Where the packets of an interface are met, from the best to the slowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP in the network stack.
+    XdpGeneric,
+    /// TC, behind the allocation of the kernel's packet.
+    Tc,
 }
 
-impl XdpWish {
+impl Hook {
+    /// As in `--mode`, logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XdpNative => "xdp-native",
+            Self::XdpGeneric => "xdp-generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+/// How the programs shall be attached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// The best hook that is wanted; the next ones are taken where it cannot be had, since the service comes up in any
+    /// case. `None`: the best there is.
+    pub hook: Option<Hook>,
+    /// Filters of clsact also where the kernel has TCX, as on kernels before 6.6.
+    pub without_tcx: bool,
+}
+
+impl Wish {
     /// What is tried, in order.
-    fn modes(self) -> &'static [XdpMode] {
-        match self {
-            Self::Best | Self::Named(XdpMode::Native) => &[XdpMode::Native, XdpMode::Generic],
-            Self::Named(XdpMode::Generic) => &[XdpMode::Generic],
+    fn hooks(self) -> &'static [Hook] {
+        match self.hook {
+            None | Some(Hook::XdpNative) => &[Hook::XdpNative, Hook::XdpGeneric, Hook::Tc],
+            Some(Hook::XdpGeneric) => &[Hook::XdpGeneric, Hook::Tc],
+            Some(Hook::Tc) => &[Hook::Tc],
         }
     }
 
-    /// Whether a link that an earlier process attached in this mode is good enough.
-    fn keeps(self, running: XdpMode) -> bool {
-        match self {
-            Self::Best => true,
-            Self::Named(mode) => mode == running,
-        }
+    /// Whether a link that an earlier process attached here is good enough.
+    fn keeps(self, running: Hook) -> bool {
+        self.hook.is_none_or(|hook| hook == running)
     }
 }
 
-/// One attached interface.
+/// One interface with programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttachedInterface {
     /// Which.
     pub name: String,
     /// How.
-    pub mode: XdpMode,
+    pub hook: Hook,
 }
 
 /// Why the programs are not in place.
@@ -59,31 +89,12 @@ pub enum AttachError {
     /// Nowhere to attach to.
     #[error("no interface carries an address of this node; name one by --interface")]
     NoInterface,
-    /// An interface was named that is not there.
+    /// None of the interfaces that were named is there.
     #[error("interface {0} does not exist; correct --interface")]
     UnknownInterface(String),
-    /// Someone else's program.
-    #[error(
-        "interface {interface} runs a foreign XDP program (id {program}), which is left alone; remove it \
-         (`ip link set dev {interface} xdp off`, or `bpftool link detach` where a link holds it) or name other interfaces by --interface"
-    )]
-    Foreign {
-        /// Where.
-        interface: String,
-        /// Its number, as `bpftool prog` prints it.
-        program: u32,
-    },
-    /// The kernel refused every mode.
-    #[error("interface {interface} takes no XDP program ({mode})")]
-    Refused {
-        /// Where.
-        interface: String,
-        /// The last mode that was tried.
-        mode: &'static str,
-        /// What the kernel said.
-        #[source]
-        source: io::Error,
-    },
+    /// No interface takes a program.
+    #[error("no interface takes a program: {0}")]
+    Refused(String),
     /// SK_LOOKUP was refused.
     #[error("the kernel takes no SK_LOOKUP program; it needs CONFIG_INET and CAP_NET_ADMIN")]
     SkLookup(#[source] io::Error),
@@ -95,12 +106,6 @@ pub enum AttachError {
         /// The folder.
         home: PathBuf,
     },
-    /// The object has no such program.
-    #[error("the kernel half has no program `{0}`; build it again with `cargo xtask build-ebpf`")]
-    NoProgram(&'static str),
-    /// A program has no descriptor.
-    #[error("a program is not loaded")]
-    NotLoaded(#[from] ProgramError),
     /// The pins cannot be read or written.
     #[error("pins in {home}")]
     Pins {
@@ -112,29 +117,235 @@ pub enum AttachError {
     },
 }
 
-/// Attaches, or takes over what is attached. On failure nothing of ours stays attached.
-pub fn attach(
-    pins: &Pins,
-    loaded: Loaded,
-    interfaces: &[Interface],
-    wish: XdpWish,
-) -> Result<(super::maps::Maps, Vec<AttachedInterface>), AttachError> {
-    let Loaded { maps, programs } = loaded;
-    let outcome = attach_programs(pins, &programs, interfaces, wish);
-    match outcome {
-        Ok(attached) => Ok((maps, attached)),
-        Err(error) => {
-            // A half that is in place would drop or steer packets that nobody looks after.
-            if !matches!(error, AttachError::OtherNamespace { .. }) {
-                detach_all(pins);
+/// Why one interface is not served, or not as well as was asked for.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
+    #[error(transparent)]
+    Tc(#[from] TcError),
+    #[error("{0}")]
+    NotLoaded(String),
+}
+
+/// How one interface is served.
+#[derive(Debug)]
+struct Served {
+    /// As it was when it was last dealt with.
+    interface: Interface,
+    hook: Option<Hook>,
+    ingress: Option<Means>,
+    egress: Option<Means>,
+    /// What better hooks said, and what was refused beside.
+    obstacles: Vec<Obstacle>,
+}
+
+/// The programs, and the interfaces they are attached to.
+#[derive(Debug)]
+pub struct Attachments {
+    pins: Pins,
+    programs: Programs,
+    wish: Wish,
+    served: BTreeMap<u32, Served>,
+}
+
+impl Attachments {
+    /// Attaches SK_LOOKUP, or gives the link that is there its new program: packets that the others admit must find a
+    /// socket, so it comes before them.
+    pub(super) fn begin(pins: Pins, programs: Programs, wish: Wish) -> Result<Self, AttachError> {
+        sk_lookup::attach(&pins, programs.sk_lookup.as_fd())?;
+        Ok(Self { pins, programs, wish, served: BTreeMap::new() })
+    }
+
+    /// Serves these interfaces and no others; whether anything changed. What is as it should be is not touched.
+    pub async fn follow(&mut self, wanted: &[Interface]) -> Result<bool, AttachError> {
+        let home = self.pins.home().to_owned();
+        let of_pins = |source| AttachError::Pins { home: home.clone(), source };
+        let ours = self.pins.pinned_links().map_err(of_pins)?;
+        let mut is_changed = false;
+        for interface in wanted {
+            if self.is_sound(interface, &ours).await {
+                continue;
             }
-            Err(error)
+            let served = self.serve(interface, &ours).await;
+            let before = self.served.insert(interface.index, served);
+            is_changed |= self.tell(interface.index, before.as_ref());
         }
+        let is_wanted = |index: u32| wanted.iter().any(|interface| interface.index == index);
+        for link in ours {
+            let (LinkPlace::Xdp(index) | LinkPlace::Tcx(index, _)) = link.info.place else { continue };
+            // One that was detached by somebody has given its pin away when its interface was served again.
+            if !index.is_some_and(is_wanted) && !is_replaced(&link) {
+                remove(&link).map_err(of_pins)?;
+                is_changed = true;
+            }
+        }
+        for (index, _) in self.pins.clsact_marks().map_err(of_pins)? {
+            if !is_wanted(index) {
+                for direction in Direction::ALL {
+                    tc::remove_filter(&self.pins, index, direction).await;
+                }
+            }
+        }
+        let known = self.served.len();
+        self.served.retain(|index, _| is_wanted(*index));
+        Ok(is_changed || self.served.len() != known)
+    }
+
+    /// The interfaces with programs.
+    pub fn attached(&self) -> Vec<AttachedInterface> {
+        let attached = self.served.values().filter_map(|served| {
+            Some(AttachedInterface { name: served.interface.name.clone(), hook: served.hook? })
+        });
+        attached.collect()
+    }
+
+    /// The interfaces that take no program.
+    pub fn refused(&self) -> Vec<String> {
+        let refused = self.served.values().filter(|served| served.hook.is_none());
+        refused.map(|served| served.interface.name.clone()).collect()
+    }
+
+    /// Which interfaces are served less well than was asked for, and why.
+    pub fn degraded(&self) -> Vec<String> {
+        self.served.values().flat_map(|served| explain::degraded(served, self.wish)).collect()
+    }
+
+    /// Why no interface is served.
+    pub(super) fn failure(&self) -> AttachError {
+        if self.served.is_empty() {
+            AttachError::NoInterface
+        } else {
+            AttachError::Refused(self.degraded().join("; "))
+        }
+    }
+
+    /// Whether an interface is served as well as it can be, as far as can be seen without trying.
+    async fn is_sound(&self, interface: &Interface, ours: &[PinnedLink]) -> bool {
+        let Some(served) = self.served.get(&interface.index) else { return false };
+        let has_link = |place: LinkPlace| ours.iter().any(|link| link.info.place == place);
+        let way_in = match served.hook {
+            Some(Hook::XdpNative | Hook::XdpGeneric) => has_link(LinkPlace::Xdp(Some(interface.index))),
+            // What stood in the way of XDP may be gone.
+            Some(Hook::Tc) => {
+                interface.xdp.map(|xdp| xdp.program) == served.interface.xdp.map(|xdp| xdp.program)
+                    && tc::is_there(served.ingress, interface.index, Direction::In, ours).await
+            }
+            None => served.interface == *interface,
+        };
+        way_in
+            && (served.egress.is_none()
+                || tc::is_there(served.egress, interface.index, Direction::Out, ours).await)
+    }
+
+    async fn serve(&self, interface: &Interface, ours: &[PinnedLink]) -> Served {
+        let mut served = Served {
+            interface: interface.clone(),
+            hook: None,
+            ingress: None,
+            egress: None,
+            obstacles: Vec::new(),
+        };
+        for hook in self.wish.hooks() {
+            let outcome = match hook {
+                Hook::XdpNative | Hook::XdpGeneric => self.serve_by_xdp(interface, *hook, ours),
+                Hook::Tc => self.serve_by_tc(interface, Direction::In, ours).await.map(|ingress| {
+                    served.ingress = Some(ingress);
+                    Hook::Tc
+                }),
+            };
+            match outcome {
+                Ok(hook) => {
+                    served.hook = Some(hook);
+                    break;
+                }
+                Err(obstacle) => served.obstacles.push(obstacle),
+            }
+        }
+        // Both ways in for a moment are better than none, and a limit may be charged twice meanwhile.
+        match served.hook {
+            Some(Hook::XdpNative | Hook::XdpGeneric) => {
+                tc::remove_link(&self.pins, interface.index, Direction::In);
+                tc::remove_filter(&self.pins, interface.index, Direction::In).await;
+            }
+            Some(Hook::Tc) => xdp::remove(interface.index, ours),
+            None => return served,
+        }
+        match self.serve_by_tc(interface, Direction::Out, ours).await {
+            Ok(egress) => served.egress = Some(egress),
+            Err(obstacle) => served.obstacles.push(obstacle),
+        }
+        served
+    }
+
+    fn serve_by_xdp(&self, interface: &Interface, hook: Hook, ours: &[PinnedLink]) -> Result<Hook, Obstacle> {
+        let program = loaded(&self.programs.xdp)?;
+        Ok(xdp::attach(&self.pins, program, interface, (hook, self.wish), ours)?)
+    }
+
+    async fn serve_by_tc(
+        &self,
+        interface: &Interface,
+        direction: Direction,
+        ours: &[PinnedLink],
+    ) -> Result<Means, Obstacle> {
+        let program = match direction {
+            Direction::In => loaded(&self.programs.tc_in)?,
+            Direction::Out => loaded(&self.programs.tc_out)?,
+        };
+        let place = tc::Place { interface: interface.index, direction };
+        Ok(tc::attach(&self.pins, program, place, self.wish.without_tcx, ours).await?)
+    }
+
+    /// One line for each step down; whether there is anything new.
+    fn tell(&self, index: u32, before: Option<&Served>) -> bool {
+        let Some(served) = self.served.get(&index) else { return false };
+        let interface = served.interface.name.as_str();
+        let reason = explain::reason(&served.obstacles);
+        let is_new = before
+            .is_none_or(|before| before.hook != served.hook || explain::reason(&before.obstacles) != reason);
+        if !is_new {
+            return false;
+        }
+        let is_asked_for = |hook: Hook| self.wish.hook == Some(hook);
+        match served.hook {
+            None => {
+                warn!(
+                    interface,
+                    reason, "no program on this interface, limits do not hold there and lists at accept only"
+                )
+            }
+            Some(Hook::XdpGeneric) if !is_asked_for(Hook::XdpGeneric) && !reason.is_empty() => warn!(
+                interface,
+                reason,
+                "no xdp-native on this interface (driver, MTU or offload settings), stepping down to xdp-generic, which is slower"
+            ),
+            Some(Hook::Tc) if !is_asked_for(Hook::Tc) => {
+                warn!(interface, reason, "no XDP on this interface, stepping down to tc, which is slower");
+            }
+            Some(hook) => {
+                info!(interface, hook = hook.name(), "programs in place");
+                if served.egress.is_none() {
+                    warn!(
+                        interface,
+                        reason, "what leaves by this interface is neither counted nor corrected"
+                    );
+                }
+            }
+        }
+        true
     }
 }
 
-/// Detaches every link of ours in this BPF file system.
-pub fn detach_all(pins: &Pins) {
+fn loaded(program: &Result<OwnedFd, LoadError>) -> Result<BorrowedFd<'_>, Obstacle> {
+    match program {
+        Ok(program) => Ok(program.as_fd()),
+        Err(error) => Err(Obstacle::NotLoaded(chain(error))),
+    }
+}
+
+/// Detaches every link and filter of ours in this BPF file system.
+pub async fn detach_all(pins: &Pins) {
     for link in pins.pinned_links().unwrap_or_default() {
         match pins::remove_link(&link.path) {
             Ok(()) => info!(link = link.info.id, pin = %link.path.display(), "link detached"),
@@ -143,129 +354,30 @@ pub fn detach_all(pins: &Pins) {
             }
         }
     }
-}
-
-fn attach_programs(
-    pins: &Pins,
-    programs: &aya::Ebpf,
-    interfaces: &[Interface],
-    wish: XdpWish,
-) -> Result<Vec<AttachedInterface>, AttachError> {
-    let pins_error = |source| AttachError::Pins { home: pins.home().to_owned(), source };
-    if interfaces.is_empty() {
-        return Err(AttachError::NoInterface);
-    }
-    let program = |name| programs.program(name).ok_or(AttachError::NoProgram(name));
-    let xdp = program(load::XDP)?.fd()?.as_fd();
-    let sk_lookup = program(load::SK_LOOKUP)?.fd()?.as_fd();
-
-    // SK_LOOKUP first: packets that XDP admits must find a socket.
-    attach_sk_lookup(pins, sk_lookup)?;
-    let ours = pins.pinned_links().map_err(pins_error)?;
-    let mut attached = Vec::new();
-    for interface in interfaces {
-        let mode = attach_xdp(pins, xdp, interface, wish, &ours)?;
-        attached.push(AttachedInterface { name: interface.name.clone(), mode });
-    }
-    // Links of interfaces that are no longer wanted, or that are gone.
-    for link in ours {
-        if let LinkPlace::Xdp(index) = link.info.place
-            && !index.is_some_and(|index| interfaces.iter().any(|interface| interface.index == index))
-        {
-            pins::remove_link(&link.path)
-                .or_else(|_| std::fs::remove_file(&link.path))
-                .map_err(pins_error)?;
-            info!(link = link.info.id, "link of an interface that is no longer served removed");
+    for (index, _) in pins.clsact_marks().unwrap_or_default() {
+        for direction in Direction::ALL {
+            tc::remove_filter(pins, index, direction).await;
         }
-    }
-    Ok(attached)
-}
-
-fn attach_sk_lookup(pins: &Pins, program: BorrowedFd<'_>) -> Result<(), AttachError> {
-    let pins_error = |source| AttachError::Pins { home: pins.home().to_owned(), source };
-    let namespace = std::fs::File::open("/proc/self/ns/net").map_err(pins_error)?;
-    let inode = namespace.metadata().map_err(pins_error)?.ino();
-    let path = pins.sk_lookup();
-    if path.exists() {
-        let link = syscall::open_pin(&path).map_err(pins_error)?;
-        match syscall::link_info(link.as_fd()).map_err(pins_error)?.place {
-            LinkPlace::SkLookup(Some(other)) if u64::from(other) != inode => {
-                return Err(AttachError::OtherNamespace { home: pins.home().to_owned() });
-            }
-            LinkPlace::SkLookup(Some(_)) => {
-                return syscall::link_update(link.as_fd(), program).map_err(AttachError::SkLookup);
-            }
-            // The namespace of an earlier run is gone; the link is a shell.
-            _ => std::fs::remove_file(&path).map_err(pins_error)?,
-        }
-    }
-    let link =
-        syscall::link_create(program, Target::SkLookup(namespace.as_fd())).map_err(AttachError::SkLookup)?;
-    syscall::pin(link.as_fd(), &path).map_err(pins_error)
-}
-
-fn attach_xdp(
-    pins: &Pins,
-    program: BorrowedFd<'_>,
-    interface: &Interface,
-    wish: XdpWish,
-    ours: &[pins::PinnedLink],
-) -> Result<XdpMode, AttachError> {
-    let pins_error = |source| AttachError::Pins { home: pins.home().to_owned(), source };
-    let path = pins.xdp(interface.index);
-    let present = ours.iter().find(|link| link.info.place == LinkPlace::Xdp(Some(interface.index)));
-    if let Some(foreign) = foreign_program(interface, present.map(|link| &link.info)) {
-        return Err(AttachError::Foreign { interface: interface.name.clone(), program: foreign });
-    }
-    if let (Some(present), Some(running)) = (present, interface.xdp) {
-        if wish.keeps(running.mode) {
-            let link = syscall::open_pin(&present.path).map_err(pins_error)?;
-            syscall::link_update(link.as_fd(), program).map_err(|source| AttachError::Refused {
-                interface: interface.name.clone(),
-                mode: running.mode.name(),
-                source,
-            })?;
-            debug!(interface = interface.name, link = present.info.id, "link taken over");
-            return Ok(running.mode);
-        }
-        // A link cannot change its mode; this one was asked for by a flag, which is worth the gap.
-        pins::remove_link(&present.path).map_err(pins_error)?;
-    } else if path.exists() {
-        // Of an interface that had this index before.
-        std::fs::remove_file(&path).map_err(pins_error)?;
-    }
-    let mut refusal = None;
-    for mode in wish.modes() {
-        let target = match mode {
-            XdpMode::Native => Target::XdpNative(interface.index),
-            XdpMode::Generic => Target::XdpGeneric(interface.index),
-        };
-        match syscall::link_create(program, target) {
-            Ok(link) => {
-                syscall::pin(link.as_fd(), &path).map_err(pins_error)?;
-                if let Some((_, error)) = refusal {
-                    warn!(
-                        interface = interface.name,
-                        %error,
-                        "no xdp-native on this interface (driver, MTU or offload settings), stepping down to \
-                         xdp-generic, which is slower"
-                    );
-                }
-                return Ok(*mode);
-            }
-            Err(error) => refusal = Some((*mode, error)),
-        }
-    }
-    match refusal {
-        Some((mode, source)) => {
-            Err(AttachError::Refused { interface: interface.name.clone(), mode: mode.name(), source })
-        }
-        None => Err(AttachError::NoInterface),
     }
 }
 
-/// The program that runs on an interface and is not behind our link.
-fn foreign_program(interface: &Interface, ours: Option<&LinkInfo>) -> Option<u32> {
-    let running = interface.xdp?.program;
-    (ours.map(|link| link.program) != Some(running)).then_some(running)
+/// Whether the pin leads to another link by now.
+fn is_replaced(link: &PinnedLink) -> bool {
+    let now = syscall::open_pin(&link.path).and_then(|fd| syscall::link_info(fd.as_fd()));
+    now.is_ok_and(|now| now.id != link.info.id)
+}
+
+/// A link of an interface that is no longer served, or that is gone.
+fn remove(link: &PinnedLink) -> io::Result<()> {
+    match pins::remove_link(&link.path).or_else(|_| std::fs::remove_file(&link.path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    info!(link = link.info.id, "link of an interface that is no longer served removed");
+    Ok(())
+}
+
+/// The filters of an interface, for `portcullis status`.
+pub(super) async fn filter_program(index: u32, direction: Direction) -> Option<u32> {
+    clsact::ours(index, direction).await.ok().flatten().map(|filter| filter.program)
 }

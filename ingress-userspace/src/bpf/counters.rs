@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use aya::Pod;
 use aya::maps::{MapData, PerCpuArray};
 use ingress_common::flow::ip_of;
-use ingress_common::maps::{Count, LookupCount};
+use ingress_common::maps::{Count, LookupCount, NodeVal};
 use ingress_common::verdict::Reason;
 use serde::Serialize;
 
-use super::maps::{Maps, MapsError};
+use super::kernel::now_ns;
+use super::maps::{Maps, MapsError, is_absent};
 use super::sync;
 
 /// Packets of one address and reason, over all CPUs.
@@ -20,7 +21,7 @@ pub struct PacketCount {
     pub address: Option<IpAddr>,
     /// Name of the reason.
     pub reason: &'static str,
-    /// `pass` or `drop`.
+    /// `pass`, `drop` or `send`.
     pub action: &'static str,
     /// Packets.
     pub packets: u64,
@@ -37,10 +38,7 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
     let mut counts = Vec::new();
     for (vip_id, address) in addresses {
         for reason in Reason::ALL {
-            let sum = total(&maps.stats, "stats", reason.row(vip_id), |sum: &mut Count, cpu: &Count| {
-                sum.packets += cpu.packets;
-                sum.bytes += cpu.bytes;
-            })?;
+            let sum = total(&maps.stats, "stats", reason.row(vip_id), add_counts)?;
             if sum.packets > 0 {
                 counts.push(PacketCount {
                     address,
@@ -48,6 +46,7 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
                     action: match reason.action() {
                         ingress_common::verdict::Action::Pass => "pass",
                         ingress_common::verdict::Action::Drop => "drop",
+                        ingress_common::verdict::Action::Send => "send",
                     },
                     packets: sum.packets,
                     bytes: sum.bytes,
@@ -58,7 +57,111 @@ pub fn packets(maps: &Maps) -> Result<Vec<PacketCount>, MapsError> {
     Ok(counts)
 }
 
-/// Connections that SK_LOOKUP handed over, missed and could not hand over, by slot; slots without any are left out.
+/// Packets that were sent on, by node; in row 0 those that came from other nodes. Nodes without any are left out.
+pub fn sent_on(maps: &Maps) -> Result<BTreeMap<u32, Count>, MapsError> {
+    let mut counts = BTreeMap::new();
+    for node in 0..maps.node_stats.len() {
+        let count = total(&maps.node_stats, "node_stats", node, add_counts)?;
+        if count != Count::default() {
+            counts.insert(node, count);
+        }
+    }
+    Ok(counts)
+}
+
+/// Another node of a pool, as this one knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Node {
+    /// Its number.
+    pub number: u32,
+    /// Its end of the tunnel.
+    pub address: IpAddr,
+    /// `up`, `down` or `draining`.
+    pub state: &'static str,
+    /// Milliseconds since it last answered a probe; `None`: never.
+    pub answered_ms_ago: Option<u64>,
+    /// Packets that were sent on to it.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Node {
+    /// Whether it answers probes.
+    pub fn is_up(&self) -> bool {
+        self.state != "down"
+    }
+}
+
+/// The other nodes of the pools that this node takes part in.
+pub fn nodes(maps: &Maps) -> Result<Vec<Node>, MapsError> {
+    let me = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?.me;
+    let sent = sent_on(maps)?;
+    let seen = sync::read_array(&maps.node_seen, "node_seen")?;
+    let now = now_ns();
+    let node = |(number, value): (u32, NodeVal)| {
+        let count = sent.get(&number).copied().unwrap_or_default();
+        let answered = seen.get(&number).map_or(0, |seen| seen.answered_ns);
+        Node {
+            number,
+            address: ip_of(&value.addr),
+            state: match value.flags {
+                flags if flags & NodeVal::DOWN != 0 => "down",
+                flags if flags & NodeVal::DRAINING != 0 => "draining",
+                _ => "up",
+            },
+            answered_ms_ago: (answered != 0).then(|| now.saturating_sub(answered) / 1_000_000),
+            packets: count.packets,
+            bytes: count.bytes,
+        }
+    };
+    let all = sync::read_array(&maps.nodes, "nodes")?;
+    Ok(all.into_iter().filter(|(number, _)| *number != me).map(node).collect())
+}
+
+/// Drops that records told of, and those that none did, over all CPUs.
+pub fn drops_told(maps: &Maps) -> Result<(u64, u64), MapsError> {
+    let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
+    Ok(cpus.iter().fold((0, 0), |(told, untold), cpu| (told + cpu.told, untold + cpu.untold_ever)))
+}
+
+/// What was sent to one client from one served address, over all CPUs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// The client, or the /64 of an IPv6 client.
+    pub client: IpAddr,
+    /// The served address; `None`: it is served no more.
+    pub address: Option<IpAddr>,
+    /// Packets; what the interface cuts up itself counts as what it becomes.
+    pub packets: u64,
+    /// Their bytes, as the stack hands them over.
+    pub bytes: u64,
+}
+
+/// What was sent to clients lately, by client and address.
+pub fn sent(maps: &Maps) -> Result<Vec<Sent>, MapsError> {
+    let addresses: BTreeMap<u32, IpAddr> = sync::read_hash(&maps.vips, "vips")?
+        .into_iter()
+        .map(|(key, vip)| (vip.vip_id, ip_of(&key.addr)))
+        .collect();
+    let mut all = Vec::new();
+    for entry in maps.egress.iter() {
+        let (key, values) = match entry {
+            Err(error) if is_absent(&error) => continue,
+            entry => entry.map_err(MapsError::of("egress"))?,
+        };
+        all.push(Sent {
+            client: ip_of(&key.addr),
+            address: addresses.get(&key.bucket).copied(),
+            packets: values.iter().map(|count| count.packets).sum(),
+            bytes: values.iter().map(|count| count.bytes).sum(),
+        });
+    }
+    all.sort_unstable_by_key(|sent| (sent.client, sent.address));
+    Ok(all)
+}
+
+/// Connections that SK_LOOKUP handed over, missed and could not hand over, and those that were moved, by slot; slots without any are left out.
 pub fn lookups_by_slot(maps: &Maps) -> Result<BTreeMap<u32, LookupCount>, MapsError> {
     let mut counts = BTreeMap::new();
     for slot in 0..maps.lk_stats.len() {
@@ -79,10 +182,16 @@ pub fn lookups(maps: &Maps) -> Result<LookupCount, MapsError> {
     Ok(sum)
 }
 
+fn add_counts(sum: &mut Count, more: &Count) {
+    sum.packets += more.packets;
+    sum.bytes += more.bytes;
+}
+
 fn add_lookups(sum: &mut LookupCount, more: &LookupCount) {
     sum.lookups += more.lookups;
     sum.misses += more.misses;
     sum.errors += more.errors;
+    sum.moved += more.moved;
 }
 
 fn total<V: Pod + Default>(

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use ingress_common::flow::ip_of;
-use ingress_common::maps::{AclVal, VipKey, VipVal};
+use ingress_common::flow::{Addr, ip_of};
+use ingress_common::maps::{AclVal, Cluster, Count, Limit, NodeSeen, NodeVal, VipKey, VipVal};
 use ingress_common::source::SCOPE_BITS;
 use serde_json::{Value, json};
 
@@ -58,21 +58,7 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             table(ACL, sync::read_trie(&maps.acl6, "acl6")?.into_iter().map(entry).collect())
         }
         "limits" => {
-            let rows = sync::read_array(&maps.limits, "limits")?;
-            let entry = |(row, limit): (u32, ingress_common::maps::Limit)| {
-                let per_second = 1_000_000_000_u64.checked_div(limit.rate_ns).unwrap_or(0);
-                vec![
-                    json!(row),
-                    json!(limit.bucket),
-                    json!(limit.rate_ns),
-                    json!(limit.burst_ns),
-                    json!(per_second),
-                ]
-            };
-            table(
-                &["row", "bucket", "rate_ns", "burst_ns", "per_second"],
-                rows.into_iter().map(entry).collect(),
-            )
+            table(LIMIT, sync::read_array(&maps.limits, "limits")?.into_iter().map(limit_cells).collect())
         }
         "buckets" => {
             let rows = sync::read_hash(&maps.buckets, "buckets")?;
@@ -94,14 +80,67 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = counters::packets(maps)?.into_iter().map(entry).collect();
             table(&["address", "reason", "action", "packets", "bytes"], rows)
         }
+        "cluster" => {
+            let cluster = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?;
+            let tunnel = if cluster.flags & Cluster::IPIP == 0 { "UDP" } else { "IPIP" };
+            table(&["me", "tunnel"], vec![vec![json!(cluster.me), json!(tunnel)]])
+        }
+        "nodes" => {
+            let rows = sync::read_array(&maps.nodes, "nodes")?.into_iter().map(node_cells).collect();
+            table(&["node", "address", "flags", "interface", "next_hop", "mtu", "recent_until_ns"], rows)
+        }
+        "node_seen" => {
+            let entry = |(node, seen): (u32, NodeSeen)| {
+                vec![json!(node), json!(seen.answered_ns), json!(seen.absent_ns)]
+            };
+            let rows = sync::read_array(&maps.node_seen, "node_seen")?.into_iter().map(entry).collect();
+            table(&["node", "answered_ns", "absent_ns"], rows)
+        }
+        "peers" => {
+            let entry = |(addr, node): (Addr, u32)| vec![json!(ip_of(&addr)), json!(node)];
+            table(
+                &["address", "node"],
+                sync::read_hash(&maps.peers, "peers")?.into_iter().map(entry).collect(),
+            )
+        }
+        "node_stats" => {
+            let entry =
+                |(node, count): (u32, Count)| vec![json!(node), json!(count.packets), json!(count.bytes)];
+            let rows = counters::sent_on(maps)?.into_iter().map(entry).collect();
+            table(&["node", "packets", "bytes"], rows)
+        }
+        "ifaces" => {
+            let entry = |(index, value): (u32, ingress_common::maps::IfaceVal)| {
+                vec![json!(index), json!(IpAddr::from(value.addr4)), json!(mac(value.mac))]
+            };
+            let rows = sync::read_hash(&maps.ifaces, "ifaces")?.into_iter().map(entry).collect();
+            table(&["interface", "address", "mac"], rows)
+        }
+        "egress" => {
+            let entry = |sent: counters::Sent| {
+                vec![json!(sent.client), json!(sent.address), json!(sent.packets), json!(sent.bytes)]
+            };
+            let rows = counters::sent(maps)?.into_iter().map(entry).collect();
+            table(&["client", "address", "packets", "bytes"], rows)
+        }
         "listen" => {
             let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
                 let mut row = key_cells(&key);
-                row.extend([json!(value.first_slot), json!(value.slots), json!(value.port)]);
+                row.extend([json!(value.first_slot), json!(value.slots)]);
+                row.extend([json!(value.spare_slot), json!(value.spare_slots), json!(value.port)]);
                 row
             };
             table(
-                &["address", "port", "protocol", "first_slot", "slots", "group_port"],
+                &[
+                    "address",
+                    "port",
+                    "protocol",
+                    "first_slot",
+                    "slots",
+                    "spare_slot",
+                    "spare_slots",
+                    "group_port",
+                ],
                 sync::read_hash(&maps.listen, "listen")?.into_iter().map(entry).collect(),
             )
         }
@@ -112,18 +151,59 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             let rows = sync::read_array(&maps.slots, "slots")?.into_iter().map(entry).collect();
             table(&["slot", "cookie", "pid", "handover"], rows)
         }
+        "assigned" => {
+            let entry = |(slot, load): (u32, ingress_common::maps::WorkerLoad)| {
+                vec![json!(slot), json!(load.published), json!(load.assigned)]
+            };
+            let rows = sync::read_array(&maps.assigned, "assigned")?.into_iter().map(entry).collect();
+            table(&["slot", "published", "assigned"], rows)
+        }
+        "groups" => {
+            let entry = |(key, value): (ingress_common::maps::GroupKey, ingress_common::maps::GroupVal)| {
+                vec![json!(key.port), json!(key.family), json!(value.first_slot), json!(value.slots)]
+            };
+            let rows = sync::read_hash(&maps.groups, "groups")?.into_iter().map(entry).collect();
+            table(&["port", "family", "first_slot", "slots"], rows)
+        }
         "lk_stats" => {
             let rows = counters::lookups_by_slot(maps)?;
             let entry = |(slot, count): (u32, ingress_common::maps::LookupCount)| {
-                vec![json!(slot), json!(count.lookups), json!(count.misses), json!(count.errors)]
+                vec![
+                    json!(slot),
+                    json!(count.lookups),
+                    json!(count.misses),
+                    json!(count.errors),
+                    json!(count.moved),
+                ]
             };
-            table(&["slot", "lookups", "misses", "errors"], rows.into_iter().map(entry).collect())
+            table(&["slot", "lookups", "misses", "errors", "moved"], rows.into_iter().map(entry).collect())
+        }
+        "event_rate" => {
+            let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
+            let entry = |(cpu, rate): (usize, &ingress_common::event::EventRate)| {
+                vec![json!(cpu), json!(rate.told), json!(rate.untold), json!(rate.untold_ever)]
+            };
+            table(&["cpu", "told", "untold", "untold_ever"], cpus.iter().enumerate().map(entry).collect())
         }
         _ => None,
     })
 }
 
 const ACL: &[&str] = &["scope", "prefix", "flags"];
+
+fn node_cells((node, value): (u32, NodeVal)) -> Vec<Value> {
+    let flags = flag_names(value.flags, &[(NodeVal::DRAINING, "draining"), (NodeVal::DOWN, "down")]);
+    let mac = mac(value.mac);
+    vec![
+        json!(node),
+        json!(ip_of(&value.addr)),
+        json!(flags),
+        json!(value.ifindex),
+        json!(mac),
+        json!(value.mtu),
+        json!(value.recent_until_ns),
+    ]
+}
 
 fn key_cells(key: &VipKey) -> Vec<Value> {
     let protocol = match key.proto {
@@ -132,6 +212,39 @@ fn key_cells(key: &VipKey) -> Vec<Value> {
         other => json!(other),
     };
     vec![json!(ip_of(&key.addr)), json!(key.port), protocol]
+}
+
+const LIMIT: &[&str] = &["row", "counts", "per", "bucket", "per_second", "burst_ns"];
+
+fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
+    let (counts, per_second) = per_second(&limit);
+    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
+    vec![
+        json!(row),
+        json!(counts),
+        json!(per),
+        json!(limit.bucket),
+        json!(per_second.unwrap_or(0)),
+        json!(limit.burst_ns),
+    ]
+}
+
+/// What a limit counts, and how many it admits in a second.
+fn per_second(limit: &Limit) -> (&'static str, Option<u64>) {
+    let second = 1_000_000_000_u64;
+    match limit.kind {
+        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
+        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
+        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
+        _ => ("unknown", None),
+    }
+}
+
+/// A limit as a person says it.
+pub fn limit_in_words(limit: &Limit) -> String {
+    let (counts, per_second) = per_second(limit);
+    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
+    format!("{} {counts}/s per {per}", per_second.unwrap_or(0))
 }
 
 fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {
@@ -151,6 +264,7 @@ fn vip_flags(flags: u32) -> String {
             (VipVal::LISTS_ALL, "lists-all"),
             (VipVal::LISTS_SCOPE, "lists-scope"),
             (VipVal::PORTS_ONLY, "ports-only"),
+            (VipVal::ANNOUNCE, "announce"),
         ],
     )
 }
@@ -164,6 +278,10 @@ fn flag_names(flags: u32, names: &[(u32, &str)]) -> String {
         parts.push(format!("{unknown:#x}"));
     }
     parts.join(",")
+}
+
+fn mac(bytes: [u8; 6]) -> String {
+    bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// The version in `meta`.

@@ -20,6 +20,8 @@ pub struct Interface {
     pub index: u32,
     /// Its name.
     pub name: String,
+    /// Its hardware address; zeros: it has none, or one of another length.
+    pub mac: [u8; 6],
     /// Its addresses, link-local ones left out.
     pub addresses: Vec<IpAddr>,
     /// The XDP program that runs on it, whoever attached it.
@@ -44,16 +46,6 @@ pub enum XdpMode {
     Native,
     /// In the network stack.
     Generic,
-}
-
-impl XdpMode {
-    /// As in `--mode`, logs and metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Native => "xdp-native",
-            Self::Generic => "xdp-generic",
-        }
-    }
 }
 
 /// What sort of interface it is.
@@ -137,11 +129,13 @@ pub async fn interfaces() -> Result<Vec<Interface>, NetlinkError> {
 
 fn interface(link: &LinkMessage) -> Interface {
     let mut name = format!("#{}", link.header.index);
+    let mut mac = [0; 6];
     let mut xdp = None;
     let mut is_overlay = false;
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name.clone_from(text),
+            LinkAttribute::Address(address) => mac = address.as_slice().try_into().unwrap_or_default(),
             LinkAttribute::Xdp(attributes) => xdp = attached_xdp(attributes),
             LinkAttribute::LinkInfo(infos) => {
                 is_overlay =
@@ -154,6 +148,7 @@ fn interface(link: &LinkMessage) -> Interface {
     Interface {
         index: link.header.index,
         name,
+        mac,
         addresses: Vec::new(),
         xdp,
         nature: Nature {
@@ -204,7 +199,7 @@ mod tests {
 
     fn with(nature: Nature, address: &str) -> Interface {
         let addresses = address.parse().into_iter().collect();
-        Interface { index: 2, name: "eth0".into(), addresses, xdp: None, nature }
+        Interface { index: 2, name: "eth0".into(), mac: [2, 0, 0, 0, 0, 1], addresses, xdp: None, nature }
     }
 
     #[test]

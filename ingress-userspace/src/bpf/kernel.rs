@@ -5,25 +5,27 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
-use ingress_common::maps::{LAYOUT_VERSION, Meta};
+use ingress_common::maps::{IfaceVal, LAYOUT_VERSION, Meta};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use super::attach::{self, AttachError, AttachedInterface, XdpWish};
+use super::attach::{self, AttachError, AttachedInterface, Attachments, Wish};
+use super::carry;
 use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
 use super::maps::{Maps, MapsError};
 use super::pins::Pins;
-use super::slots::{Slots, is_listening};
+use super::slots::Slots;
+use super::slots::listening::is_listening;
+use super::slots::migration::Migration;
 use super::sync::{self, Synced};
 use crate::compile::maps::MapContents;
+use crate::error_chain::chain;
 use crate::model::listener::Listener;
-
-/// A writer that has been silent for this long is gone.
-const SILENCE: Duration = Duration::from_secs(10);
 
 /// The loaded kernel half, not attached yet. Holds the lock of the pins.
 #[derive(Debug)]
@@ -42,8 +44,10 @@ pub struct Kernel {
     pins: Pins,
     maps: Maps,
     epoch: u64,
+    /// Number of the map `meta`.
+    meta_id: u32,
     contents: MapContents,
-    attached: Vec<AttachedInterface>,
+    attachments: Attachments,
     standing: Standing,
     /// Which sockets serve.
     pub slots: Slots,
@@ -56,6 +60,8 @@ pub enum Standing {
     Owner,
     /// A newer process does.
     Superseded,
+    /// A newer process with maps of its own did, and is gone: the kernel half must be put in place again.
+    Abandoned,
     /// The pins are gone: somebody ran `portcullis cleanup`.
     Removed,
 }
@@ -66,9 +72,26 @@ pub enum PrepareError {
     /// The pins cannot be locked.
     #[error("cannot lock the pins")]
     Lock(#[source] std::io::Error),
+    /// The pins cannot be read or written.
+    #[error("pins of maps")]
+    Pins(#[source] std::io::Error),
     /// Loading.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Maps.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
+}
+
+/// Why the interfaces could not be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// The pins cannot be locked.
+    #[error("cannot lock the pins")]
+    Lock(#[source] std::io::Error),
+    /// Programs.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
     /// Maps.
     #[error(transparent)]
     Maps(#[from] MapsError),
@@ -78,10 +101,20 @@ pub enum PrepareError {
 pub fn prepare(bpffs: &Path, listeners: &[Listener]) -> Result<Prepared, PrepareError> {
     let pins = Pins::new(bpffs);
     let lock = pins.lock().map_err(PrepareError::Lock)?;
-    let mut loaded = load::load(&pins)?;
-    let slots = Slots::adopt(&loaded.maps, listeners)?;
+    let earlier = carry::earlier(&pins).map_err(PrepareError::Pins)?;
+    if earlier.is_some() {
+        // What stands in our folder beside maps that are in use is a left-over of an attempt that failed.
+        pins.clear_maps().map_err(PrepareError::Pins)?;
+    }
+    let mut loaded = load::load(&pins, earlier.as_deref())?;
+    if let Some(folder) = &earlier {
+        carry::carry(folder, &pins);
+    }
+    let migration = Migration::of(&loaded.programs);
+    let slots = Slots::adopt(&loaded.maps, listeners, migration)?;
     let contents = read_contents(&loaded.maps)?;
-    let epoch = read_meta(&loaded.maps)?.epoch + 1;
+    let of_others = carry::other_head(&pins, now_ns()).map_or(0, |head| head.epoch);
+    let epoch = read_meta(&loaded.maps)?.epoch.max(of_others) + 1;
     write_meta(&mut loaded.maps, epoch)?;
     Ok(Prepared { pins, loaded, epoch, contents, slots, lock })
 }
@@ -90,6 +123,11 @@ impl Prepared {
     /// What the maps hold from an earlier process: numbers of addresses and limits are kept.
     pub fn contents(&self) -> &MapContents {
         &self.contents
+    }
+
+    /// The maps, for what is not in the contents.
+    pub fn maps(&mut self) -> &mut Maps {
+        &mut self.loaded.maps
     }
 
     /// Which sockets serve from an earlier process.
@@ -106,20 +144,71 @@ impl Prepared {
         Ok(synced)
     }
 
-    /// Puts the programs in place.
-    pub fn attach(self, interfaces: &[Interface], wish: XdpWish) -> Result<Kernel, AttachError> {
+    /// Puts the programs in place. On failure nothing of ours stays attached.
+    pub async fn attach(self, interfaces: &[Interface], wish: Wish) -> Result<Kernel, AttachError> {
         let Self { pins, loaded, epoch, contents, slots, lock } = self;
-        let (maps, attached) = attach::attach(&pins, loaded, interfaces, wish)?;
-        remove_other_layouts(&pins);
-        drop(lock);
-        Ok(Kernel { pins, maps, epoch, contents, attached, standing: Standing::Owner, slots })
+        let Loaded { mut maps, programs } = loaded;
+        if let Err(error) = fill_ifaces(&mut maps, interfaces) {
+            warn!(error = %chain(&error), "map of interfaces cannot be filled");
+        }
+        let outcome = async {
+            let mut attachments = Attachments::begin(pins.clone(), programs, wish)?;
+            attachments.follow(interfaces).await?;
+            if attachments.attached().is_empty() { Err(attachments.failure()) } else { Ok(attachments) }
+        };
+        match outcome.await {
+            Ok(attachments) => {
+                remove_other_layouts(&pins);
+                drop(lock);
+                let meta_id = carry::head(&pins.map("meta"), now_ns()).map_or(0, |head| head.map);
+                Ok(Kernel {
+                    pins,
+                    maps,
+                    epoch,
+                    meta_id,
+                    contents,
+                    attachments,
+                    standing: Standing::Owner,
+                    slots,
+                })
+            }
+            Err(error) => {
+                // A half that is in place would drop or steer packets that nobody looks after.
+                if !matches!(error, AttachError::OtherNamespace { .. }) {
+                    attach::detach_all(&pins).await;
+                }
+                Err(error)
+            }
+        }
     }
 }
 
 impl Kernel {
-    /// The interfaces and how XDP runs on each.
-    pub fn attached(&self) -> &[AttachedInterface] {
-        &self.attached
+    /// The interfaces with programs.
+    pub fn attached(&self) -> Vec<AttachedInterface> {
+        self.attachments.attached()
+    }
+
+    /// The interfaces that take none.
+    pub fn refused(&self) -> Vec<String> {
+        self.attachments.refused()
+    }
+
+    /// Which interfaces are served less well than was asked for, and why.
+    pub fn degraded(&self) -> Vec<String> {
+        self.attachments.degraded()
+    }
+
+    /// Serves these interfaces: those that came get programs, those that went leave nothing. Whether anything changed.
+    /// Does nothing while another process owns the kernel half.
+    pub async fn follow(&mut self, interfaces: &[Interface]) -> Result<bool, FollowError> {
+        if self.check_standing()? != Standing::Owner {
+            return Ok(false);
+        }
+        // Whoever has it takes over or removes; what remains to be done is seen at the next look.
+        let Some(_lock) = self.pins.try_lock().map_err(FollowError::Lock)? else { return Ok(false) };
+        fill_ifaces(&mut self.maps, interfaces)?;
+        Ok(self.attachments.follow(interfaces).await?)
     }
 
     /// What the maps hold.
@@ -135,6 +224,16 @@ impl Kernel {
     /// The maps, for handing over sockets.
     pub fn maps_and_slots(&mut self) -> (&mut Maps, &mut Slots) {
         (&mut self.maps, &mut self.slots)
+    }
+
+    /// The maps and what they hold, for reading.
+    pub fn maps_and_contents(&self) -> (&Maps, &MapContents) {
+        (&self.maps, &self.contents)
+    }
+
+    /// The maps, for writing what is not in the contents; `None` while another process owns them.
+    pub fn owned_maps(&mut self) -> Option<&mut Maps> {
+        (self.standing == Standing::Owner).then_some(&mut self.maps)
     }
 
     /// Brings the maps to the desired state. Does nothing while another process owns them.
@@ -154,13 +253,16 @@ impl Kernel {
     pub fn heartbeat(&mut self) -> Result<Standing, MapsError> {
         let before = self.standing;
         if self.check_standing()? == Standing::Superseded {
-            let newer = read_meta(&self.maps)?;
-            let silent = Duration::from_nanos(now_ns().saturating_sub(newer.heartbeat_ns));
-            if silent >= SILENCE {
+            let newer = carry::head(&self.pins.map("meta"), now_ns());
+            if let Some(newer) = newer
+                && !newer.is_alive
+                && self.owns(newer)
+            {
                 self.epoch = newer.epoch + 1;
                 self.standing = Standing::Owner;
                 write_meta(&mut self.maps, self.epoch)?;
                 info!(epoch = self.epoch, "newer agent is gone, this one writes again");
+                sync::forget(&mut self.maps);
                 sync::apply(&mut self.maps, &self.contents)?;
                 self.slots.publish(&mut self.maps, &self.contents.listen)?;
             }
@@ -174,7 +276,7 @@ impl Kernel {
                 home = %self.pins.home().display(),
                 "the kernel half was removed (`portcullis cleanup`); restart this process to attach it again"
             ),
-            Standing::Superseded | Standing::Removed => {}
+            Standing::Superseded | Standing::Abandoned | Standing::Removed => {}
         }
         Ok(self.standing)
     }
@@ -182,18 +284,30 @@ impl Kernel {
     /// The last word of a process that ends in order: an older one beside it need not wait for its silence.
     pub fn resign(&mut self) -> Result<(), MapsError> {
         if self.check_standing()? == Standing::Owner {
-            write_meta_at(&mut self.maps, self.epoch, 0)?;
+            write_meta_with(&mut self.maps, self.epoch, Meta::ENDED)?;
         }
         Ok(())
     }
 
     fn check_standing(&mut self) -> Result<Standing, MapsError> {
-        if !self.pins.map("meta").exists() {
-            self.standing = Standing::Removed;
-        } else if self.standing == Standing::Owner && read_meta(&self.maps)?.epoch > self.epoch {
-            self.standing = Standing::Superseded;
-        }
+        let now = now_ns();
+        let pinned = carry::head(&self.pins.map("meta"), now);
+        self.standing = match pinned.filter(|head| self.owns(*head)) {
+            Some(head) if head.epoch > self.epoch => Standing::Superseded,
+            Some(_) => Standing::Owner,
+            // Other maps are in place of ours: of another layout, or of ours again after one.
+            None => match pinned.or_else(|| carry::other_head(&self.pins, now)) {
+                Some(other) if other.is_alive => Standing::Superseded,
+                Some(_) => Standing::Abandoned,
+                None => Standing::Removed,
+            },
+        };
         Ok(self.standing)
+    }
+
+    /// Whether a pinned `meta` is the one that this process holds.
+    fn owns(&self, head: carry::Head) -> bool {
+        head.map == self.meta_id
     }
 }
 
@@ -208,20 +322,42 @@ fn read_contents(maps: &Maps) -> Result<MapContents, MapsError> {
     })
 }
 
+/// What programs must know of the interfaces that they run on.
+fn fill_ifaces(maps: &mut Maps, interfaces: &[Interface]) -> Result<(), MapsError> {
+    let value = |interface: &Interface| {
+        let own = interface.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(address) => Some(address.octets()),
+            IpAddr::V6(_) => None,
+        });
+        IfaceVal { addr4: own.unwrap_or_default(), mac: interface.mac, pad: [0; 2] }
+    };
+    let desired = interfaces.iter().map(|interface| (interface.index, value(interface))).collect();
+    let synced = sync::apply_hash(&mut maps.ifaces, "ifaces", &desired)?;
+    for (map, entries, error) in synced.refused {
+        warn!(map, entries, error = %chain(&error), "the kernel refused entries of interfaces");
+    }
+    Ok(())
+}
+
 fn read_meta(maps: &Maps) -> Result<Meta, MapsError> {
     maps.meta.get(&0, 0).map_err(MapsError::of("meta"))
 }
 
 fn write_meta(maps: &mut Maps, epoch: u64) -> Result<(), MapsError> {
-    write_meta_at(maps, epoch, now_ns())
+    write_meta_with(maps, epoch, 0)
 }
 
-fn write_meta_at(maps: &mut Maps, epoch: u64, heartbeat_ns: u64) -> Result<(), MapsError> {
+fn write_meta_with(maps: &mut Maps, epoch: u64, flags: u32) -> Result<(), MapsError> {
     let mut build = [0; 16];
     for (to, from) in build.iter_mut().zip(env!("CARGO_PKG_VERSION").bytes()) {
         *to = from;
     }
-    let meta = Meta { layout: LAYOUT_VERSION, pad: 0, epoch, heartbeat_ns, build };
+    let secret = match read_meta(maps)?.secret {
+        // Nobody may know which sources share a slot; what is charged already is looked for by the same key.
+        0 => RandomState::new().hash_one(now_ns()).max(1),
+        secret => secret,
+    };
+    let meta = Meta { layout: LAYOUT_VERSION, flags, epoch, heartbeat_ns: now_ns(), secret, build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
 }
 

@@ -5,14 +5,21 @@
 
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, SockMap};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray,
+    PerCpuHashMap, SockMap,
+};
+use ingress_common::event::EventRate;
+use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Count, Limit, ListenVal, LookupCount, Meta, SlotVal, VipKey, VipVal,
+    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
+    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
 use super::pins::Pins;
+use super::sync::Known;
 
 /// Every map, for reading and writing.
 #[expect(missing_docs, reason = "`ingress_common::maps::table` says what each map is")]
@@ -21,13 +28,27 @@ pub struct Maps {
     pub vips: HashMap<MapData, VipKey, VipVal>,
     pub acl4: LpmTrie<MapData, Acl4Key, AclVal>,
     pub acl6: LpmTrie<MapData, Acl6Key, AclVal>,
+    pub acl4_bits: MapData,
+    pub acl6_bits: MapData,
     pub limits: Array<MapData, Limit>,
     pub buckets: HashMap<MapData, SrcKey, Bucket>,
     pub stats: PerCpuArray<MapData, Count>,
+    pub cluster: Array<MapData, Cluster>,
+    pub pools: ArrayOfMaps<MapData, Array<MapData, u64>>,
+    pub nodes: Array<MapData, NodeVal>,
+    pub node_seen: Array<MapData, NodeSeen>,
+    pub peers: HashMap<MapData, Addr, u32>,
+    pub node_stats: PerCpuArray<MapData, Count>,
+    pub ifaces: HashMap<MapData, u32, IfaceVal>,
+    pub egress: PerCpuHashMap<MapData, SrcKey, Count>,
     pub listen: HashMap<MapData, VipKey, ListenVal>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
+    pub assigned: Array<MapData, WorkerLoad>,
+    pub groups: HashMap<MapData, GroupKey, GroupVal>,
     pub lk_stats: PerCpuArray<MapData, LookupCount>,
+    pub event_rate: PerCpuArray<MapData, EventRate>,
+    pub(super) known: Option<Known>,
 }
 
 /// Why a map cannot be used.
@@ -84,24 +105,48 @@ impl Maps {
             vips: open(pins, "vips")?,
             acl4: open(pins, "acl4")?,
             acl6: open(pins, "acl6")?,
+            acl4_bits: open_data(pins, "acl4_bits")?,
+            acl6_bits: open_data(pins, "acl6_bits")?,
             limits: open(pins, "limits")?,
             buckets: open(pins, "buckets")?,
             stats: open(pins, "stats")?,
+            cluster: open(pins, "cluster")?,
+            pools: open(pins, "pools")?,
+            nodes: open(pins, "nodes")?,
+            node_seen: open(pins, "node_seen")?,
+            peers: open(pins, "peers")?,
+            node_stats: open(pins, "node_stats")?,
+            ifaces: open(pins, "ifaces")?,
+            egress: open(pins, "egress")?,
             listen: open(pins, "listen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
+            assigned: open(pins, "assigned")?,
+            groups: open(pins, "groups")?,
             lk_stats: open(pins, "lk_stats")?,
+            event_rate: open(pins, "event_rate")?,
+            known: None,
         })
     }
 }
 
-fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T, MapsError> {
+/// Opens one map.
+pub(super) fn open<T: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &str) -> Result<T, MapsError> {
+    Map::from_map_data(open_data(pins, name)?).and_then(T::try_from).map_err(MapsError::of(name))
+}
+
+fn open_data(pins: &Pins, name: &str) -> Result<MapData, MapsError> {
     let path = pins.map(name);
     if let Some(spec) = MAPS.iter().find(|spec| spec.name == name) {
         check(&path, spec)?;
     }
-    let data = MapData::from_pin(&path).map_err(MapsError::of(name))?;
-    Map::from_map_data(data).and_then(T::try_from).map_err(MapsError::of(name))
+    MapData::from_pin(&path).map_err(MapsError::of(name))
+}
+
+/// Whether entries of a pinned map have the shape that the table says, however many there are.
+pub(super) fn check_entry(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
+    let entries = MapInfo::from_pin(path).map(|info| info.max_entries()).unwrap_or(spec.entries);
+    check(path, &MapSpec { entries, ..*spec })
 }
 
 /// Compares a pinned map with the table.
@@ -112,7 +157,7 @@ pub(super) fn check(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
     let info = MapInfo::from_pin(path).map_err(MapsError::of(spec.name))?;
     let map_type = info.map_type().map_err(MapsError::of(spec.name))?;
     let found = (map_type, info.key_size(), info.value_size(), info.max_entries());
-    let expected = (kernel_type(spec.kind), spec.key.size, spec.value.size, spec.entries);
+    let expected = (kernel_type(spec.kind), spec.key.size, value_size(spec), spec.entries);
     if found == expected {
         return Ok(());
     }
@@ -123,14 +168,22 @@ pub(super) fn check(path: &Path, spec: &MapSpec) -> Result<(), MapsError> {
     })
 }
 
+/// The kernel knows nothing of what the records of a ring buffer hold.
+fn value_size(spec: &MapSpec) -> u32 {
+    if matches!(spec.kind, MapKind::RingBuf) { 0 } else { spec.value.size }
+}
+
 fn kernel_type(kind: MapKind) -> MapType {
     match kind {
         MapKind::Array => MapType::Array,
         MapKind::PerCpuArray => MapType::PerCpuArray,
         MapKind::Hash => MapType::Hash,
         MapKind::LruHash => MapType::LruHash,
+        MapKind::LruPerCpuHash => MapType::LruPerCpuHash,
         MapKind::LpmTrie => MapType::LpmTrie,
         MapKind::SockMap => MapType::SockMap,
+        MapKind::ArrayOfMaps => MapType::ArrayOfMaps,
+        MapKind::RingBuf => MapType::RingBuf,
     }
 }
 

@@ -19,6 +19,12 @@ pub enum NetlinkError {
         #[source]
         source: rtnetlink::Error,
     },
+    /// Somebody else has what was asked for.
+    #[error("{what} is somebody else's, and is left alone")]
+    Taken {
+        /// What it is.
+        what: String,
+    },
     /// The connection ended before its answer.
     #[error("the netlink connection ended early")]
     Ended,
@@ -29,6 +35,22 @@ impl NetlinkError {
     pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
         let what = what.into();
         move |source| Self::Refused { what, source }
+    }
+
+    /// What the kernel said, as a number of errno.h.
+    pub(super) fn code(&self) -> Option<i32> {
+        match self {
+            Self::Refused { source: rtnetlink::Error::NetlinkError(message), .. } => {
+                message.to_io().raw_os_error()
+            }
+            Self::Open(error) => error.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// Whether what was asked about is not there, or is no more.
+    pub(super) fn is_absent(&self) -> bool {
+        matches!(self.code(), Some(libc::ENODEV | libc::EINVAL | libc::ENOENT))
     }
 
     /// Whether the rights are missing.

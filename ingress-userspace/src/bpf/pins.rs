@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use ingress_common::maps::LAYOUT_VERSION;
 use rustix::fs::FlockOperation;
 
+use super::clsact::Direction;
 use super::syscall;
 
 /// Loading takes a fraction of a second.
@@ -20,6 +21,9 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 const HOME: &str = "portcullis";
 const SK_LOOKUP: &str = "sk_lookup";
 const XDP: &str = "xdp-";
+const TCX: &str = "tcx-";
+const CLSACT: &str = "clsact";
+const MADE: &str = "made";
 
 /// The folders of one installation.
 #[derive(Clone, Debug)]
@@ -72,10 +76,54 @@ impl Pins {
         self.links().join(format!("{XDP}{interface}"))
     }
 
+    /// The pin of an interface's link at TC.
+    pub fn tcx(&self, interface: u32, direction: Direction) -> PathBuf {
+        self.links().join(format!("{TCX}{}-{interface}", direction.name()))
+    }
+
+    /// An empty folder per interface with a filter of ours: filters cannot be pinned. In it another, where the qdisc is
+    /// ours, too.
+    pub fn clsact(&self) -> PathBuf {
+        self.home.join(CLSACT)
+    }
+
+    /// Notes that an interface has a filter of ours, and perhaps a qdisc.
+    pub(super) fn mark_clsact(&self, interface: u32, is_made: bool) -> io::Result<()> {
+        let mark = self.clsact().join(interface.to_string());
+        std::fs::create_dir_all(if is_made { mark.join(MADE) } else { mark })
+    }
+
+    /// The interfaces that have filters of ours, and whether the qdisc is ours.
+    pub(super) fn clsact_marks(&self) -> io::Result<Vec<(u32, bool)>> {
+        let marks = self.entries(&self.clsact())?;
+        let index = |path: &PathBuf| path.file_name()?.to_str()?.parse().ok();
+        Ok(marks.iter().filter_map(|path| Some((index(path)?, path.join(MADE).exists()))).collect())
+    }
+
+    /// Takes the note back.
+    pub(super) fn unmark_clsact(&self, interface: u32) -> io::Result<()> {
+        let mark = self.clsact().join(interface.to_string());
+        for folder in [mark.join(MADE), mark] {
+            match std::fs::remove_dir(&folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Makes the folders.
     pub fn create(&self) -> io::Result<()> {
         std::fs::create_dir_all(self.maps())?;
         std::fs::create_dir_all(self.links())
+    }
+
+    /// Removes the pins of the maps of this layout.
+    pub(super) fn clear_maps(&self) -> io::Result<()> {
+        for path in self.entries(&self.maps())? {
+            std::fs::remove_file(path)?;
+        }
+        Ok(())
     }
 
     /// Only one process at a time loads, takes over or removes; held until dropped. Waits for another process, but not
@@ -97,6 +145,16 @@ impl Pins {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// The same without waiting; `None`: another process has it.
+    pub(super) fn try_lock(&self) -> io::Result<Option<File>> {
+        let folder = File::open(&self.home)?;
+        match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(folder)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -148,7 +206,7 @@ mod tests {
     #[test]
     fn maps_are_versioned_and_links_are_not() {
         let pins = Pins::new(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.map("vips"), Path::new("/sys/fs/bpf/portcullis/v1/vips"));
+        assert_eq!(pins.map("vips"), Path::new("/sys/fs/bpf/portcullis/v2/vips"));
         assert_eq!(pins.sk_lookup(), Path::new("/sys/fs/bpf/portcullis/links/sk_lookup"));
         assert_eq!(pins.xdp(3), Path::new("/sys/fs/bpf/portcullis/links/xdp-3"));
     }

@@ -108,7 +108,8 @@ pub fn unmount(bpffs: &Path) -> bool {
     };
     is_mounted_by_us(&table, &path)
         && is_empty()
-        && rustix::mount::unmount(&path, UnmountFlags::empty()).is_ok()
+        // At once for whoever looks, although an agent may still hold the lock of its reader of drops in there.
+        && rustix::mount::unmount(&path, UnmountFlags::DETACH).is_ok()
 }
 
 /// Looks the path up in `/proc/self/mountinfo`: field 5 is the mount point; type and source follow a lone dash.
@@ -118,6 +119,16 @@ fn is_mounted_by_us(table: &str, path: &Path) -> bool {
         let kind = line.split_once(" - ").map(|(_, kind)| kind).unwrap_or_default();
         place.map(Path::new) == Some(path) && kind.starts_with(&format!("bpf {MOUNT_SOURCE} "))
     })
+}
+
+/// Capabilities that this process lacks.
+pub fn missing_rights() -> Vec<&'static str> {
+    missing_capabilities(effective_capabilities())
+}
+
+/// Whether pins can be made here.
+pub fn is_writable(bpffs: &Path) -> bool {
+    rustix::fs::access(bpffs, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 fn effective_capabilities() -> u64 {

@@ -1,29 +1,31 @@
-//! Handed-over listening sockets → slots of the SOCKMAP, and which of them serve.
+//! Handed-over sockets → slots of the SOCKMAP, and which of them serve.
 //!
 //! Each proxy's sockets of one listener and family stand in a run of slots of their own, beside those of an older or
-//! newer proxy. `listen` points at the run of one proxy: the newest that is ready and not draining. It is changed only
-//! once that proxy's sockets are in, and the old proxy accepts what it was given until it closes.
+//! newer proxy. `listen` points at the run of one proxy, the newest that is ready and not draining, and names that of
+//! the next best as the spare, for the moment in which the first is killed. It is changed only once a proxy's sockets
+//! are in, and the old proxy accepts what it was given until it closes; what waits then is moved (`migration`).
 //!
 //! The kernel takes a closed socket out of its slot by itself. That is why descriptors are never kept here: a duplicate
 //! would keep a dead proxy's socket open, and clients would wait in its queue for ever.
 
+pub mod listening;
+pub mod migration;
+mod place;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use aya::maps::MapError;
-use ingress_common::flow::ip_of;
-use ingress_common::maps::{ListenVal, SLOTS, SlotVal, VipKey};
-use tracing::{debug, warn};
+use ingress_common::flow::{UDP, ip_of};
+use ingress_common::maps::{GroupKey, GroupVal, ListenVal, SLOTS, VipKey, WorkerLoad};
+use tracing::debug;
 
 use super::maps::{Maps, MapsError};
 use super::sync::{self, Synced};
 use crate::link::ProxyId;
 use crate::link::messages::HandedSocket;
 use crate::model::listener::{Listener, ListenerName};
-
-/// `BPF_NOEXIST`: only into an empty slot.
-const ONLY_IF_EMPTY: u64 = 1;
+use migration::Migration;
 
 /// The address family of a run of sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +50,10 @@ pub struct Run {
     pub first: u32,
     /// Number of slots.
     pub slots: u32,
-    /// Loopback port of the SO_REUSEPORT group.
+    /// Port of the SO_REUSEPORT group.
     pub port: u16,
+    /// Whether they receive datagrams.
+    pub is_udp: bool,
 }
 
 /// The runs of one proxy, by listener name and family.
@@ -99,34 +103,33 @@ pub struct Slots {
     /// What `listen` points at when no proxy of ours serves: adopted from an earlier agent, or of a proxy whose
     /// connection to us ended while its sockets may live on.
     orphaned: Runs,
+    /// The same once a proxy of ours serves: sockets that may be open or not, good as a spare and for nothing else.
+    left: Runs,
     handover: u32,
-}
-
-/// A socket of a run, for the map.
-struct Member<'a>(&'a OwnedFd);
-
-impl AsRawFd for Member<'_> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
-    }
+    migration: Migration,
 }
 
 impl Slots {
     /// Takes over what an earlier agent left in `listen`: its sockets may still be open in a living proxy.
-    pub fn adopt(maps: &Maps, listeners: &[Listener]) -> Result<Self, MapsError> {
+    pub fn adopt(maps: &Maps, listeners: &[Listener], migration: Migration) -> Result<Self, MapsError> {
         let mut orphaned = Runs::new();
         for (key, value) in sync::read_hash(&maps.listen, "listen")? {
-            let Some(listener) =
-                listeners.iter().find(|listener| listener.port == key.port && !listener.protocol.is_udp())
-            else {
-                continue;
-            };
+            let is_udp = key.proto == UDP;
+            let is_its =
+                |listener: &&Listener| listener.port == key.port && listener.protocol.is_udp() == is_udp;
+            let Some(listener) = listeners.iter().find(is_its) else { continue };
             let family = Family::of(ip_of(&key.addr));
-            let run = Run { first: value.first_slot, slots: value.slots, port: value.port };
+            let run = Run { first: value.first_slot, slots: value.slots, port: value.port, is_udp };
             orphaned.insert((listener.name.0.clone(), family), run);
         }
         let handover = sync::read_array(&maps.slots, "slots")?.values().map(|slot| slot.handover).max();
-        Ok(Self { orphaned, handover: handover.unwrap_or(0), ..Self::default() })
+        Ok(Self { orphaned, handover: handover.unwrap_or(0), migration, ..Self::default() })
+    }
+
+    /// The proxies of a predecessor within this process, whose sockets moved to new maps and kept their slots.
+    pub fn succeed(&mut self, before: Self) {
+        let migration = std::mem::take(&mut self.migration);
+        *self = Self { migration, ..before };
     }
 
     /// The sockets of a proxy: into slots. An earlier hand-over of the same connection is replaced.
@@ -148,6 +151,9 @@ impl Slots {
         for ((listener, family), mut members) in groups {
             members.sort_by_key(|member| member.about.worker);
             let run = self.place(maps, pid, &listener, &members)?;
+            if let Some(member) = members.first().filter(|_| !run.is_udp) {
+                self.migration.cover(&member.socket, &listener);
+            }
             debug!(proxy = %id, listener, ?family, first = run.first, slots = run.slots, "sockets in place");
             runs.insert((listener, family), run);
         }
@@ -189,28 +195,50 @@ impl Slots {
         self.serving_proxy().is_some()
     }
 
-    /// Where new connections go: the newest proxy that is ready and not draining, else the newest that drains (it still
-    /// accepts until it closes), else what is left of an earlier one.
+    /// Where new connections go: the best of those that can take them; empty: nobody.
     pub fn serving(&self) -> &Runs {
-        match self.serving_proxy().and_then(|id| self.proxies.get(&id)) {
-            Some(proxy) => &proxy.runs,
-            None => &self.orphaned,
-        }
+        self.ranked().next().unwrap_or(&self.orphaned)
+    }
+
+    /// The runs that take new connections, best first: of the newest proxy that is ready and not draining, then of those
+    /// that drain (they still accept until they close), then of an earlier one.
+    fn ranked(&self) -> impl Iterator<Item = &Runs> {
+        let of = |proxies: Vec<ProxyId>| {
+            proxies.into_iter().filter_map(|id| self.proxies.get(&id)).map(|proxy| &proxy.runs)
+        };
+        of(self.ranked_proxies()).chain([&self.orphaned])
+    }
+
+    fn ranked_proxies(&self) -> Vec<ProxyId> {
+        let ready = |is_draining: bool| {
+            let all = self.proxies.iter().rev();
+            all.filter(move |(_, proxy)| {
+                proxy.is_ready && !proxy.runs.is_empty() && proxy.is_draining == is_draining
+            })
+        };
+        ready(false).chain(ready(true)).map(|(id, _)| *id).collect()
     }
 
     fn serving_proxy(&self) -> Option<ProxyId> {
-        let ready =
-            || self.proxies.iter().filter(|(_, proxy)| proxy.is_ready && !proxy.runs.is_empty()).rev();
-        ready().find(|(_, proxy)| !proxy.is_draining).or_else(|| ready().next()).map(|(id, _)| *id)
+        self.ranked_proxies().first().copied()
+    }
+
+    /// The same, and what can at least be tried after them.
+    fn with_spare(&self) -> Vec<&Runs> {
+        self.ranked().chain([&self.left]).collect()
     }
 
     /// Drops runs that no socket listens for any more: of a process that was killed.
-    pub fn drop_dead(&mut self, is_listening: impl Fn(Family, u16) -> bool) {
+    pub fn drop_dead(&mut self, is_listening: impl Fn(Family, &Run) -> bool) {
         if self.serving_proxy().is_some() {
-            self.orphaned.clear();
+            // As long as a socket of the group is open, nobody can tell whose it is.
+            self.left.append(&mut self.orphaned);
+            let connected: Vec<Run> =
+                self.proxies.values().flat_map(|proxy| proxy.runs.values().copied()).collect();
+            self.left.retain(|(_, family), run| !connected.contains(run) && is_listening(*family, run));
         }
         self.orphaned.retain(|(listener, family), run| {
-            let alive = is_listening(*family, run.port);
+            let alive = is_listening(*family, run);
             if !alive {
                 debug!(listener, ?family, port = run.port, "sockets of an earlier proxy are closed");
             }
@@ -220,143 +248,62 @@ impl Slots {
 
     /// Port of the SO_REUSEPORT group of each listener, for the next proxy to join.
     pub fn group_ports(&self) -> BTreeMap<String, u16> {
+        let mut ports = BTreeMap::new();
         // IPv4 and IPv6 sockets of a listener share the number.
-        self.serving().iter().map(|((listener, _), run)| (listener.clone(), run.port)).collect()
+        for ((listener, _), run) in self.with_spare().into_iter().flatten() {
+            ports.entry(listener.clone()).or_insert(run.port);
+        }
+        ports
     }
 
-    /// Points `listen` at the sockets that serve.
+    /// Points `listen` at the sockets that serve, and `groups` at the heirs of those that close.
     pub fn publish(
         &self,
         maps: &mut Maps,
         wanted: &BTreeMap<VipKey, ListenerName>,
     ) -> Result<Synced, MapsError> {
-        sync::apply_hash(&mut maps.listen, "listen", &listen_entries(self.serving(), wanted))
+        let ranked = self.with_spare();
+        // Before `listen`: who is pointed at from then on may close at once.
+        let mut synced = sync::apply_hash(&mut maps.groups, "groups", &group_entries(&ranked))?;
+        synced.merge(sync::apply_hash(&mut maps.listen, "listen", &listen_entries(&ranked, wanted))?);
+        Ok(synced)
     }
 
-    /// Finds the slots of these sockets if they are in place already, else puts them in free ones.
-    fn place(
-        &self,
-        maps: &mut Maps,
-        pid: u32,
-        listener: &str,
-        members: &[HandedSocket],
-    ) -> Result<Run, SlotsError> {
-        let cookies = members.iter().map(|m| cookie(&m.socket)).collect::<Result<Vec<_>, _>>()?;
-        let wanted = u32::try_from(cookies.len()).unwrap_or(SLOTS + 1);
-        let port = members.first().map_or(0, |member| member.about.bound.port());
-        let shadow = sync::read_array(&maps.slots, "slots")?;
-        if let Some(first) = find_run(&shadow, &cookies) {
-            return Ok(Run { first, slots: wanted, port });
-        }
-        let mut from = 0;
-        while let Some(first) = free_run(&shadow, wanted, from) {
-            match self.fill(maps, pid, first, members, &cookies) {
-                Ok(()) => return Ok(Run { first, slots: wanted, port }),
-                // The shadow said free, the kernel knows better: a socket of which nobody took note.
-                Err(error) if is_taken(&error) => from = first + 1,
-                Err(source) => return Err(SlotsError::Refused { listener: listener.to_owned(), source }),
-            }
-        }
-        Err(SlotsError::Full { listener: listener.to_owned(), wanted })
-    }
-
-    fn fill(
-        &self,
-        maps: &mut Maps,
-        pid: u32,
-        first: u32,
-        members: &[HandedSocket],
-        cookies: &[u64],
-    ) -> Result<(), MapError> {
-        for ((slot, member), cookie) in (first..).zip(members).zip(cookies) {
-            if let Err(error) = maps.socks.set(slot, &Member(&member.socket), ONLY_IF_EMPTY) {
-                for slot in first..slot {
-                    free(maps, slot);
-                }
-                return Err(error);
-            }
-            maps.slots.set(slot, SlotVal { cookie: *cookie, pid, handover: self.handover }, 0)?;
-        }
-        Ok(())
-    }
-
-    /// Frees the slots whose socket is closed. The kernel does not show what a slot holds, but refuses to fill one that
-    /// is taken: a socket of the new hand-over serves as the probe, and leaves at once.
-    fn reclaim(&self, maps: &mut Maps, sockets: &[HandedSocket]) -> Result<(), SlotsError> {
-        let Some(probe) = sockets.first() else { return Ok(()) };
-        let serving = self.serving();
-        let in_use =
-            |slot: u32| serving.values().any(|run| (run.first..run.first + run.slots).contains(&slot));
-        for slot in sync::read_array(&maps.slots, "slots")?.into_keys() {
-            if !in_use(slot) && maps.socks.set(slot, &Member(&probe.socket), ONLY_IF_EMPTY).is_ok() {
-                free(maps, slot);
+    /// What a proxy says of its workers: how many connections each has open.
+    pub fn publish_loads(&self, maps: &mut Maps, id: ProxyId, open: &[u32]) -> Result<(), MapsError> {
+        let Some(proxy) = self.proxies.get(&id) else { return Ok(()) };
+        for run in proxy.runs.values().filter(|run| !run.is_udp) {
+            for (slot, published) in (run.first..run.first + run.slots).zip(open) {
+                let load = WorkerLoad { published: *published, assigned: 0 };
+                maps.assigned.set(slot, load, 0).map_err(MapsError::of("assigned"))?;
             }
         }
         Ok(())
     }
 }
 
-/// Empties a slot.
-fn free(maps: &mut Maps, slot: u32) {
-    // An error means that the socket is closed, and the slot empty.
-    let _ = maps.socks.clear_index(&slot);
-    if let Err(error) = maps.slots.set(slot, SlotVal::default(), 0) {
-        warn!(slot, %error, "slot cannot be marked as free");
-    }
-}
-
-fn is_taken(error: &MapError) -> bool {
-    matches!(error, MapError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EEXIST))
-}
-
-fn cookie(socket: &OwnedFd) -> Result<u64, SlotsError> {
-    rustix::net::sockopt::socket_cookie(socket.as_fd()).map_err(|error| SlotsError::NoSocket(error.into()))
-}
-
-/// The run whose slots hold exactly these sockets, in this order.
-fn find_run(shadow: &BTreeMap<u32, SlotVal>, cookies: &[u64]) -> Option<u32> {
-    let first =
-        shadow.iter().find(|(_, slot)| Some(&slot.cookie) == cookies.first()).map(|(slot, _)| *slot)?;
-    let same =
-        (first..).zip(cookies).all(|(slot, cookie)| shadow.get(&slot).is_some_and(|s| s.cookie == *cookie));
-    same.then_some(first)
-}
-
-/// The first run of free slots at or after `from`.
-fn free_run(shadow: &BTreeMap<u32, SlotVal>, wanted: u32, from: u32) -> Option<u32> {
-    let mut first = from;
-    for taken in shadow.range(from..).map(|(slot, _)| *slot).chain([SLOTS]) {
-        if taken.saturating_sub(first) >= wanted {
-            return Some(first);
-        }
-        first = taken + 1;
-    }
-    None
-}
-
-/// Every served address and port with the sockets of its listener and family.
-fn listen_entries(runs: &Runs, wanted: &BTreeMap<VipKey, ListenerName>) -> BTreeMap<VipKey, ListenVal> {
+/// Every served address and port with the sockets of its listener and family, and the second best.
+fn listen_entries(ranked: &[&Runs], wanted: &BTreeMap<VipKey, ListenerName>) -> BTreeMap<VipKey, ListenVal> {
     let entry = |(key, listener): (&VipKey, &ListenerName)| {
-        let run = runs.get(&(listener.0.clone(), Family::of(ip_of(&key.addr))))?;
-        Some((*key, ListenVal { first_slot: run.first, slots: run.slots, port: run.port, pad: 0 }))
+        let of = (listener.0.clone(), Family::of(ip_of(&key.addr)));
+        let mut runs = ranked.iter().filter_map(|runs| runs.get(&of));
+        let run = runs.next()?;
+        let (spare_slot, spare_slots) = runs.next().map_or((0, 0), |spare| (spare.first, spare.slots));
+        let (first_slot, slots, port) = (run.first, run.slots, run.port);
+        Some((*key, ListenVal { first_slot, slots, spare_slot, spare_slots, port, pad: 0 }))
     };
     wanted.iter().filter_map(entry).collect()
 }
 
-/// Whether any socket listens on this loopback port, as `/proc/net/tcp` of this network namespace says.
-pub fn is_listening(family: Family, port: u16) -> bool {
-    let (path, loopback) = match family {
-        Family::V4 => ("/proc/self/net/tcp", "0100007F"),
-        Family::V6 => ("/proc/self/net/tcp6", "00000000000000000000000001000000"),
-    };
-    let wanted = format!("{loopback}:{port:04X}");
-    std::fs::read_to_string(path).is_ok_and(|table| {
-        table.lines().any(|line| {
-            let mut fields = line.split_ascii_whitespace().skip(1);
-            // Local address, remote address, state; 0A is LISTEN.
-            fields.next() == Some(&wanted) && fields.nth(1) == Some("0A")
-        })
-    })
+/// Every group with the best of its runs.
+fn group_entries(ranked: &[&Runs]) -> BTreeMap<GroupKey, GroupVal> {
+    let mut groups = BTreeMap::new();
+    for ((_, family), run) in ranked.iter().copied().flatten().filter(|(_, run)| !run.is_udp) {
+        let family = if *family == Family::V4 { 4 } else { 6 };
+        let heirs = GroupVal { first_slot: run.first, slots: run.slots };
+        groups.entry(GroupKey { port: run.port, family }).or_insert(heirs);
+    }
+    groups
 }
 
 #[cfg(test)]

@@ -8,11 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use aya::Pod;
 use aya::maps::lpm_trie::Key;
 use aya::maps::{Array, HashMap, LpmTrie, MapData, MapError, PerCpuValues};
-use ingress_common::maps::{Count, VipKey, VipVal};
+use ingress_common::maps::{AclVal, Count, Limit, VipKey, VipVal};
+use ingress_common::prefilter::{WORDS4, WORDS6};
+use ingress_common::source::{Acl4Key, Acl6Key};
 use ingress_common::verdict::Reason;
 
 use super::maps::{Maps, MapsError, is_absent};
+use super::words;
 use crate::compile::maps::MapContents;
+use crate::compile::maps::bits::{words4, words6};
 
 /// Entries of one map that have to change.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,13 +25,62 @@ struct Plan<K, V> {
     remove: Vec<K>,
 }
 
+/// Both sides are in order, so one walk over both finds the differences: lists are long.
 fn plan<K: Ord + Copy, V: PartialEq + Copy>(
     desired: &BTreeMap<K, V>,
     present: &BTreeMap<K, V>,
 ) -> Plan<K, V> {
-    let put = desired.iter().filter(|(key, value)| present.get(*key) != Some(*value));
-    let remove = present.keys().filter(|key| !desired.contains_key(*key));
-    Plan { put: put.map(|(k, v)| (*k, *v)).collect(), remove: remove.copied().collect() }
+    let mut plan = Plan { put: Vec::new(), remove: Vec::new() };
+    let mut there = present.iter().peekable();
+    for (key, value) in desired {
+        while let Some((gone, _)) = there.next_if(|(other, _)| *other < key) {
+            plan.remove.push(*gone);
+        }
+        match there.next_if(|(other, _)| *other == key) {
+            Some((_, same)) if same == value => {}
+            _ => plan.put.push((*key, *value)),
+        }
+    }
+    plan.remove.extend(there.map(|(key, _)| *key));
+    plan
+}
+
+impl<K: Ord + Copy, V: Copy> Plan<K, V> {
+    fn is_empty(&self) -> bool {
+        self.put.is_empty() && self.remove.is_empty()
+    }
+
+    /// Carries it out on what is known.
+    fn note(&self, known: &mut BTreeMap<K, V>) {
+        known.extend(self.put.iter().copied());
+        for key in &self.remove {
+            known.remove(key);
+        }
+    }
+}
+
+/// What the maps are known to hold, so that a change of a long list does not begin by reading it back.
+#[derive(Debug)]
+pub(super) struct Known {
+    vips: BTreeMap<VipKey, VipVal>,
+    acl4: BTreeMap<(u32, Acl4Key), AclVal>,
+    acl6: BTreeMap<(u32, Acl6Key), AclVal>,
+    limits: BTreeMap<u32, Limit>,
+    bits4: Vec<u64>,
+    bits6: Vec<u64>,
+}
+
+impl Known {
+    fn read(maps: &Maps) -> Result<Self, MapsError> {
+        Ok(Self {
+            vips: read_hash(&maps.vips, "vips")?,
+            acl4: read_trie(&maps.acl4, "acl4")?,
+            acl6: read_trie(&maps.acl6, "acl6")?,
+            limits: read_array(&maps.limits, "limits")?,
+            bits4: words::read(&maps.acl4_bits, WORDS4).map_err(MapsError::of("acl4_bits"))?,
+            bits6: words::read(&maps.acl6_bits, WORDS6).map_err(MapsError::of("acl6_bits"))?,
+        })
+    }
 }
 
 /// The same for a trie, in an order in which no address ever meets flags of neither state: longer prefixes are put before
@@ -96,14 +149,24 @@ impl Synced {
 
 /// Brings addresses, lists and limits to the desired state.
 pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError> {
+    let mut known = match maps.known.take() {
+        Some(known) => known,
+        None => Known::read(maps)?,
+    };
     let mut synced = Synced::default();
-    let vips = plan(&desired.vips, &read_hash(&maps.vips, "vips")?);
-    let acl4 = plan_trie(&desired.acl4, &read_trie(&maps.acl4, "acl4")?);
-    let acl6 = plan_trie(&desired.acl6, &read_trie(&maps.acl6, "acl6")?);
-    let limits = plan(&desired.limits, &read_array(&maps.limits, "limits")?);
+    let vips = plan(&desired.vips, &known.vips);
+    let acl4 = plan_trie(&desired.acl4, &known.acl4);
+    let acl6 = plan_trie(&desired.acl6, &known.acl6);
+    let limits = plan(&desired.limits, &known.limits);
+    let bits4 = if acl4.is_empty() { known.bits4.clone() } else { words4(&desired.acl4) };
+    let bits6 = if acl6.is_empty() { known.bits6.clone() } else { words6(&desired.acl6) };
 
-    clear_counters(maps, &vips)?;
+    clear_counters(maps, &vips, &known.vips)?;
     synced.puts("limits", limits.put.iter().map(|(row, limit)| maps.limits.set(*row, limit, 0)));
+    // A bit is set before an entry is put, and cleared after it went.
+    let (both4, both6) = (union(&known.bits4, &bits4), union(&known.bits6, &bits6));
+    words::write(&maps.acl4_bits, &known.bits4, &both4).map_err(MapsError::of("acl4_bits"))?;
+    words::write(&maps.acl6_bits, &known.bits6, &both6).map_err(MapsError::of("acl6_bits"))?;
     synced
         .puts("acl4", acl4.put.iter().map(|((len, data), v)| maps.acl4.insert(&Key::new(*len, *data), v, 0)));
     synced
@@ -113,14 +176,35 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
     synced.removals("vips", vips.remove.iter().map(|key| maps.vips.remove(key)));
     synced.removals("acl6", acl6.remove.iter().map(|(len, data)| maps.acl6.remove(&Key::new(*len, *data))));
     synced.removals("acl4", acl4.remove.iter().map(|(len, data)| maps.acl4.remove(&Key::new(*len, *data))));
-    let free = ingress_common::maps::Limit::default();
-    synced.removals("limits", limits.remove.iter().map(|row| maps.limits.set(*row, free, 0)));
+    synced.removals("limits", limits.remove.iter().map(|row| maps.limits.set(*row, Limit::default(), 0)));
+    if synced.refused.is_empty() {
+        words::write(&maps.acl4_bits, &both4, &bits4).map_err(MapsError::of("acl4_bits"))?;
+        words::write(&maps.acl6_bits, &both6, &bits6).map_err(MapsError::of("acl6_bits"))?;
+        vips.note(&mut known.vips);
+        acl4.note(&mut known.acl4);
+        acl6.note(&mut known.acl6);
+        limits.note(&mut known.limits);
+        maps.known = Some(Known { bits4, bits6, ..known });
+    }
     Ok(synced)
 }
 
+/// For a process that others may have written beside: the next synchronisation begins by reading what is there.
+pub(super) fn forget(maps: &mut Maps) {
+    maps.known = None;
+}
+
+fn union(one: &[u64], other: &[u64]) -> Vec<u64> {
+    one.iter().zip(other).map(|(one, other)| one | other).collect()
+}
+
 /// Counters of an address that was not served before start at zero: its number may have been another's.
-fn clear_counters(maps: &mut Maps, vips: &Plan<VipKey, VipVal>) -> Result<(), MapsError> {
-    let known: BTreeSet<u32> = read_hash(&maps.vips, "vips")?.values().map(|value| value.vip_id).collect();
+fn clear_counters(
+    maps: &mut Maps,
+    vips: &Plan<VipKey, VipVal>,
+    known: &BTreeMap<VipKey, VipVal>,
+) -> Result<(), MapsError> {
+    let known: BTreeSet<u32> = known.values().map(|value| value.vip_id).collect();
     let fresh: BTreeSet<u32> =
         vips.put.iter().map(|(_, v)| v.vip_id).filter(|id| !known.contains(id)).collect();
     for row in fresh.into_iter().flat_map(|vip_id| Reason::ALL.map(|reason| reason.row(vip_id))) {
@@ -146,7 +230,7 @@ pub(super) fn apply_hash<K: Pod + Ord, V: Pod + PartialEq>(
 }
 
 /// What a hash map holds.
-pub(super) fn read_hash<K: Pod + Ord, V: Pod>(
+pub fn read_hash<K: Pod + Ord, V: Pod>(
     map: &HashMap<MapData, K, V>,
     name: &str,
 ) -> Result<BTreeMap<K, V>, MapsError> {
@@ -168,7 +252,7 @@ pub(super) fn read_trie<K: Pod + Ord, V: Pod>(
 }
 
 /// The rows of an array that are not free (all zeros).
-pub(super) fn read_array<V: Pod + Default + PartialEq>(
+pub fn read_array<V: Pod + Default + PartialEq>(
     map: &Array<MapData, V>,
     name: &str,
 ) -> Result<BTreeMap<u32, V>, MapsError> {

@@ -24,7 +24,7 @@ pub async fn run(args: &CleanupArgs, out: &mut (dyn io::Write + Send)) -> Result
     let is_running = report
         .is_ok_and(|report| report.and_then(|report| report.agent).is_some_and(|agent| agent.is_running));
     let mut removed = Vec::new();
-    let pins = remove_pins(&args.bpffs, &mut removed);
+    let pins = remove_pins(&args.bpffs, &mut removed).await;
     let routes = remove_routes(&mut removed).await;
     for thing in &removed {
         writeln!(out, "removed {thing}")?;

@@ -21,7 +21,7 @@ pub enum MapsCommandError {
         name: String,
     },
     /// Sockets have no readable form.
-    #[error("the kernel does not show what {name} holds; `portcullis maps slots` is its readable shadow")]
+    #[error("the kernel does not show what {name} holds; {}", instead(name))]
     Unreadable {
         /// The map.
         name: String,
@@ -32,6 +32,15 @@ pub enum MapsCommandError {
     /// Standard output.
     #[error("cannot print")]
     Print(#[from] io::Error),
+}
+
+/// What shows it in another way.
+fn instead(name: &str) -> &'static str {
+    match name {
+        "socks" => "`portcullis maps slots` is its readable shadow",
+        "events" => "`portcullis drops` reads it",
+        _ => "`bpftool map dump` may",
+    }
 }
 
 /// Runs the command.
@@ -103,8 +112,11 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::PerCpuArray => "percpu_array",
         MapKind::Hash => "hash",
         MapKind::LruHash => "lru_hash",
+        MapKind::LruPerCpuHash => "lru_percpu_hash",
         MapKind::LpmTrie => "lpm_trie",
         MapKind::SockMap => "sockmap",
+        MapKind::ArrayOfMaps => "array_of_maps",
+        MapKind::RingBuf => "ringbuf",
     }
 }
 

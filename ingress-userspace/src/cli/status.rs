@@ -10,6 +10,7 @@ use tokio::net::UnixStream;
 
 use super::{probe, text_table};
 use crate::args::tools::{OutputFormat, StatusArgs};
+use crate::bpf::counters::Node;
 use crate::bpf::report::{self, Report, ReportError};
 
 /// An agent that does not answer within this time is not asked.
@@ -36,7 +37,10 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
     let degraded = ask(&args.admin_socket, "/degraded").await;
     match (args.output, report) {
         (OutputFormat::Json, report) => {
-            let none = serde_json::json!({"mode": "userspace", "interfaces": [], "counters": []});
+            let other = report::other_layout(&args.bpffs);
+            let none = serde_json::json!({
+                "mode": other.map_or("userspace", |_| "unknown"), "interfaces": [], "counters": [], "other_layout": other,
+            });
             let mut value = report.map_or(Ok(none), serde_json::to_value)?;
             if let Some(map) = value.as_object_mut() {
                 map.insert("configuration".to_owned(), freshness.unwrap_or_default());
@@ -45,11 +49,18 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
             writeln!(out, "{value:#}")?;
         }
         (OutputFormat::Table, None) => {
-            writeln!(
-                out,
-                "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
-                args.bpffs.join("portcullis").display()
-            )?;
+            match report::other_layout(&args.bpffs) {
+                Some(layout) => writeln!(
+                    out,
+                    "mode: unknown (the kernel half is that of another version, with maps of layout v{layout}; ask its \
+                     `portcullis status`)"
+                )?,
+                None => writeln!(
+                    out,
+                    "mode: userspace (no kernel half under {}; an agent in a kernel mode would pin it there)",
+                    args.bpffs.join("portcullis").display()
+                )?,
+            }
             print_degraded(degraded.as_ref(), out)?;
             print_freshness(freshness.as_ref(), out)?;
         }
@@ -119,17 +130,39 @@ fn print_table(
     let lookups = &report.lookups;
     writeln!(
         out,
-        "listening: {} addresses and ports; connections handed over {}, missed {}, refused {}\n",
-        report.listening, lookups.handed_over, lookups.missed, lookups.refused
+        "listening: {} addresses and ports; connections handed over {}, missed {}, refused {}, moved when a \
+         proxy ended {}\n",
+        report.listening, lookups.handed_over, lookups.missed, lookups.refused, lookups.moved
     )?;
+    if !report.limits.is_empty() {
+        writeln!(out, "limits: {}\n", report.limits.join(", "))?;
+    }
+    if !report.nodes.is_empty() {
+        print_nodes(&report.nodes, out)?;
+        writeln!(out)?;
+    }
     let interfaces: Vec<_> = report
         .interfaces
         .iter()
         .map(|i| {
-            vec![i.name.clone(), i.mode.to_owned(), i.link.link_id.to_string(), i.link.program_id.to_string()]
+            let number =
+                |number: Option<u32>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+            let egress = i.egress.as_ref().map_or("-", |egress| egress.by);
+            vec![
+                i.name.clone(),
+                i.mode.to_owned(),
+                number(i.link_id),
+                i.program_id.to_string(),
+                egress.to_owned(),
+                number(i.egress.as_ref().map(|egress| egress.program_id)),
+            ]
         })
         .collect();
-    text_table::print(out, &["interface", "mode", "link", "program"], &interfaces)?;
+    text_table::print(
+        out,
+        &["interface", "mode", "link", "program", "egress", "egress program"],
+        &interfaces,
+    )?;
     writeln!(out)?;
     let counters: Vec<_> = report
         .counters
@@ -141,6 +174,17 @@ fn print_table(
         })
         .collect();
     text_table::print(out, &["address", "reason", "action", "packets", "bytes"], &counters)
+}
+
+/// The other nodes, and whether they answer.
+fn print_nodes(nodes: &[Node], out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    let row = |node: &Node| {
+        let answered = node.answered_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms ago"));
+        let (packets, bytes) = (node.packets.to_string(), node.bytes.to_string());
+        vec![node.address.to_string(), node.state.to_owned(), answered, packets, bytes]
+    };
+    let rows: Vec<_> = nodes.iter().map(row).collect();
+    text_table::print(out, &["node", "state", "answered a probe", "packets sent on", "bytes"], &rows)
 }
 
 #[cfg(test)]
@@ -159,6 +203,23 @@ mod tests {
         let mut out = Vec::new();
         run(&args, &mut out).await.unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with("mode: userspace"), "the mode comes first");
+    }
+
+    #[test]
+    fn a_node_that_is_down_is_told_from_one_that_answers() {
+        let node = |state, answered_ms_ago| Node {
+            number: 2,
+            address: [198, 18, 0, 2].into(),
+            state,
+            answered_ms_ago,
+            packets: 5,
+            bytes: 500,
+        };
+        let mut out = Vec::new();
+        print_nodes(&[node("up", Some(120)), node("down", None)], &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.contains("198.18.0.2  up     120 ms ago        5"), "{text}");
+        assert!(text.contains("198.18.0.2  down   never             5"), "{text}");
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use ingress_common::bucket::limit;
+use ingress_common::bucket::{bytes, units};
+use ingress_common::maps::Limit;
 
-use crate::model::edge::{Edge, EdgeScope};
+use crate::model::edge::{AddressRange, Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per};
 use crate::snapshot::edge::{EdgeRules, EdgeTable};
 use crate::snapshot::networks::Networks;
 
@@ -21,15 +22,45 @@ pub fn compile(edge: &Edge, before: &EdgeTable) -> EdgeTable {
                     .flat_map(|pool| pool.blocks.iter().copied())
                     .collect(),
             ),
+            EdgeScope::Targets { pools, addresses } => {
+                let blocks = edge.pools.iter().filter(|pool| pools.contains(&pool.name));
+                let blocks = blocks.flat_map(|pool| pool.blocks.iter().copied());
+                let single = addresses.iter().map(|ip| AddressRange { first: *ip, last: *ip });
+                Some(blocks.chain(single).collect())
+            }
         },
         allow: Networks::new(&policy.allow),
         deny: Networks::new(&policy.deny),
         exempt: Networks::new(&policy.exempt),
-        limits: policy
-            .limits
-            .iter()
-            .map(|entry| limit(0, entry.connections_per_second, entry.burst))
-            .collect(),
+        limits: at_accept(policy),
     });
     EdgeTable { policies: policies.collect(), buckets: Arc::clone(&before.buckets) }
+}
+
+/// The limits that can be charged at accept: packets of a connection are not seen there. Named without their rate, so that a
+/// changed one finds what has been used.
+fn at_accept(policy: &EdgePolicy) -> Vec<Limit> {
+    let mut limits: Vec<Limit> = Vec::new();
+    for entry in policy.limits.iter().filter(|entry| entry.of == Counted::Connections) {
+        let alike = limits.iter().filter(|other| other.per == per(entry.per)).count();
+        limits.push(limit(entry, u32::try_from(alike).unwrap_or(u32::MAX)));
+    }
+    limits
+}
+
+/// A limit as the decision reads it.
+pub(in crate::compile) fn limit(limit: &EdgeLimit, bucket: u32) -> Limit {
+    let (kind, rate) = match limit.of {
+        Counted::Connections => (Limit::CONNECTIONS, units(limit.per_second, limit.burst)),
+        Counted::Packets => (Limit::PACKETS, units(limit.per_second, limit.burst)),
+        Counted::Bytes => (Limit::BYTES, bytes(limit.per_second, limit.burst)),
+    };
+    Limit { kind, per: per(limit.per), bucket, ..rate }
+}
+
+fn per(per: Per) -> u32 {
+    match per {
+        Per::Source => Limit::SOURCE,
+        Per::Address => Limit::ADDRESS,
+    }
 }

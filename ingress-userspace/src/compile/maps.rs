@@ -5,6 +5,7 @@
 //! they follow the proxies, not the model.
 //! Write `acl4`, `acl6` and `limits` first, then `vips`, then `listen`; remove in the opposite order.
 
+pub mod bits;
 mod limits;
 mod lists;
 #[cfg(test)]
@@ -82,32 +83,38 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
     let ports = model.listeners.iter().fold(0, |ports, listener| ports | VipVal::port_bit(listener.port));
     for address in &served {
         let set = set_of(address, policies);
-        let entries = 1 + model.listeners.len();
+        let own = own_ports(model, address.ip);
+        let ports = own.iter().fold(ports, |ports, (port, _)| ports | VipVal::port_bit(*port));
+        let entries = 1 + model.listeners.len() + own.len();
         let Some(vip_id) = ids.of(address.ip).filter(|_| vips.len() + entries <= VIPS as usize) else {
             refused.push(format!("address {} is not served: the kernel maps are full", address.ip));
             continue;
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
-        let mut flags = lists.flags(address.ip, scope);
-        if limits > 0 {
-            flags |= VipVal::LIMIT;
-        }
+        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits);
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
-        let value = VipVal { vip_id, flags, scope, first_limit, limits, ports };
+        let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
         for listener in &model.listeners {
-            if listener.protocol.is_udp() {
-                // Bound to the address itself; only its packets must be let in.
-                vips.insert(VipKey::served(addr, listener.port, UDP), value);
-                continue;
-            }
-            vips.insert(VipKey::served(addr, listener.port, TCP), value);
-            listen.insert(VipKey::served(addr, listener.port, TCP), listener.name.clone());
+            let proto = if listener.protocol.is_udp() { UDP } else { TCP };
+            let key = VipKey::served(addr, listener.port, proto);
+            vips.insert(key, value);
+            listen.insert(key, listener.name.clone());
+        }
+        for (port, listener) in own {
+            vips.insert(VipKey::served(addr, *port, TCP), value);
+            listen.insert(VipKey::served(addr, *port, TCP), listener.clone());
         }
     }
     Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }
+}
+
+/// The ports of the Service that has the address, beside those of all addresses.
+fn own_ports(model: &Model, ip: IpAddr) -> &[(u16, ListenerName)] {
+    let service = model.edge.services.iter().find(|service| service.addresses.contains(&ip));
+    service.map(|service| service.ports.as_slice()).unwrap_or_default()
 }
 
 /// For while no proxy listens: new connections to VIPs are dropped instead of refused, so that a client tries again and
@@ -124,7 +131,7 @@ fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -
     let mut served = Vec::new();
     let mut seen = BTreeSet::new();
     for ip in node_addresses {
-        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| contains(*block, *ip)));
+        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| block.contains(*ip)));
         if seen.insert(*ip) {
             served.push(Served { ip: *ip, pool: pool.map(|pool| pool.name.clone()), is_node: true });
         }
@@ -148,10 +155,6 @@ fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -
     served
 }
 
-fn contains(block: AddressRange, ip: IpAddr) -> bool {
-    block.first.is_ipv4() == ip.is_ipv4() && (block.first..=block.last).contains(&ip)
-}
-
 /// The addresses of a block, in order; never more than the caller takes.
 fn addresses(block: AddressRange) -> Box<dyn Iterator<Item = IpAddr>> {
     match (block.first, block.last) {
@@ -171,8 +174,12 @@ fn positions(policies: &[EdgePolicy], holds: impl Fn(&EdgePolicy) -> bool) -> Po
 
 /// The policies for this address that are not for all.
 fn set_of(address: &Served, policies: &[EdgePolicy]) -> PolicySet {
-    let Some(pool) = &address.pool else { return PolicySet::new() };
-    positions(policies, |policy| matches!(&policy.scope, EdgeScope::Pools(pools) if pools.contains(pool)))
+    let is_of = |pools: &[String]| address.pool.as_ref().is_some_and(|pool| pools.contains(pool));
+    positions(policies, |policy| match &policy.scope {
+        EdgeScope::Cluster => false,
+        EdgeScope::Pools(pools) => is_of(pools),
+        EdgeScope::Targets { pools, addresses } => is_of(pools) || addresses.contains(&address.ip),
+    })
 }
 
 /// A scope for each set of policies, made from their names: the same on every node and after every restart.

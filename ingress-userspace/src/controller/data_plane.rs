@@ -17,6 +17,7 @@ use kube::{Client, Result};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::edge_status::Nodes;
 use super::events::Notice;
 use super::{call, refusal};
 use crate::k8s::cluster::reference;
@@ -48,6 +49,10 @@ pub struct DataPlane {
     degraded: BTreeMap<String, Vec<Notice>>,
     recovered: Vec<(Notice, Instant)>,
     looked: Option<Instant>,
+    /// What the nodes do, as of the last look.
+    nodes: Nodes,
+    /// Nodes whose agents told that they serve by the kernel half, as of the last look.
+    serving: Option<BTreeSet<String>>,
     /// Nodes with a degraded pod, for metrics.
     count: Arc<AtomicUsize>,
 }
@@ -77,6 +82,8 @@ impl DataPlane {
             degraded: BTreeMap::new(),
             recovered: Vec::new(),
             looked: None,
+            nodes: Nodes::default(),
+            serving: None,
             count: Arc::default(),
         }
     }
@@ -105,6 +112,17 @@ impl DataPlane {
         self.notices()
     }
 
+    /// The nodes whose agents told that they serve by the kernel half, and not long ago that they are gone; `None` while that
+    /// is not known.
+    pub fn serving(&self) -> Option<&BTreeSet<String>> {
+        self.serving.as_ref()
+    }
+
+    /// What the nodes do, as of the last look.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
     /// Another replica looks from now on.
     pub fn pause(&mut self) {
         self.count.store(0, Ordering::Relaxed);
@@ -131,11 +149,17 @@ impl DataPlane {
         let mut before = std::mem::take(&mut self.unready);
         let mut degraded = BTreeMap::new();
         let mut nodes = BTreeSet::new();
+        self.nodes = Nodes::default();
         for pod in pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()) {
             let object = reference(pod);
             let node = node_of(pod).unwrap_or("no node");
             let mut found: Vec<Notice> = self.told_by_agent(&object, node, now);
             let containers = unready_containers(pod);
+            let is_silent = self.signs.get(node).is_some_and(|sign| now.duration_since(sign.at) >= SILENCE);
+            let is_failing = self.reports.get(&object.name).is_some_and(|report| report.is_failing);
+            let is_ready = containers.is_empty() && !is_silent && !is_failing;
+            let of_node = if is_ready { &mut self.nodes.ready } else { &mut self.nodes.failing };
+            of_node.insert(node.to_owned());
             if !containers.is_empty() {
                 let since = before.remove(&object.uid).filter(|_| could_look).unwrap_or(now);
                 if now.duration_since(since) >= PATIENCE {
@@ -168,7 +192,7 @@ impl DataPlane {
         let nodes: HashSet<&str> = pods.iter().filter_map(node_of).collect();
         self.reports.retain(|pod, _| names.contains(pod.as_str()));
         let mut before = std::mem::take(&mut self.signs);
-        let mut orphans = Vec::new();
+        let (mut orphans, mut serving) = (Vec::new(), BTreeSet::new());
         for lease in leases {
             let Some(report) = NodeReport::read(lease) else { continue };
             let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
@@ -180,11 +204,15 @@ impl DataPlane {
             if gone.is_some_and(|since| now.duration_since(since) >= GONE) {
                 orphans.push(lease.clone());
             }
+            if report.mode != "userspace" {
+                serving.insert(report.node.clone());
+            }
             self.signs.insert(report.node.clone(), Sign { renewed, at, gone });
             if names.contains(report.pod.as_str()) {
                 self.reports.insert(report.pod.clone(), report);
             }
         }
+        self.serving = Some(serving);
         orphans
     }
 

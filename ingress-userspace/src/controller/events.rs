@@ -9,6 +9,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -77,6 +78,22 @@ impl Notice {
     pub fn not_copied(object: ObjectRef, note: &str) -> Self {
         let note = note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or_default().to_owned();
         Self { object, is_warning: true, reason: "CopyRefused", note, occurrence: String::new() }
+    }
+
+    /// A Service that has its addresses.
+    pub fn assigned(object: ObjectRef, addresses: &[IpAddr]) -> Self {
+        let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+        let note = format!("serves the addresses {}", addresses.join(", "));
+        Self { object, is_warning: false, reason: "AddressAssigned", note, occurrence: String::new() }
+    }
+
+    /// A Service that could have addresses.
+    pub fn too_old(object: ObjectRef) -> Self {
+        let note = "the API server does not know ipMode in the status of Services (Kubernetes before 1.30), without which \
+                    kube-proxy would take the addresses over; none is assigned: publish the addresses of a pool by \
+                    --publish-address-pool, without a Service"
+            .to_owned();
+        Self { object, is_warning: true, reason: "Unsupported", note, occurrence: String::new() }
     }
 
     /// An Ingress that is served.

@@ -41,6 +41,8 @@ pub struct StatusSettings {
     pub fixed: Vec<String>,
     /// A Service's addresses are published.
     pub of_service: bool,
+    /// Only the addresses of these pools; empty: of all.
+    pub pools: Vec<String>,
     /// Namespace of the data plane's pods.
     pub pods_namespace: String,
     /// Labels of the data plane's pods; empty: the node below serves alone.
@@ -197,7 +199,7 @@ impl Publisher {
         if names.is_empty() {
             return Ok(is_over.then(BTreeSet::new));
         }
-        let pools = of_pools(edge);
+        let pools = of_pools(edge, &self.settings.pools);
         if !pools.is_empty() {
             return Ok(Some(pools));
         }
@@ -262,8 +264,9 @@ fn is_ready(pod: &Pod) -> bool {
 }
 
 /// The first address of each block: every address of a pool serves every Ingress, and one is enough to find it.
-fn of_pools(edge: &Edge) -> BTreeSet<String> {
-    edge.pools.iter().flat_map(|pool| &pool.blocks).map(|block| block.first.to_string()).collect()
+fn of_pools(edge: &Edge, only: &[String]) -> BTreeSet<String> {
+    let pools = edge.pools.iter().filter(|pool| only.is_empty() || only.contains(&pool.name));
+    pools.flat_map(|pool| &pool.blocks).map(|block| block.first.to_string()).collect()
 }
 
 /// As ingress-nginx: what a load balancer was given, with the external addresses; of a NodePort the external ones, else
@@ -358,8 +361,9 @@ mod tests {
             last: last.parse().unwrap(),
         };
         let blocks = vec![range("198.18.100.0", "198.18.100.15"), range("2001:db8::10", "2001:db8::1f")];
-        let edge = Edge { pools: vec![Pool { name: "edge".to_owned(), blocks }], policies: Vec::new() };
-        assert_eq!(of_pools(&edge), set(&["198.18.100.0", "2001:db8::10"]));
+        let edge = Edge { pools: vec![Pool::new("edge", blocks)], ..Edge::default() };
+        assert_eq!(of_pools(&edge, &[]), set(&["198.18.100.0", "2001:db8::10"]));
+        assert_eq!(of_pools(&edge, &["other".to_owned()]), set(&[]));
     }
 
     #[test]
@@ -449,6 +453,7 @@ mod tests {
         StatusSettings {
             fixed: Vec::new(),
             of_service: false,
+            pools: vec![],
             pods_namespace: "edge".to_owned(),
             pods_selector: "component=data-plane".to_owned(),
             node_name: String::new(),

@@ -72,7 +72,7 @@ fn limit(rate: &Rate) -> Limit {
     let Rate { requests, period, burst } = rate;
     let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
     let rate_ns = period_ns.checked_div((*requests).into()).unwrap_or(SECOND_NS).max(1);
-    Limit { kind: 0, bucket: 0, rate_ns, burst_ns: rate_ns.saturating_mul((*burst).into()) }
+    Limit { rate_ns, burst_ns: rate_ns.saturating_mul((*burst).into()), ..Limit::default() }
 }
 
 impl Filter for RequestRate {

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::Resource;
@@ -80,6 +80,8 @@ pub struct Cluster {
     pub config_maps: Objects<ConfigMap>,
     /// `v1` Namespace; only their labels are read, and only where a selector asks for them.
     pub namespaces: Objects<Namespace>,
+    /// `v1` Node, of a folder alone: of a cluster, the controller lists those that serve pools.
+    pub nodes: Objects<Node>,
     /// `portcullis.dev/v1alpha1` EdgePolicy.
     pub edge_policies: Objects<EdgePolicy>,
     /// `portcullis.dev/v1alpha1` AddressPool.

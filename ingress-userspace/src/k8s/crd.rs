@@ -91,17 +91,17 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000000))]
     pub connections_per_second: Option<i64>,
-    /// Packets.
+    /// Packets of any kind to the address, the replies not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1000000000))]
     pub packets_per_second: Option<i64>,
-    /// Bytes.
+    /// Bytes of these packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 64, max = 1000000000000_i64))]
     pub bytes_per_second: Option<i64>,
     /// How much may come at once above the rate; default: one second's worth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000000000))]
+    #[schemars(range(min = 1, max = 1000000000000_i64))]
     pub burst: Option<i64>,
 }
 
@@ -163,6 +163,10 @@ pub struct NodeCounts {
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"Announce","type":"string","jsonPath":".spec.announce"}"#,
+    printcolumn = r#"{"name":"Used","type":"integer","jsonPath":".status.addresses.used"}"#,
+    printcolumn = r#"{"name":"Free","type":"integer","jsonPath":".status.addresses.free"}"#,
+    printcolumn = r#"{"name":"Ready","type":"integer","jsonPath":".status.nodes.ready"}"#,
+    printcolumn = r#"{"name":"Failing","type":"integer","jsonPath":".status.nodes.failing"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -170,7 +174,8 @@ pub struct AddressPoolSpec {
     /// The addresses; blocks of all pools must not overlap.
     #[schemars(length(min = 1, max = 256))]
     pub blocks: Vec<Block>,
-    /// Who tells the network where they are: L2 (ARP/NDP by us) or None (a router or another speaker).
+    /// Who tells the network where they are: L2 (one of our nodes, by ARP and NDP; the default) or None (a router or another
+    /// speaker).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["L2", "None"]))]
     pub announce: Option<String>,
@@ -183,7 +188,7 @@ pub struct AddressPoolSpec {
     /// Services that may get addresses of this pool; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_selector: Option<Selector>,
-    /// How packets travel between nodes: UDP or IPIP.
+    /// How packets travel between nodes: UDP (the default, with the key of the nodes) or IPIP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["UDP", "IPIP"]))]
     pub encapsulation: Option<String>,
@@ -244,9 +249,26 @@ pub struct Requirement {
 /// What became of a pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AddressPoolStatus {
-    /// `Accepted`.
+    /// `Accepted`, `Programmed`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<StatusCondition>,
+    /// How many addresses there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<AddressCounts>,
+    /// How many nodes serve it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<NodeCounts>,
+}
+
+/// The addresses of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AddressCounts {
+    /// All that are served.
+    pub total: i64,
+    /// Given to Services.
+    pub used: i64,
+    /// Not given to Services. They serve Ingresses all the same.
+    pub free: i64,
 }
 
 /// Entries of a list as text. No schema guards a folder of manifests, and one entry of the wrong type must not take the

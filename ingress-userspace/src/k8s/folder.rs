@@ -251,6 +251,7 @@ pub fn insert(cluster: &mut Cluster, key: ObjectKey, object: &Object) {
         Object::Secret(object) => put(&mut cluster.secrets, key, object),
         Object::ConfigMap(object) => put(&mut cluster.config_maps, key, object),
         Object::Namespace(object) => put(&mut cluster.namespaces, key, object),
+        Object::Node(object) => put(&mut cluster.nodes, key, object),
         Object::EdgePolicy(object) => put(&mut cluster.edge_policies, key, object),
         Object::AddressPool(object) => put(&mut cluster.address_pools, key, object),
     }

@@ -135,6 +135,7 @@ pub async fn list(
         secrets,
         config_maps,
         namespaces,
+        nodes: Objects::new(),
         edge_policies,
         address_pools,
         problems,

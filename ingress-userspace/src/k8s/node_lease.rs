@@ -16,6 +16,8 @@ pub const MODE: &str = "portcullis.dev/mode";
 pub const VERSION: &str = "portcullis.dev/version";
 /// What is wrong; absent when nothing is.
 pub const PROBLEMS: &str = "portcullis.dev/problems";
+/// What an agent was told does not hold on its node.
+pub const FAILING: &str = "portcullis.dev/failing";
 /// Since when mode and problems are as they are, by the clock of the node.
 pub const SINCE: &str = "portcullis.dev/since";
 /// Between two signs of life.
@@ -32,10 +34,12 @@ pub struct NodeReport {
     pub node: String,
     /// Name of the agent's pod.
     pub pod: String,
-    /// `xdp-native`, `xdp-generic` or `userspace`.
+    /// `xdp-native`, `xdp-generic`, `tc` or `userspace`.
     pub mode: String,
     /// What is wrong; empty when nothing is.
     pub problems: String,
+    /// What it was told does not hold.
+    pub is_failing: bool,
     /// Since when it is so.
     pub since: String,
 }
@@ -48,6 +52,9 @@ impl NodeReport {
             (VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             (SINCE.to_owned(), self.since.clone()),
         ]);
+        if self.is_failing {
+            annotations.insert(FAILING.to_owned(), "true".to_owned());
+        }
         if !self.problems.is_empty() {
             let end = self.problems.floor_char_boundary(LONGEST);
             let cut = self.problems.get(..end).unwrap_or_default();
@@ -78,6 +85,7 @@ impl NodeReport {
             pod: lease.spec.as_ref()?.holder_identity.clone()?,
             mode: annotations.get(MODE)?.clone(),
             problems: says(PROBLEMS),
+            is_failing: annotations.contains_key(FAILING),
             since: says(SINCE),
         })
     }
@@ -94,6 +102,7 @@ mod tests {
             pod: "edge-1".to_owned(),
             mode: "xdp-generic".to_owned(),
             problems: "eth0 is slow".to_owned(),
+            is_failing: true,
             since: "2026-01-01T00:00:00Z".to_owned(),
         };
         let lease = report.lease("synced", Timestamp::UNIX_EPOCH);

@@ -7,6 +7,7 @@
 
 mod follow;
 pub mod freshness;
+mod kept;
 pub mod sources;
 mod store;
 
@@ -16,22 +17,22 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, Resource};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::cluster::{Cluster, ObjectKey, Objects, Origin, key};
-use super::copies;
 use super::crd::{AddressPool, EdgePolicy};
+use super::{copies, members};
 use crate::problem::{Code, ObjectRef, Problem, Severity};
 use follow::Follow;
 use freshness::Freshness;
+use kept::Kept;
 use sources::{Access, Sources, named};
 use store::{Store, store};
 
@@ -52,6 +53,8 @@ pub struct Wanted {
     pub services: Vec<ObjectKey>,
     /// The labels of all namespaces, for a selector.
     pub namespaces: bool,
+    /// The Nodes, for the list of those that serve pools.
+    pub nodes: bool,
     /// When everything is listed again.
     pub pace: Pace,
 }
@@ -74,6 +77,9 @@ pub struct Reflectors {
     /// Copies are what is read.
     reads_copies: bool,
     namespaces: Vec<Watched<Namespace>>,
+    nodes: Vec<Watched<Node>>,
+    /// The namespace in which the controller keeps what it makes, where this process is the controller.
+    made: Option<String>,
     edge_policies: Vec<Watched<EdgePolicy>>,
     address_pools: Vec<Watched<AddressPool>>,
 }
@@ -125,6 +131,11 @@ impl Reflectors {
             config_map_copies,
             reads_copies: matches!(wanted.access, Access::Copies(_) | Access::WithoutSecrets(Some(_))),
             namespaces: wanted.namespaces.then(|| start.cluster_wide()).into_iter().collect(),
+            nodes: wanted.nodes.then(|| start.cluster_wide()).into_iter().collect(),
+            made: match &wanted.access {
+                Access::Copying(namespace) => Some(namespace.clone()),
+                _ => None,
+            },
             edge_policies: vec![start.cluster_wide()],
             address_pools: vec![start.cluster_wide()],
             changed: start.changed,
@@ -148,6 +159,7 @@ impl Reflectors {
             (is_waiting(&self.secret_copies), "copied Secret"),
             (is_waiting(&self.config_map_copies), "copied ConfigMap"),
             (is_waiting(&self.namespaces), "Namespace"),
+            (is_waiting(&self.nodes), "Node"),
             (self.reads_copies && !self.is_marked(), "the mark of the controller that everything was copied"),
             (is_waiting(&self.edge_policies), "EdgePolicy"),
             (is_waiting(&self.address_pools), "AddressPool"),
@@ -173,15 +185,17 @@ impl Reflectors {
     /// The stores as they are now.
     pub fn cluster(&self) -> Cluster {
         let mut problems = Vec::new();
+        let (secret_copies, config_map_copies) = self.copies();
         Cluster {
             origin: Origin::Api,
             ingresses: objects(&self.ingresses, &mut problems),
             ingress_classes: objects(&self.ingress_classes, &mut problems),
             services: objects(&self.services, &mut problems),
             endpoint_slices: objects(&self.endpoint_slices, &mut problems),
-            secrets: self.read(&self.secrets, &mut problems),
-            config_maps: self.read(&self.config_maps, &mut problems),
+            secrets: self.with_made(self.read(&self.secrets, &mut problems), secret_copies),
+            config_maps: self.with_made(self.read(&self.config_maps, &mut problems), config_map_copies),
             namespaces: objects(&self.namespaces, &mut problems),
+            nodes: objects(&self.nodes, &mut problems),
             edge_policies: objects(&self.edge_policies, &mut problems),
             address_pools: objects(&self.address_pools, &mut problems),
             problems,
@@ -207,6 +221,18 @@ impl Reflectors {
         }
         // The mark is a copy of nothing.
         found.into_iter().filter(|(_, copy)| copies::origin(copy.meta()).is_some()).collect()
+    }
+
+    /// Adds what the controller made itself, which has no original.
+    fn with_made<K: Resource<DynamicType = ()>>(
+        &self,
+        mut objects: Objects<K>,
+        copies: Vec<Arc<K>>,
+    ) -> Objects<K> {
+        let Some(namespace) = &self.made else { return objects };
+        let keyed = copies.into_iter().map(|copy| (key(&*copy), copy));
+        objects.extend(keyed.filter(|(key, _)| members::is_made(key, namespace)));
+        objects
     }
 
     /// What the controller copied so far: Secrets, and ConfigMaps with the mark.
@@ -309,62 +335,6 @@ impl Start<'_> {
         self.tasks.spawn(follow.run());
         Watched { store, state }
     }
-}
-
-/// What of an object is kept in memory.
-trait Kept:
-    Clone + Debug + PartialEq + DeserializeOwned + Send + Sync + 'static + Resource<DynamicType = ()>
-{
-    /// Drops what is never read of this kind.
-    fn trim(&mut self) {}
-}
-
-impl Kept for Ingress {}
-impl Kept for IngressClass {}
-impl Kept for Service {}
-impl Kept for EndpointSlice {}
-impl Kept for ConfigMap {
-    fn trim(&mut self) {
-        self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
-        self.binary_data = None;
-    }
-}
-impl Kept for Namespace {}
-impl Kept for EdgePolicy {}
-impl Kept for AddressPool {}
-
-impl Kept for Secret {
-    fn trim(&mut self) {
-        // The last applied configuration repeats the data.
-        self.annotations_mut().retain(|key, _| key == copies::NAMESPACE || key == copies::NAME);
-        if let Some(data) = &mut self.data {
-            for (key, value) in data {
-                if !is_read(key, &value.0) {
-                    value.0 = Vec::new();
-                }
-            }
-        }
-    }
-}
-
-/// Whether a part of a Secret can be a certificate, a key, a list of users, the hash of a user's password (a user may have
-/// any name), or a login. Of other parts only the name is kept.
-fn is_read(key: &str, value: &[u8]) -> bool {
-    const NAMED: [&str; 6] = ["auth", "ca.crl", "ca.crt", "tls.crt", "tls.key", "tls.ocsp-staple"];
-    const LOGIN: [&str; 2] = ["password", "username"];
-    const LONGEST_HASH: usize = 256;
-    let is_des = || {
-        let text = value.trim_ascii_end();
-        text.len() == 13 && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(byte))
-    };
-    // Realm and hash of digest authentication.
-    let is_digest = || {
-        let hash = value.trim_ascii_end().rsplit(|byte| *byte == b':').next();
-        value.contains(&b':')
-            && hash.is_some_and(|hash| hash.len() == 32 && hash.iter().all(u8::is_ascii_hexdigit))
-    };
-    let is_hash = || value.starts_with(b"$") || value.starts_with(b"{") || is_des() || is_digest();
-    NAMED.contains(&key) || (value.len() <= LONGEST_HASH && (LOGIN.contains(&key) || is_hash()))
 }
 
 #[cfg(test)]

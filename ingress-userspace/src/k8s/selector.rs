@@ -1,6 +1,8 @@
-//! Label selectors as flags spell them: `team=edge,tier!=dev,zone in (a,b),!legacy`.
+//! Label selectors, as flags spell them (`team=edge,tier!=dev,zone in (a,b),!legacy`) and as objects hold them.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use super::crd;
 
 /// A parsed selector: every requirement must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,31 @@ impl Selector {
         let parts = split(text)?;
         let requirements: Result<Vec<_>, _> = parts.into_iter().map(requirement).collect();
         Ok(Self { requirements: requirements? })
+    }
+
+    /// Reads a selector of an object; the error is a reason without subject.
+    pub fn of(selector: &crd::Selector) -> Result<Self, String> {
+        let crd::Selector { match_labels, match_expressions } = selector;
+        let labels = match_labels.iter();
+        let labels = labels.map(|(key, value)| Requirement::In(key.clone(), [value.clone()].into()));
+        let expressions = match_expressions.iter().map(|requirement| {
+            let crd::Requirement { key, operator, values } = requirement;
+            let (key, values) = (key.clone(), || values.iter().cloned().collect::<BTreeSet<_>>());
+            match (operator.as_str(), values().is_empty()) {
+                ("In", false) => Ok(Requirement::In(key, values())),
+                ("NotIn", false) => Ok(Requirement::NotIn(key, values())),
+                ("Exists", true) => Ok(Requirement::Exists(key)),
+                ("DoesNotExist", true) => Ok(Requirement::Absent(key)),
+                ("In" | "NotIn", true) => Err(format!("compares the label {key} with no value")),
+                ("Exists" | "DoesNotExist", false) => {
+                    Err(format!("asks by {operator} whether there is a label {key}, and names values"))
+                }
+                (other, _) => {
+                    Err(format!("has the operator {other:?}, none of In, NotIn, Exists, DoesNotExist"))
+                }
+            }
+        });
+        Ok(Self { requirements: labels.map(Ok).chain(expressions).collect::<Result<_, _>>()? })
     }
 
     /// Whether it selects these labels.
@@ -127,6 +154,25 @@ mod tests {
             ("!legacy,team in (edge)", true),
         ] {
             assert_eq!(Selector::parse(text).unwrap().matches(&edge), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn selectors_of_objects_match_as_those_of_the_api_server() {
+        let read = |text: &str| Selector::of(&serde_json::from_str(text).unwrap());
+        let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
+        for (text, expected) in [
+            ("{}", true),
+            (r#"{"matchLabels": {"zone": "a"}}"#, true),
+            (r#"{"matchLabels": {"zone": "b"}}"#, false),
+            (r#"{"matchExpressions": [{"key": "zone", "operator": "NotIn", "values": ["b"]}]}"#, true),
+            (r#"{"matchExpressions": [{"key": "zone", "operator": "DoesNotExist"}]}"#, false),
+        ] {
+            assert_eq!(read(text).map(|selector| selector.matches(&labels)), Ok(expected), "{text}");
+        }
+        for bad in [r#"{"key": "a", "operator": "In"}"#, r#"{"key": "a", "operator": "Gt", "values": ["1"]}"#]
+        {
+            assert!(read(&format!(r#"{{"matchExpressions": [{bad}]}}"#)).is_err(), "{bad}");
         }
     }
 

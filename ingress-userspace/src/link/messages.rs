@@ -1,6 +1,6 @@
 //! The typed messages between agent and proxy.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -35,14 +35,20 @@ pub enum ListenPlan {
         /// Addresses to bind, each with every listener's port.
         addresses: Vec<std::net::IpAddr>,
     },
-    /// Kernel modes: bind loopback sockets, all of one listener in one SO_REUSEPORT group, and hand them over.
+    /// Kernel modes: bind sockets that no client reaches by itself, all of one listener in one SO_REUSEPORT group,
+    /// and hand them over: on loopback, any port; for datagrams on addresses of their own and the listener's port, which
+    /// is the one that answers leave from.
     Handover {
         /// For each listener, the port of its group when an earlier proxy still holds it; 0: any free port.
         group_ports: Vec<GroupPort>,
-        /// Where sockets for datagrams are bound: the kernel finds them by itself.
-        addresses: Vec<std::net::IpAddr>,
     },
 }
+
+/// Where sockets for datagrams are bound that the kernel program hands datagrams to. Of loopback, but not the address that
+/// a name server of the node may have taken.
+pub const DATAGRAMS_V4: Ipv4Addr = Ipv4Addr::new(127, 112, 99, 108);
+/// The same for IPv6, which has but one loopback address: of the block that nobody routes (RFC 6666).
+pub const DATAGRAMS_V6: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0x7063);
 
 /// The loopback port of a listener's SO_REUSEPORT group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +64,12 @@ pub struct GroupPort {
 pub enum ToAgent {
     /// First message of a connection.
     Hello(Hello),
-    /// Listening sockets of this proxy, all that it has; replaces an earlier hand-over of the same process.
+    /// Sockets of this proxy, all that it has; replaces an earlier hand-over of the same process.
     Sockets(Vec<HandedSocket>),
     /// After each model: what came of it.
     Report(ProxyReport),
+    /// Open connections of each worker, from worker 0 on.
+    Loads(Vec<u32>),
     /// New connections should go to another proxy from now on; this one still takes them.
     Draining,
     /// The listening sockets are about to be closed; answered with [`ToProxy::Close`] when no connection goes to them.
@@ -79,7 +87,7 @@ pub struct Hello {
     pub build: String,
 }
 
-/// One listening socket, duplicated into the agent.
+/// One socket, duplicated into the agent.
 #[derive(Debug)]
 pub struct HandedSocket {
     /// What it is.
@@ -95,8 +103,17 @@ pub struct SocketAbout {
     pub listener: String,
     /// Worker that accepts from it, from 0.
     pub worker: u32,
-    /// Address it is bound to (loopback, the group's port).
+    /// Address it is bound to, and the group's port.
     pub bound: SocketAddr,
+    /// Whether it receives datagrams.
+    pub is_udp: bool,
+}
+
+impl SocketAbout {
+    /// A socket that listens for connections.
+    pub fn new(listener: &str, worker: u32, bound: SocketAddr) -> Self {
+        Self { listener: listener.to_owned(), worker, bound, is_udp: false }
+    }
 }
 
 /// What a proxy made of a model.

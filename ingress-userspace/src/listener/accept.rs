@@ -1,17 +1,18 @@
 //! The accept loop of one socket, and a connection's way to its engine.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ingress_common::flow::addr_of;
 use ingress_common::source::limited_source;
+use rustix::net::SocketFlags;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
@@ -45,6 +46,10 @@ const TOO_MANY_OF_CLIENT: &str = "too_many_connections_of_client";
 /// Pause after an accept that failed for want of file descriptors or memory: trying again at once would spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Between two looks for connections that came without a sound: a socket inherits those that wait in one of its group that
+/// closes, and older kernels do not wake it then.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How the bytes of connections are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
@@ -62,7 +67,7 @@ pub struct Listening {
     /// Name of the listener.
     pub listener: String,
     /// The socket.
-    pub socket: TcpListener,
+    pub socket: std::net::TcpListener,
     /// How they are read.
     pub reads: Reads,
     /// Which part of the EdgePolicies is enforced here.
@@ -71,15 +76,25 @@ pub struct Listening {
 
 /// Accepts until the worker stops; then the socket is closed.
 pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(listening.socket)?;
+    let socket = TcpListener::from_std(listening.socket)?;
     let listener: Rc<str> = listening.listener.into();
     let mut phase = worker.phase.clone();
     let mut is_failing = false;
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
             biased;
             _ = phase.wait_for(|phase| *phase >= Phase::Stopped) => return Ok(()),
             accepted = socket.accept() => accepted,
+            _ = look.tick() => match inherited(&socket) {
+                Some(accepted) => {
+                    // There may be more.
+                    look.reset_immediately();
+                    accepted
+                }
+                None => continue,
+            },
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -131,6 +146,23 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
     }
 }
 
+/// A connection that waits although nobody said so.
+fn inherited(socket: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    match rustix::net::accept_with(socket, flags) {
+        Ok(accepted) => {
+            let stream = TcpStream::from_std(accepted.into());
+            Some(
+                stream
+                    .and_then(|stream| Ok((stream.peer_addr()?, stream)))
+                    .map(|(peer, stream)| (stream, peer)),
+            )
+        }
+        Err(rustix::io::Errno::WOULDBLOCK) => None,
+        Err(error) => Some(Err(error.into())),
+    }
+}
+
 /// The place of a connection among those of its client, where they are counted; the error says why it has none.
 fn place_of(worker: &Worker, globals: &Globals, client: IpAddr) -> Result<Option<Held>, &'static str> {
     let Some(most) = globals.most_connections_of(client) else { return Ok(None) };
@@ -144,6 +176,7 @@ struct Open(Rc<Worker>);
 impl Open {
     fn count(worker: &Rc<Worker>) -> Self {
         worker.counters.open.add(1);
+        worker.loads.opened(worker.index);
         Self(Rc::clone(worker))
     }
 }
@@ -151,6 +184,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.counters.open.sub(1);
+        self.0.loads.closed(self.0.index);
     }
 }
 
@@ -304,6 +338,24 @@ async fn handshake(
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotConnected
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_of_which_nobody_was_told_is_found() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(inherited(&socket).is_none());
+        let client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        let (_, peer) = inherited(&socket).expect("it waits").unwrap();
+        assert_eq!(peer, client.local_addr().unwrap());
+        assert!(inherited(&socket).is_none());
+    }
 }

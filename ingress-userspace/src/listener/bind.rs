@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::warn;
 
-use crate::link::messages::ListenPlan;
+use crate::link::messages::{DATAGRAMS_V4, DATAGRAMS_V6, ListenPlan};
 use crate::model::listener::Listener;
 
 /// Connections that the kernel completes before we accept them.
@@ -109,7 +109,7 @@ pub fn bind(listener: &Listener, plan: &ListenPlan, workers: u32) -> Result<Vec<
                 _ => Ok(sockets),
             }
         }
-        ListenPlan::Handover { group_ports, addresses: _ } => {
+        ListenPlan::Handover { group_ports } => {
             let port = group_ports.iter().find(|group| group.listener == *name).map_or(0, |group| group.port);
             match loopback_group(name, port, workers) {
                 // A process of another user holds the group, or someone else has taken the port since. A group of its
@@ -129,15 +129,19 @@ pub fn bind(listener: &Listener, plan: &ListenPlan, workers: u32) -> Result<Vec<
     }
 }
 
-/// Binds a listener for datagrams for all workers, on the addresses of the plan in every mode. As with connections, all
-/// sockets of an address form one group: the datagrams of a client stay with one worker.
+/// Binds a listener for datagrams for all workers. As with connections, all sockets of an address form one group: the
+/// datagrams of a client stay with one worker. The port is the listener's in every mode, since answers leave from it.
 pub fn bind_datagrams(
     listener: &Listener,
     plan: &ListenPlan,
     workers: u32,
 ) -> Result<Vec<BoundDatagrams>, BindError> {
     let name = &listener.name.0;
-    let (ListenPlan::Ports { addresses } | ListenPlan::Handover { addresses, .. }) = plan;
+    let hidden = [DATAGRAMS_V4.into(), DATAGRAMS_V6.into()];
+    let addresses = match plan {
+        ListenPlan::Ports { addresses } => addresses.as_slice(),
+        ListenPlan::Handover { .. } => &hidden,
+    };
     let mut port = listener.port;
     let mut sockets = Vec::new();
     let mut failed = None;
@@ -165,7 +169,7 @@ pub fn bind_datagrams(
 
 fn is_missing_family(address: IpAddr, error: &BindError) -> bool {
     let BindError::Address { source, .. } = error else { return false };
-    address == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    (address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) || address == IpAddr::V6(DATAGRAMS_V6))
         && matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
@@ -201,20 +205,33 @@ fn loopback_group(name: &str, port: u16, workers: u32) -> Result<Vec<BoundSocket
 
 fn group(name: &str, address: SocketAddr, workers: u32) -> Result<Vec<BoundSocket>, BindError> {
     let error = |source| BindError::Address { listener: name.to_owned(), address, source };
-    let mut at = address;
+    let reserved = if address.port() == 0 { Some(reserve(address).map_err(error)?) } else { None };
+    let at = match &reserved {
+        Some(socket) => socket.local_addr().map_err(error)?.as_socket().unwrap_or(address),
+        None => address,
+    };
     let mut sockets = Vec::new();
     for worker in 0..workers {
         let socket = shared_socket(at, BACKLOG).map_err(error)?;
-        at = socket.local_addr().map_err(error)?;
         sockets.push(BoundSocket { listener: name.to_owned(), worker, address: at, socket });
     }
     Ok(sockets)
+}
+
+/// A socket that does nothing but hold a free port until others are bound to it. They must name the port: of one that
+/// took it from the kernel (port 0), Linux forgets the port when it closes, before what waits in it is moved.
+pub fn reserve(address: SocketAddr) -> io::Result<Socket> {
+    let socket = stream_socket(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn datagram_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
+        // Unlike IPv4, IPv6 sends only from addresses that an interface has, which a VIP is not.
+        socket.set_freebind_v6(true)?;
     }
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
@@ -224,6 +241,13 @@ fn datagram_socket(address: SocketAddr) -> io::Result<UdpSocket> {
 
 /// A TCP socket that listens, does not block, and shares its port with others of the same user.
 pub fn shared_socket(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
+    let socket = stream_socket(address)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(socket.into())
+}
+
+fn stream_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -231,9 +255,7 @@ pub fn shared_socket(address: SocketAddr, backlog: i32) -> io::Result<TcpListene
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(socket.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
@@ -260,10 +282,8 @@ mod tests {
 
     #[test]
     fn a_later_process_joins_the_loopback_group() {
-        let plan = |port| ListenPlan::Handover {
-            group_ports: vec![GroupPort { listener: "http".into(), port }],
-            addresses: Vec::new(),
-        };
+        let plan =
+            |port| ListenPlan::Handover { group_ports: vec![GroupPort { listener: "http".into(), port }] };
         let first = bind(&listener(80), &plan(0), 2).unwrap();
         let port = first[0].address.port();
         assert_ne!(port, 80);
@@ -277,12 +297,20 @@ mod tests {
     fn a_group_that_cannot_be_joined_is_replaced_by_another() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = taken.local_addr().unwrap().port();
-        let plan = ListenPlan::Handover {
-            group_ports: vec![GroupPort { listener: "http".into(), port }],
-            addresses: Vec::new(),
-        };
+        let plan = ListenPlan::Handover { group_ports: vec![GroupPort { listener: "http".into(), port }] };
         let sockets = bind(&listener(80), &plan, 2).unwrap();
         assert!(sockets.iter().all(|socket| socket.address.port() != port));
+    }
+
+    #[test]
+    fn sockets_for_datagrams_that_are_handed_over_leave_the_addresses_of_the_node_alone() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let sockets =
+            bind_datagrams(&listener(port), &ListenPlan::Handover { group_ports: vec![] }, 2).unwrap();
+        let bound: Vec<_> = sockets.iter().map(|socket| (socket.worker, socket.address)).collect();
+        let (v4, v6) = (SocketAddr::from((DATAGRAMS_V4, port)), SocketAddr::from((DATAGRAMS_V6, port)));
+        assert_eq!(bound, [(0, v4), (1, v4), (0, v6), (1, v6)]);
     }
 
     #[test]

@@ -1,35 +1,30 @@
 //! What the kernel half enforces: the addresses that are ours, and the lists and limits for their packets.
 
+mod pool;
+mod service;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+pub use pool::{
+    AddressRange, Announce, ClusterKey, DEFAULT_WEIGHT, Encapsulation, NodeState, Pool, PoolNode,
+};
+
+pub use service::PoolService;
 
 /// Addresses and packet policies. Pure data for the map compiler and, in `userspace` mode, for the accept path.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edge {
     /// Address pools, ordered by name; their blocks do not overlap.
     pub pools: Vec<Pool>,
+    /// Services that have addresses of pools, ordered by namespace and name.
+    pub services: Vec<PoolService>,
     /// Packet policies, ordered by name.
     pub policies: Vec<EdgePolicy>,
-}
-
-/// A set of virtual addresses.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    /// Name of the AddressPool.
-    pub name: String,
-    /// Inclusive ranges; every address in them is a VIP. All of one family per range.
-    pub blocks: Vec<AddressRange>,
-}
-
-/// An inclusive range of addresses of one family, `first <= last`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct AddressRange {
-    /// Lowest address.
-    pub first: IpAddr,
-    /// Highest address.
-    pub last: IpAddr,
+    /// What the nodes of pools share; `None` while no pool has several nodes. Not for proxies.
+    pub cluster_key: Option<ClusterKey>,
 }
 
 /// Lists and limits for the packets of some addresses.
@@ -56,13 +51,55 @@ pub enum EdgeScope {
     Cluster,
     /// The addresses of these pools, by name, ordered.
     Pools(Vec<String>),
+    /// The addresses of these pools, and these, ordered: the addresses of Services.
+    Targets {
+        /// Pools by name.
+        pools: Vec<String>,
+        /// Single addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
-/// New TCP connections per source (an IPv4 address, an IPv6 /64).
+/// How much may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EdgeLimit {
+    /// What is counted.
+    pub of: Counted,
+    /// Whose bucket it is.
+    pub per: Per,
     /// Sustained rate, at least 1.
-    pub connections_per_second: u32,
-    /// Connections above the rate at once, at least 1.
-    pub burst: u32,
+    pub per_second: u64,
+    /// How much above the rate at once, at least 1.
+    pub burst: u64,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Counted {
+    /// New TCP connections.
+    Connections,
+    /// Packets of any kind.
+    Packets,
+    /// Bytes of packets, the Ethernet header included.
+    Bytes,
+}
+
+/// Whom a limit holds for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Per {
+    /// Each source: an IPv4 address, an IPv6 /64.
+    Source,
+    /// Each served address.
+    Address,
+}
+
+impl Counted {
+    /// In words, as a rate.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Connections => "connections/s",
+            Self::Packets => "packets/s",
+            Self::Bytes => "bytes/s",
+        }
+    }
 }

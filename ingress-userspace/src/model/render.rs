@@ -8,6 +8,7 @@ mod delivery;
 mod exchange;
 mod global;
 mod limits;
+mod pools;
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use super::Model;
 use super::backend::{Backend, BackendId, BackendState, EndpointCondition, ExternalName};
 use super::certificate::{Certificate, CertificateId};
-use super::edge::{Edge, EdgePolicy, EdgeScope};
+use super::edge::{Edge, EdgePolicy, EdgeScope, Per};
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::client_certificate::{ClientAuth, ClientAuthorities, ClientCertificate};
@@ -349,15 +350,15 @@ fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certifi
 }
 
 fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
-    for pool in &edge.pools {
-        let blocks: Vec<String> =
-            pool.blocks.iter().map(|block| format!("{}-{}", block.first, block.last)).collect();
-        writeln!(out, "pool {}: {}", pool.name, blocks.join(", "))?;
-    }
+    pools::write_pools(out, edge)?;
     for EdgePolicy { name, scope, allow, deny, exempt, limits } in &edge.policies {
         let scope = match scope {
             EdgeScope::Cluster => "every served address".to_owned(),
             EdgeScope::Pools(names) => format!("pools {}", names.join(", ")),
+            EdgeScope::Targets { pools, addresses } => {
+                let pools = pools.iter().map(|pool| format!("pool {pool}"));
+                join(&pools.chain(addresses.iter().map(ToString::to_string)).collect::<Vec<_>>())
+            }
         };
         writeln!(out, "edge policy {name}: {scope}")?;
         for (list, networks) in [("allow", allow), ("deny", deny), ("exempt", exempt)] {
@@ -366,7 +367,11 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
             }
         }
         for limit in limits {
-            writeln!(out, "  limit: {} connections/s, burst {}", limit.connections_per_second, limit.burst)?;
+            let per = match limit.per {
+                Per::Source => "",
+                Per::Address => " per address",
+            };
+            writeln!(out, "  limit: {} {}{per}, burst {}", limit.per_second, limit.of.unit(), limit.burst)?;
         }
     }
     Ok(())

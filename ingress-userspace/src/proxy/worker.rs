@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{GateReason, ProxyError};
 use super::hashing::{self, Passwords};
+use super::loads::Loads;
 use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub outlet: Outlet,
     /// Open connections per client.
     pub per_client: Arc<InFlight>,
+    /// Open connections per worker.
+    pub loads: Arc<Loads>,
 }
 
 /// One worker.
@@ -60,6 +63,8 @@ pub struct Worker {
     pub temp: Arc<TempStore>,
     /// Open connections per client, of all workers.
     pub per_client: Arc<InFlight>,
+    /// Open connections per worker, of which this one writes its own.
+    pub loads: Arc<Loads>,
     /// What other nodes are told about limits.
     pub shares: Shares,
     /// Idle connections to endpoints.
@@ -94,6 +99,7 @@ impl Worker {
             snapshot: shared.snapshot,
             temp: shared.temp,
             per_client: shared.per_client,
+            loads: shared.loads,
             shares: Shares::new(shared.outlet),
             pools: Rc::new(Pools::default()),
             subrequests: Subrequests::default(),

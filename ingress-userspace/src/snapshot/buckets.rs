@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
-use ingress_common::bucket::charge;
+use ingress_common::bucket::{capped, charge};
 use ingress_common::maps::Limit;
 
 /// Buckets per set.
@@ -88,8 +88,7 @@ impl Buckets {
                 tightest = Some(found);
             }
         }
-        Ok(tightest
-            .unwrap_or(Level { limit: Limit { kind: 0, bucket: 0, rate_ns: 1, burst_ns: 0 }, backlog_ns: 0 }))
+        Ok(tightest.unwrap_or(Level { limit: Limit { rate_ns: 1, ..Limit::default() }, backlog_ns: 0 }))
     }
 
     /// Fills the bucket of `client` for one of its limits, so that it is empty no sooner than `empty_at`.
@@ -139,7 +138,13 @@ fn spread(limit: &Limit) -> u64 {
 fn take(slot: &Slot, limit: &Limit, now: u64) -> Option<u64> {
     let mut seen = slot.empty_at.load(Ordering::Relaxed);
     loop {
-        let next = charge(seen, now, limit)?;
+        let Some(next) = charge(seen, now, limit) else {
+            if let Some(capped) = capped(seen, now, limit) {
+                // Of a slower limit. Lost to another worker: it has put it right itself.
+                let _ = slot.empty_at.compare_exchange(seen, capped, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            return None;
+        };
         match slot.empty_at.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => return Some(next),
             Err(current) => seen = current,
@@ -195,7 +200,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn limit(per_second: u64, burst: u64) -> Limit {
-        Limit { kind: 0, bucket: 0, rate_ns: SECOND / per_second, burst_ns: burst * SECOND / per_second }
+        Limit { rate_ns: SECOND / per_second, burst_ns: burst * SECOND / per_second, ..Limit::default() }
     }
 
     fn client(last: u8) -> IpAddr {
@@ -220,7 +225,7 @@ mod tests {
     fn a_request_over_one_limit_is_charged_to_none() {
         let buckets = Buckets::new();
         // One per second, one more at once; and six per minute, two more at once.
-        let limits = [limit(1, 1), Limit { kind: 0, bucket: 0, rate_ns: 10 * SECOND, burst_ns: 20 * SECOND }];
+        let limits = [limit(1, 1), Limit { rate_ns: 10 * SECOND, burst_ns: 20 * SECOND, ..Limit::default() }];
         let take = |now| buckets.take("x", client(1), &limits, now);
         assert_eq!(take(SECOND).map(|level| level.remaining()), Ok(1));
         assert_eq!(take(SECOND).map(|level| level.remaining()), Ok(0));

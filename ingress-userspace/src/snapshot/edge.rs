@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use ingress_common::decide::{Listed, Target, decide};
-use ingress_common::flow::{Flow, Payload, addr_of};
+use ingress_common::flow::{Addr, Flow, Payload, addr_of};
 use ingress_common::maps::{AclVal, Limit, VipVal};
 use ingress_common::source::limited_source;
 use ingress_common::verdict::{Action, Reason};
@@ -36,7 +36,7 @@ pub struct EdgeRules {
     pub deny: Networks,
     /// Not limited.
     pub exempt: Networks,
-    /// Each with buckets of its own.
+    /// Of connections, each with buckets of its own.
     pub limits: Vec<Limit>,
 }
 
@@ -87,8 +87,8 @@ impl EdgeTable {
             payload: Payload::TcpOpen(local.port()),
         };
         let client = limited_source(&flow.source);
-        let verdict = decide(&flow, Target::Served(&vip), listed, |_| {
-            covering().all(|policy| policy.admits(&self.buckets, client))
+        let verdict = decide(&flow, Target::Served(&vip), listed, |_, _| {
+            covering().all(|policy| policy.admits(&self.buckets, client, flow.destination))
         });
         (verdict.action() == Action::Drop).then_some(verdict.reason)
     }
@@ -101,11 +101,11 @@ impl EdgeRules {
         })
     }
 
-    fn admits(&self, buckets: &Buckets, client: [u8; 16]) -> bool {
+    fn admits(&self, buckets: &Buckets, client: Addr, address: Addr) -> bool {
         let now = now();
-        self.limits
-            .iter()
-            .enumerate()
-            .all(|(index, limit)| buckets.admit(&(&*self.name, index), client, limit, now))
+        self.limits.iter().all(|limit| {
+            let whose = if limit.per == Limit::ADDRESS { address } else { client };
+            buckets.admit(&(&*self.name, limit.per, limit.bucket), whose, limit, now)
+        })
     }
 }

@@ -4,12 +4,16 @@
 //! Sources register a collector; it is called when somebody scrapes, never on the request path. The names under
 //! `nginx_ingress_controller_` are those that existing dashboards and alerts query; each is filled with the same meaning.
 
+pub mod histogram;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use histogram::Histogram;
 
 /// How a metric's samples are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +152,29 @@ metrics! {
         []
         "Requests that ended in a defect of the proxy and were answered with 500.";
     PACKETS: Counter "portcullis_packets_total"
-        ["reason"]
-        "Packets by the reason for which the kernel program let them go or dropped them.";
+        ["address", "reason"]
+        "Packets by served address and by the reason for which the kernel program let them go or dropped them.";
+    PACKET_BYTES: Counter "portcullis_packet_bytes_total"
+        ["address", "reason"]
+        "Bytes of these packets, Ethernet headers included.";
+    STEERED_PACKETS: Counter "portcullis_steered_packets_total"
+        ["node"]
+        "Packets that were sent on to another node, by its address.";
+    STEERED_BYTES: Counter "portcullis_steered_bytes_total"
+        ["node"]
+        "Bytes of these packets.";
+    TUNNEL_PACKETS: Counter "portcullis_tunnel_packets_total"
+        []
+        "Packets that other nodes sent on to this one.";
+    NODE_UP: Gauge "portcullis_node_up"
+        ["node"]
+        "Whether another node answers the probes of this one, by its address: 1 or 0.";
+    DROPS_TOLD: Counter "portcullis_drops_told_total"
+        ["result"]
+        "Dropped packets by whether a record tells of them: told, or untold because there were too many at once.";
+    SOCKET_LOOKUPS: Counter "portcullis_socket_lookups_total"
+        ["result"]
+        "Connections and datagrams for served ports by what the kernel did with them: assigned to a socket of the proxy, missed for want of one, refused by a socket, or moved from a socket that closed.";
     DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
         ["interface", "mode"]
         "How the kernel half is attached to an interface; 1 for the mode in use.";
@@ -165,46 +190,15 @@ metrics! {
     LAST_MODEL_SERVED: Gauge "portcullis_last_model_served"
         []
         "Whether the configuration is what an earlier process kept, for the API server was not reached yet: 1 or 0.";
+    NODE_STATE: Gauge "portcullis_node_state"
+        ["node", "state"]
+        "What this node knows of a node of the pools: active, draining or down; 1 for the state it is in.";
+    POOL_TABLE: Gauge "portcullis_pool_table"
+        ["pool"]
+        "Fingerprint of the table that places the flows of a pool; nodes with different ones do not agree.";
     MAP_ENTRIES: Gauge "portcullis_map_entries"
         ["map"]
         "Entries of a kernel map.";
-}
-
-/// Upper bounds of duration buckets, seconds: those of ingress-nginx.
-pub static DURATION_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// Upper bounds of size buckets, bytes.
-pub static SIZE_BUCKETS: [f64; 7] = [10.0, 100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0];
-
-/// Observations in buckets. Kept by one writer, merged at scrape.
-#[derive(Clone, Debug)]
-pub struct Histogram {
-    bounds: &'static [f64],
-    counts: [u64; 12],
-    sum: f64,
-}
-
-impl Histogram {
-    /// An empty histogram over these upper bounds (at most 11).
-    pub fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: [0; 12], sum: 0.0 }
-    }
-
-    /// Adds one observation.
-    pub fn observe(&mut self, value: f64) {
-        let slot = self.bounds.iter().position(|bound| value <= *bound).unwrap_or(self.bounds.len());
-        if let Some(count) = self.counts.get_mut(slot) {
-            *count += 1;
-        }
-        self.sum += value;
-    }
-
-    /// Adds another histogram over the same bounds.
-    pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.counts.iter_mut().zip(other.counts) {
-            *mine += theirs;
-        }
-        self.sum += other.sum;
-    }
 }
 
 #[derive(Debug)]

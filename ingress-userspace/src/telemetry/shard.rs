@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::access_log::format::Format;
 use super::access_log::writer::{Log, Writer};
 use super::labels::RouteLabels;
-use super::metrics::{self, DURATION_BUCKETS, Histogram, SIZE_BUCKETS, Samples};
+use super::metrics::histogram::{DURATION_BUCKETS, Histogram, SIZE_BUCKETS};
+use super::metrics::{self, Samples};
 
 /// Series of one worker; what exceeds it is counted under empty labels. Scanners must not fill the memory.
 const MOST_SERIES: usize = 10_000;

@@ -63,7 +63,8 @@ pub(super) fn references(
     let mut add = |kind, key: ObjectKey| {
         found.insert(Reference { kind, key });
     };
-    settings.default_certificate.iter().for_each(|key| add(ReferenceKind::Secret, key.clone()));
+    let of_flags = settings.default_certificate.iter().chain(&settings.cluster_key);
+    of_flags.for_each(|key| add(ReferenceKind::Secret, key.clone()));
     let streams = settings.tcp_services.iter().chain(&settings.udp_services);
     streams.for_each(|key| add(ReferenceKind::ConfigMap, key.clone()));
     let classes = cluster

@@ -136,6 +136,7 @@ impl Last {
             secrets: _,
             config_maps: _,
             namespaces,
+            nodes,
             edge_policies,
             address_pools,
             problems,
@@ -146,6 +147,7 @@ impl Last {
             && *origin == before.origin
             && is_same(ingress_classes, &before.ingress_classes)
             && is_same(namespaces, &before.namespaces)
+            && is_same(nodes, &before.nodes)
             && is_same(edge_policies, &before.edge_policies)
             && is_same(address_pools, &before.address_pools)
             && *problems == before.problems

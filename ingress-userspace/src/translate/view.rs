@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
 use k8s_openapi::api::networking::v1::IngressClass;
 
 use crate::k8s::cluster::{Cluster, ObjectKey, Objects, Origin};
@@ -61,6 +61,7 @@ fn all_of(namespace: &str) -> ObjectKey {
 pub(super) struct View<'a> {
     pub(super) origin: Origin,
     pub(super) ingress_classes: &'a Objects<IngressClass>,
+    pub(super) nodes: &'a Objects<Node>,
     pub(super) edge_policies: &'a Objects<EdgePolicy>,
     pub(super) address_pools: &'a Objects<AddressPool>,
     pub(super) services: Tracked<'a, Service>,
@@ -73,6 +74,7 @@ impl<'a> View<'a> {
         Self {
             origin: cluster.origin,
             ingress_classes: &cluster.ingress_classes,
+            nodes: &cluster.nodes,
             edge_policies: &cluster.edge_policies,
             address_pools: &cluster.address_pools,
             services: Tracked::new(&cluster.services),

@@ -49,6 +49,14 @@ impl Agent {
                 }
                 self.serve_by_newest();
             }
+            FromProxy::Said(id, ToAgent::Loads(open)) => {
+                if let Some(kernel) = &mut self.kernel {
+                    let (maps, slots) = kernel.maps_and_slots();
+                    if let Err(error) = slots.publish_loads(maps, id, &open) {
+                        debug!(proxy = %id, error = %chain(&error), "loads not published");
+                    }
+                }
+            }
             FromProxy::Said(id, ToAgent::Draining) => {
                 info!(proxy = %id, "proxy drains");
                 if let Some(kernel) = &mut self.kernel {

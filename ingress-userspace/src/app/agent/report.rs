@@ -91,6 +91,7 @@ fn report(settings: &ReportSettings, state: &AgentState, told: Option<&NodeRepor
         pod: settings.pod.clone(),
         mode: state.mode.to_owned(),
         problems: problems.join("; "),
+        is_failing: !state.failing.is_empty(),
         since: String::new(),
     };
     let same = told.filter(|told| NodeReport { since: String::new(), ..(*told).clone() } == now);

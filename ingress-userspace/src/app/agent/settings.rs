@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::announcers::Agreement;
 use super::last_model::LastModel;
 use crate::args::{DataplaneArgs, ModeArg, PortArgs};
 use crate::k8s::reflect::freshness::Freshness;
@@ -14,6 +15,8 @@ use crate::model::global::Global;
 pub struct AgentSettings {
     /// `--mode`.
     pub mode: ModeArg,
+    /// `--without-tcx`.
+    pub without_tcx: bool,
     /// `--interface`; empty: those that carry the node's addresses.
     pub interfaces: Vec<String>,
     /// `--bind-address`, or what the configuration says instead; empty: all.
@@ -30,6 +33,10 @@ pub struct AgentSettings {
     pub last_model: Option<LastModel>,
     /// Whether the source of the world is followed.
     pub freshness: Freshness,
+    /// Name of this node.
+    pub node: String,
+    /// How nodes agree on who announces a pool.
+    pub agreement: Agreement,
 }
 
 impl AgentSettings {
@@ -37,6 +44,7 @@ impl AgentSettings {
     pub fn new(dataplane: &DataplaneArgs, ports: &PortArgs) -> Self {
         Self {
             mode: dataplane.mode,
+            without_tcx: dataplane.without_tcx,
             interfaces: dataplane.interface.clone(),
             bind_addresses: dataplane.bind_address.clone(),
             bind_flag: dataplane.bind_address.clone(),
@@ -45,6 +53,8 @@ impl AgentSettings {
             has_any_port: ports.http_port == 0 || ports.https_port == 0,
             last_model: None,
             freshness: Freshness::default(),
+            node: String::new(),
+            agreement: Agreement::None,
         }
     }
 

@@ -6,9 +6,10 @@ use tracing::{error, info, warn};
 
 use super::log_synced;
 use super::settings::AgentSettings;
+use super::steering::Peers;
 use crate::args::ModeArg;
-use crate::bpf::attach::{AttachError, XdpWish};
-use crate::bpf::interfaces::{Interface, XdpMode, interfaces};
+use crate::bpf::attach::{AttachError, Hook, Wish};
+use crate::bpf::interfaces::{Interface, interfaces};
 use crate::bpf::kernel::{self, Kernel, PrepareError};
 use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
@@ -38,11 +39,16 @@ enum StepDown {
 }
 
 /// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
-pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Kernel>, Option<String>) {
-    let wish = match settings.mode {
-        ModeArg::Auto => XdpWish::Best,
-        ModeArg::XdpNative => XdpWish::Named(XdpMode::Native),
-        ModeArg::XdpGeneric => XdpWish::Named(XdpMode::Generic),
+pub(super) async fn start(
+    settings: &AgentSettings,
+    model: &Model,
+    peers: &mut Peers,
+) -> (Option<Kernel>, Option<String>) {
+    let hook = match settings.mode {
+        ModeArg::Auto => None,
+        ModeArg::XdpNative => Some(Hook::XdpNative),
+        ModeArg::XdpGeneric => Some(Hook::XdpGeneric),
+        ModeArg::Tc => Some(Hook::Tc),
         ModeArg::Userspace => {
             // Asked for by name: whoever loaded it, it is not wanted any more.
             if settings.serves_the_node() && is_running(settings).await.unwrap_or(false) {
@@ -50,11 +56,12 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Ke
                     "another agent serves this node by the kernel half, which --mode userspace removes; end that agent"
                 );
             }
-            remove_left_overs(settings);
+            remove_left_overs(settings).await;
             return (None, None);
         }
     };
-    match attempt(settings, model, wish).await {
+    let wish = Wish { hook, without_tcx: settings.without_tcx };
+    match attempt(settings, model, wish, peers).await {
         Ok(kernel) => (Some(kernel), None),
         Err(reason) => {
             // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
@@ -67,14 +74,19 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model) -> (Option<Ke
                 && !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }))
                 && !is_in_use(settings).await
             {
-                remove_left_overs(settings);
+                remove_left_overs(settings).await;
             }
             (None, Some(chain(&reason)))
         }
     }
 }
 
-async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Result<Kernel, StepDown> {
+async fn attempt(
+    settings: &AgentSettings,
+    model: &Model,
+    wish: Wish,
+    peers: &mut Peers,
+) -> Result<Kernel, StepDown> {
     if settings.has_any_port {
         return Err(StepDown::AnyPort);
     }
@@ -85,7 +97,7 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Resu
     // Asked under the lock of the pins, so that no other process of ours changes programs in between.
     let all = interfaces().await?;
     let chosen = choose(settings, &all)?;
-    prepared.slots().drop_dead(slots::is_listening);
+    prepared.slots().drop_dead(slots::listening::is_listening);
     let is_paused = prepared.slots().serving().is_empty();
     let served = if is_paused {
         Vec::new()
@@ -97,21 +109,32 @@ async fn attempt(settings: &AgentSettings, model: &Model, wish: XdpWish) -> Resu
     if is_paused {
         pause(&mut compiled.contents);
     }
+    let contents = prepared.contents().clone();
+    peers.follow(model, &settings.node, prepared.maps(), &contents)?;
+    peers.look_at_ways().await;
+    peers.enter(model, &mut compiled.contents);
+    peers.apply(prepared.maps())?;
     log_synced(&prepared.fill(compiled.contents)?);
-    Ok(prepared.attach(&chosen, wish)?)
+    Ok(prepared.attach(&chosen, wish).await?)
 }
 
 /// The interfaces that are named, else those that carry the node's addresses.
-fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>, AttachError> {
+pub(super) fn choose(settings: &AgentSettings, all: &[Interface]) -> Result<Vec<Interface>, AttachError> {
     if settings.interfaces.is_empty() {
         return Ok(all.iter().filter(|interface| interface.is_of_node()).cloned().collect());
     }
     let wanted: BTreeSet<&String> = settings.interfaces.iter().collect();
-    let find = |name: &&String| all.iter().find(|interface| interface.name == **name).cloned();
-    wanted
-        .iter()
-        .map(|name| find(name).ok_or_else(|| AttachError::UnknownInterface((*name).clone())))
-        .collect()
+    let present: Vec<Interface> =
+        all.iter().filter(|interface| wanted.contains(&interface.name)).cloned().collect();
+    match wanted.first() {
+        Some(name) if present.is_empty() => Err(AttachError::UnknownInterface((*name).clone())),
+        _ => Ok(present),
+    }
+}
+
+/// Interfaces that are named and not there; they are served once they are.
+fn missing(settings: &AgentSettings, all: &[String]) -> Vec<String> {
+    settings.interfaces.iter().filter(|name| !all.contains(name)).cloned().collect()
 }
 
 /// Whether another agent serves by the kernel half: the old pod of a rolling update, which this one may never replace. A
@@ -132,17 +155,16 @@ async fn is_in_use(settings: &AgentSettings) -> bool {
 
 /// Whether an agent gave a sign of life lately.
 async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
-    let running = |found: report::Report| found.agent.is_some_and(|agent| agent.is_running);
-    Ok(report::read(&settings.bpffs).await?.is_some_and(running))
+    report::is_agent_running(&settings.bpffs).await
 }
 
 /// Programs of an earlier process would go on enforcing lists that nobody keeps current.
-fn remove_left_overs(settings: &AgentSettings) {
+async fn remove_left_overs(settings: &AgentSettings) {
     if !settings.serves_the_node() {
         return;
     }
     let mut removed = Vec::new();
-    let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed);
+    let outcome = cleanup::remove_pins(&settings.bpffs, &mut removed).await;
     if !removed.is_empty() {
         info!(removed = removed.len(), "kernel half of an earlier process removed");
     }
@@ -151,22 +173,24 @@ fn remove_left_overs(settings: &AgentSettings) {
     }
 }
 
-/// What is served less well than `--mode` asks for: why there is no kernel half, or the interfaces without native XDP.
-pub(super) fn degraded(wish: ModeArg, kernel: Option<&Kernel>, step_down: Option<&str>) -> Vec<String> {
-    let is_slow = |mode| mode == XdpMode::Generic && wish != ModeArg::XdpGeneric;
-    let interfaces = kernel.into_iter().flat_map(Kernel::attached);
-    let slow = interfaces.filter(|interface| is_slow(interface.mode)).map(|interface| {
-        format!(
-            "{} has no xdp-native (driver, MTU or offload settings) and runs xdp-generic, which is slower",
-            interface.name
-        )
-    });
+/// What is served less well than `--mode` asks for: why there is no kernel half, or the interfaces that are slower or take nothing.
+pub(super) fn degraded(
+    settings: &AgentSettings,
+    kernel: Option<&Kernel>,
+    step_down: Option<&str>,
+) -> Vec<String> {
     let without = step_down.map(|reason| format!("stepped down to userspace mode: {reason}"));
-    without.into_iter().chain(slow).collect()
+    let Some(kernel) = kernel else { return without.into_iter().collect() };
+    let mut known = kernel.refused();
+    known.extend(kernel.attached().into_iter().map(|interface| interface.name));
+    let missing = missing(settings, &known).into_iter().map(|name| {
+        format!("interface {name} does not exist, and is served once it does; correct --interface")
+    });
+    without.into_iter().chain(kernel.degraded()).chain(missing).collect()
 }
 
 /// The mode of the node: the slowest of its interfaces.
 pub(super) fn mode_name(kernel: Option<&Kernel>) -> &'static str {
-    let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.mode).max());
-    slowest.map_or("userspace", XdpMode::name)
+    let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.hook).max());
+    slowest.map_or("userspace", Hook::name)
 }

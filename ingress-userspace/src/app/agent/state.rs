@@ -1,29 +1,29 @@
 //! What the role says of itself: for readiness, logs and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tokio::sync::watch;
 use tracing::debug;
 
+use super::figures;
 use crate::admin::Stale;
-use crate::bpf::counters;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, PACKETS, Registry, STALE_SECONDS,
-    Samples,
+    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, POOL_TABLE, Registry,
+    STALE_SECONDS, Samples,
 };
 
 /// The newest state of the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AgentState {
-    /// `xdp-native`, `xdp-generic` or `userspace`; empty before the first world.
+    /// `xdp-native`, `xdp-generic`, `tc` or `userspace`; empty before the first world.
     pub mode: &'static str,
-    /// Interfaces and the mode of each.
+    /// Interfaces and the mode of each; `userspace` for one that takes no program.
     pub interfaces: Vec<(String, &'static str)>,
     /// The newest world that was applied and sent to the proxies; 0: none.
     pub version: ModelVersion,
@@ -35,8 +35,25 @@ pub struct AgentState {
     pub degraded: Vec<String>,
     /// The model may not be current; it is served all the same.
     pub stale: Option<Stale>,
+    /// The pools that this node announces.
+    pub announced: BTreeSet<String>,
+    /// The nodes of the pools, this one included, where there are several.
+    pub nodes: Vec<NodeView>,
+    /// Fingerprints of the tables by pool; equal on nodes that agree.
+    pub tables: BTreeMap<String, u64>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
+}
+
+/// A node of the pools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Its name.
+    pub name: String,
+    /// `active`, `draining` or `down`.
+    pub state: &'static str,
+    /// Connections that it should own may live elsewhere.
+    pub is_recent: bool,
 }
 
 impl AgentState {
@@ -75,17 +92,18 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         if now.interfaces.is_empty() {
             return;
         }
+        for node in &now.nodes {
+            samples.add(&NODE_STATE, &[&node.name, node.state], 1.0);
+        }
+        for (pool, fingerprint) in &now.tables {
+            // What a sample can hold exactly.
+            samples.add(&POOL_TABLE, &[pool], (fingerprint >> 11) as f64);
+        }
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);
         }
-        let counted = Maps::open(&pins).and_then(|maps| counters::packets(&maps));
-        match counted {
-            Ok(counts) => {
-                for count in counts {
-                    samples.add(&PACKETS, &[count.reason], count.packets as f64);
-                }
-            }
-            Err(error) => debug!(error = %chain(&error), "kernel counters cannot be read"),
+        if let Err(error) = Maps::open(&pins).and_then(|maps| figures::add(&maps, samples)) {
+            debug!(error = %chain(&error), "kernel counters cannot be read");
         }
     });
 }

@@ -12,6 +12,7 @@ use crate::model::listener::{Listener, ListenerName, ListenerProtocol};
 fn settings(bind: &[&str]) -> AgentSettings {
     AgentSettings {
         mode: ModeArg::Userspace,
+        without_tcx: false,
         interfaces: vec![],
         bind_addresses: bind.iter().map(|address| address.parse().unwrap()).collect(),
         bind_flag: bind.iter().map(|address| address.parse().unwrap()).collect(),
@@ -20,6 +21,8 @@ fn settings(bind: &[&str]) -> AgentSettings {
         has_any_port: true,
         last_model: None,
         freshness: Freshness::default(),
+        node: "node-1".into(),
+        agreement: announcers::Agreement::Order,
     }
 }
 
@@ -32,7 +35,9 @@ fn world(version: ModelVersion, port: u16) -> Option<Arc<World>> {
         problems: vec![],
         ingresses: Arc::default(),
         published_service: None,
+        assignments: Arc::default(),
         copies: Work::default(),
+        members: Default::default(),
     }))
 }
 

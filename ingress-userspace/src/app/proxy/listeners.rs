@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use anyhow::Context as _;
 use tracing::{error, info};
@@ -34,7 +34,21 @@ struct Open {
     plan: ListenPlan,
     addresses: Vec<SocketAddr>,
     /// Duplicates, to be handed over again when the agent comes back.
-    sockets: Vec<BoundSocket>,
+    sockets: Vec<Kept>,
+}
+
+/// A duplicate of a socket, and what it is.
+#[derive(Debug)]
+struct Kept {
+    about: SocketAbout,
+    socket: OwnedFd,
+}
+
+impl Kept {
+    fn of(about: SocketAbout, socket: &impl AsFd) -> anyhow::Result<Self> {
+        let socket = socket.as_fd().try_clone_to_owned().context("a socket cannot be duplicated")?;
+        Ok(Self { about, socket })
+    }
 }
 
 impl Listeners {
@@ -130,18 +144,16 @@ impl Listeners {
             info!(listener = listener.name.0, address = %bound.address, port = listener.port, "listening");
         }
         let addresses = sockets.iter().filter(|bound| bound.worker == 0).map(|bound| bound.address).collect();
-        for bound in &sockets {
-            let listening = Listening {
-                listener: bound.listener.clone(),
-                socket: bound.socket.try_clone().context("a listening socket cannot be duplicated")?,
-                reads: kind(listener),
-                enforce,
-            };
-            workers.listen(bound.worker, listening);
+        // In userspace mode nobody asks for the sockets.
+        let keeps = matches!(plan, ListenPlan::Handover { .. });
+        let mut kept = Vec::new();
+        for BoundSocket { listener: name, worker, address, socket } in sockets {
+            if keeps {
+                kept.push(Kept::of(SocketAbout::new(&name, worker, address), &socket)?);
+            }
+            workers.listen(worker, Listening { listener: name, socket, reads: kind(listener), enforce });
         }
-        // In userspace mode nobody asks for the sockets again.
-        let sockets = if matches!(plan, ListenPlan::Handover { .. }) { sockets } else { Vec::new() };
-        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets })
+        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets: kept })
     }
 
     fn open_datagrams(
@@ -150,27 +162,30 @@ impl Listeners {
         plan: &ListenPlan,
         (workers, enforce): (&Workers, Enforce),
     ) -> anyhow::Result<Open> {
-        let mut addresses = Vec::new();
+        let keeps = matches!(plan, ListenPlan::Handover { .. });
+        let (mut addresses, mut kept) = (Vec::new(), Vec::new());
         for bound in bind_datagrams(listener, plan, self.workers)? {
             let BoundDatagrams { listener: name, worker, address, socket } = bound;
             if worker == 0 {
                 info!(listener = name, %address, "receiving");
                 addresses.push(address);
             }
+            if keeps {
+                let about = SocketAbout { is_udp: true, ..SocketAbout::new(&name, worker, address) };
+                kept.push(Kept::of(about, &socket)?);
+            }
             workers.receive(worker, Datagrams { listener: name, socket, enforce });
         }
-        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets: Vec::new() })
+        Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets: kept })
     }
 
     fn handed(&self) -> anyhow::Result<Vec<HandedSocket>> {
-        let mut handed = Vec::new();
-        for bound in self.open.values().flat_map(|open| &open.sockets) {
-            let socket = bound.socket.try_clone().context("a listening socket cannot be duplicated")?;
-            let about =
-                SocketAbout { listener: bound.listener.clone(), worker: bound.worker, bound: bound.address };
-            handed.push(HandedSocket { about, socket: OwnedFd::from(socket) });
-        }
-        Ok(handed)
+        let kept = self.open.values().flat_map(|open| &open.sockets);
+        kept.map(|kept| {
+            let Kept { about, socket } = Kept::of(kept.about.clone(), &kept.socket)?;
+            Ok(HandedSocket { about, socket })
+        })
+        .collect()
     }
 }
 

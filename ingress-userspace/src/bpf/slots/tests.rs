@@ -2,14 +2,16 @@
 
 use ingress_common::flow::{TCP, addr_of};
 
+use super::place::{find_run, free_run};
 use super::*;
+use ingress_common::maps::SlotVal;
 
 fn shadow(taken: &[(u32, u64)]) -> BTreeMap<u32, SlotVal> {
     taken.iter().map(|(slot, cookie)| (*slot, SlotVal { cookie: *cookie, pid: 1, handover: 1 })).collect()
 }
 
 fn run(first: u32) -> Run {
-    Run { first, slots: 2, port: 4000 }
+    Run { first, slots: 2, port: 4000, is_udp: false }
 }
 
 fn with_proxy(slots: &mut Slots, number: u64, first: u32) -> ProxyId {
@@ -74,7 +76,7 @@ fn sockets_of_a_lost_proxy_serve_until_they_are_closed() {
         BTreeMap::from([("http".to_owned(), 4000)]),
         "the next proxy joins the group"
     );
-    slots.drop_dead(|_, port| port == 4000);
+    slots.drop_dead(|_, run| run.port == 4000);
     assert_eq!(first_slot(&slots), Some(0));
     slots.drop_dead(|_, _| false);
     assert_eq!(first_slot(&slots), None);
@@ -95,7 +97,7 @@ fn every_address_points_at_the_sockets_of_its_family() {
         (key("2001:db8::1", 80), name("http")),
         (key("2001:db8::1", 443), name("https")),
     ]);
-    let entries: Vec<_> = listen_entries(&runs, &wanted)
+    let entries: Vec<_> = listen_entries(&[&runs], &wanted)
         .into_iter()
         .map(|(key, value)| (ip_of(&key.addr).to_string(), key.port, value.first_slot))
         .collect();
@@ -109,11 +111,48 @@ fn every_address_points_at_the_sockets_of_its_family() {
 }
 
 #[test]
-fn a_listening_port_is_seen_and_a_closed_one_is_not() {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = socket.local_addr().unwrap().port();
-    assert!(is_listening(Family::V4, port));
-    assert!(!is_listening(Family::V6, port));
-    drop(socket);
-    assert!(!is_listening(Family::V4, port));
+fn the_proxy_beside_the_one_that_serves_is_the_spare() {
+    let wanted = BTreeMap::from([(
+        VipKey::served(addr_of("198.18.0.1".parse().unwrap()), 80, TCP),
+        ListenerName("http".to_owned()),
+    )]);
+    let entry = |slots: &Slots| {
+        let ranked = slots.with_spare();
+        let value = listen_entries(&ranked, &wanted).into_values().next();
+        value.map(|value| ((value.first_slot, value.slots), (value.spare_slot, value.spare_slots)))
+    };
+    let mut slots = Slots::default();
+    assert_eq!(entry(&slots), None);
+    let old = with_proxy(&mut slots, 1, 0);
+    slots.mark_ready(old);
+    assert_eq!(entry(&slots), Some(((0, 2), (0, 0))));
+    let new = with_proxy(&mut slots, 2, 10);
+    slots.mark_ready(new);
+    assert_eq!(entry(&slots), Some(((10, 2), (0, 2))));
+    slots.mark_closed(old);
+    assert_eq!(entry(&slots), Some(((10, 2), (0, 0))), "it takes no connections any more");
+    slots.forget(new);
+    assert_eq!(entry(&slots), Some(((10, 2), (0, 0))), "its sockets may be open");
+    let third = with_proxy(&mut slots, 3, 20);
+    slots.mark_ready(third);
+    slots.drop_dead(|_, _| true);
+    assert_eq!(entry(&slots), Some(((20, 2), (10, 2))));
+    slots.mark_closed(third);
+    assert_eq!(first_slot(&slots), None, "whether anybody is left is not known: clients shall wait");
+}
+
+#[test]
+fn what_waits_goes_to_the_proxy_that_serves_whichever_socket_of_the_group_closes() {
+    let mut slots = Slots::default();
+    let old = with_proxy(&mut slots, 1, 0);
+    slots.mark_ready(old);
+    let new = with_proxy(&mut slots, 2, 10);
+    let heirs = |slots: &Slots| {
+        let ranked = slots.with_spare();
+        group_entries(&ranked)
+    };
+    let key = GroupKey { port: 4000, family: 4 };
+    assert_eq!(heirs(&slots), BTreeMap::from([(key, GroupVal { first_slot: 0, slots: 2 })]));
+    slots.mark_ready(new);
+    assert_eq!(heirs(&slots), BTreeMap::from([(key, GroupVal { first_slot: 10, slots: 2 })]));
 }

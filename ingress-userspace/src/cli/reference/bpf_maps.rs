@@ -29,17 +29,55 @@ pub fn bpf_maps_page() -> String {
             name = map.name,
         );
     }
+    memory(&mut page);
     for map in MAPS {
         describe(&mut page, map);
     }
     reasons(&mut page);
     let _ = writeln!(
         page,
-        "\n## How SK_LOOKUP chooses a slot\n\nIt starts at a random slot of the range in `listen` and goes on to the next until \
-         one holds a socket, at most {SLOT_TRIES} times. A range without any socket counts as a miss, and the kernel goes on \
-         with its own lookup."
+        "\n## How SK_LOOKUP chooses a slot\n\nFor a connection it takes the lighter of two random slots of the range in `listen`, \
+         for a datagram the one that belongs to its sender, and goes on from there to the next until one holds a socket, at most \
+         {SLOT_TRIES} times; then the same in the spare range. If neither holds a socket that counts as a miss, and the kernel \
+         goes on with its own lookup."
     );
     page
+}
+
+/// CPUs of the machine that the page counts for.
+const CPUS: u64 = 16;
+
+fn memory(page: &mut String) {
+    let of = |map: &&MapSpec| map.memory().on(CPUS);
+    let sum: u64 = MAPS.iter().map(|map| of(&map)).sum();
+    let _ = write!(
+        page,
+        "\n## Memory\n\nKernel memory at these capacities, which every node pays from the start: {} in all on a machine of \
+         {CPUS} CPUs. Maps with a value per CPU grow with the CPUs that the machine may have (`/sys/devices/system/cpu/possible`); \
+         tries grow with their entries, twice as fast where two prefixes need a fork between them, and a map of maps by a map for each.\n\n\
+         | map | at all times | for each CPU | on {CPUS} CPUs | for each entry |\n|---|---|---|---|---|\n",
+        size(sum)
+    );
+    let mut maps: Vec<&MapSpec> = MAPS.iter().collect();
+    maps.sort_by_key(|map| std::cmp::Reverse(of(map)));
+    for map in maps {
+        let memory = map.memory();
+        let entry = if memory.per_entry == 0 { String::new() } else { size(memory.per_entry) };
+        let (fixed, each, all) = (size(memory.fixed), size(memory.per_cpu), size(of(&map)));
+        let _ = writeln!(page, "| `{}` | {fixed} | {each} | {all} | {entry} |", map.name);
+    }
+    page.push_str("\nOn a node, `bpftool map show` says the same as `memlock` (Linux 6.4 and newer).\n");
+}
+
+/// Bytes in the unit in which a person reads them.
+fn size(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    match bytes {
+        0.0 => "0".to_owned(),
+        1_048_576.0.. => format!("{:.1} MiB", bytes / 1_048_576.0),
+        1024.0.. => format!("{:.1} KiB", bytes / 1024.0),
+        _ => format!("{bytes} B"),
+    }
 }
 
 fn describe(page: &mut String, map: &MapSpec) {
@@ -51,7 +89,7 @@ fn describe(page: &mut String, map: &MapSpec) {
     let _ = write!(page, "\n| | field | type | meaning |\n|---|---|---|---|\n");
     fields(page, "key", &map.key);
     fields(page, "value", &map.value);
-    if map.kind == MapKind::PerCpuArray {
+    if matches!(map.kind, MapKind::PerCpuArray | MapKind::LruPerCpuHash) {
         page.push_str("\nOne value per CPU; add them up.\n");
     }
 }
@@ -65,13 +103,14 @@ fn fields(page: &mut String, part: &str, of: &TypeSpec) {
 
 fn reasons(page: &mut String) {
     page.push_str(
-        "\n## Reasons\n\nEvery packet that reaches the XDP program is counted in `stats` once, under one reason.\n\n\
+        "\n## Reasons\n\nEvery packet that arrives on a served interface is counted in `stats` once, under one reason.\n\n\
          | number | reason | what is done | meaning |\n|---|---|---|---|\n",
     );
     for reason in Reason::ALL {
         let action = match reason.action() {
             Action::Pass => "passed",
             Action::Drop => "dropped",
+            Action::Send => "sent",
         };
         let _ = writeln!(page, "| {} | `{}` | {action} | {} |", reason as u32, reason.name(), reason.about());
     }
@@ -83,8 +122,11 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::PerCpuArray => "array per CPU",
         MapKind::Hash => "hash",
         MapKind::LruHash => "LRU hash",
+        MapKind::LruPerCpuHash => "LRU hash per CPU",
         MapKind::LpmTrie => "LPM trie",
         MapKind::SockMap => "sockmap",
+        MapKind::ArrayOfMaps => "array of maps",
+        MapKind::RingBuf => "ring buffer",
     }
 }
 

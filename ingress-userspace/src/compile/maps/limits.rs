@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ingress_common::bucket;
-use ingress_common::maps::{LIMITS, LIMITS_PER_VIP, Limit};
+use ingress_common::maps::{LIMITS, LIMITS_PER_VIP, Limit, VipVal};
 
 use super::{MapContents, PolicySet, free_id};
-use crate::model::edge::EdgePolicy;
+use crate::compile::edge::limit as compiled;
+use crate::model::edge::{Counted, EdgePolicy, Per};
 
 /// First row and number of rows.
 type Range = (u16, u16);
@@ -81,6 +81,14 @@ impl Rows {
         range
     }
 
+    /// The limit flags of an address with these rows.
+    pub(super) fn flags(&self, first: u16, count: u16) -> u32 {
+        let rows = u32::from(first)..u32::from(first) + u32::from(count);
+        self.rows.range(rows).fold(0, |flags, (_, limit)| {
+            flags | if limit.kind == Limit::CONNECTIONS { VipVal::LIMIT } else { VipVal::LIMIT_PACKETS }
+        })
+    }
+
     /// What `limits` shall hold.
     pub(super) fn finish(self) -> BTreeMap<u32, Limit> {
         self.rows
@@ -89,14 +97,17 @@ impl Rows {
     fn limits(&mut self, policies: &[EdgePolicy], set: &[usize]) -> Vec<Limit> {
         let mut limits = Vec::new();
         for (at, policy) in set.iter().filter_map(|at| Some((*at, policies.get(*at)?))) {
+            let mut seen: BTreeMap<(Counted, Per), u8> = BTreeMap::new();
             for (nth, limit) in policy.limits.iter().enumerate() {
+                // Named without the rate, so that a changed one finds what has been used.
+                let alike = seen.entry((limit.of, limit.per)).or_default();
                 let ids = &mut self.bucket_ids;
                 let bucket = *self.buckets.entry((at, nth)).or_insert_with(|| {
-                    let rate = limit.connections_per_second.to_be_bytes();
-                    let burst = limit.burst.to_be_bytes();
-                    free_id([policy.name.as_bytes(), &rate, &burst].into_iter(), ids)
+                    let kind = [limit.of as u8, limit.per as u8, *alike];
+                    free_id([policy.name.as_bytes(), &kind].into_iter(), ids)
                 });
-                limits.push(bucket::limit(bucket, limit.connections_per_second, limit.burst));
+                *alike = alike.saturating_add(1);
+                limits.push(compiled(limit, bucket));
             }
         }
         limits

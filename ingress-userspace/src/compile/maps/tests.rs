@@ -3,7 +3,7 @@ use ingress_common::verdict::Reason;
 
 use super::*;
 use crate::model::backend::BackendId;
-use crate::model::edge::{Edge, EdgeLimit, Pool};
+use crate::model::edge::{Counted, Edge, EdgeLimit, Per, Pool};
 use crate::model::listener::{Listener, ListenerProtocol};
 use crate::model::stream::StreamRoute;
 
@@ -12,7 +12,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn pool(name: &str, first: &str, last: &str) -> Pool {
-    Pool { name: name.to_owned(), blocks: vec![AddressRange { first: ip(first), last: ip(last) }] }
+    Pool::new(name, vec![AddressRange { first: ip(first), last: ip(last) }])
 }
 
 fn policy(name: &str, pools: &[&str]) -> EdgePolicy {
@@ -27,8 +27,8 @@ fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-fn limit(connections_per_second: u32, burst: u32) -> EdgeLimit {
-    EdgeLimit { connections_per_second, burst }
+fn limit(per_second: u64, burst: u64) -> EdgeLimit {
+    EdgeLimit { of: Counted::Connections, per: Per::Source, per_second, burst }
 }
 
 fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
@@ -39,7 +39,7 @@ fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
     };
     Model {
         listeners: vec![listener("http", 80), listener("https", 443)],
-        edge: Edge { pools, policies },
+        edge: Edge { pools, policies, ..Edge::default() },
         ..Model::default()
     }
 }
@@ -267,6 +267,28 @@ fn an_unchanged_limit_keeps_its_row_and_bucket_while_others_change() {
 }
 
 #[test]
+fn a_changed_rate_keeps_the_bucket_and_kinds_have_buckets_of_their_own() {
+    let with = |limits: Vec<EdgeLimit>| {
+        let mut edge = policy("edge", &["edge"]);
+        edge.limits = limits;
+        model(vec![pool("edge", "198.18.100.1", "198.18.100.1")], vec![edge])
+    };
+    let packets = EdgeLimit { of: Counted::Packets, ..limit(5, 5) };
+    let per_address = EdgeLimit { per: Per::Address, ..packets };
+    let before = compiled(&with(vec![limit(5, 5), packets, per_address]), &MapContents::default());
+    let after = compiled(&with(vec![per_address, limit(50, 9), packets]), &before);
+    let buckets = |contents: &MapContents| -> BTreeMap<(u32, u32), u32> {
+        let rows = contents.limits.values();
+        rows.map(|limit| ((limit.kind, limit.per), limit.bucket)).collect()
+    };
+    assert_eq!(buckets(&before), buckets(&after));
+    assert_eq!(buckets(&before).into_values().collect::<BTreeSet<_>>().len(), 3);
+    assert_ne!(vip(&before, "198.18.100.1").flags & VipVal::LIMIT_PACKETS, 0);
+    let only_connections = compiled(&with(vec![limit(5, 5)]), &after);
+    assert_eq!(vip(&only_connections, "198.18.100.1").flags & VipVal::LIMIT_PACKETS, 0);
+}
+
+#[test]
 fn a_block_that_is_too_large_is_served_as_far_as_it_fits_and_named() {
     let model = model(vec![pool("huge", "2001:db8::", "2001:db8::ffff:ffff")], vec![]);
     let compiled = compile(&model, &[], &MapContents::default());
@@ -294,7 +316,7 @@ fn a_large_deny_list_compiles_in_reasonable_time() {
 }
 
 #[test]
-fn services_of_tcp_are_handed_over_and_those_of_udp_only_let_in() {
+fn services_of_tcp_and_udp_are_let_in_and_handed_over() {
     let route = StreamRoute {
         backend: BackendId { namespace: "n".into(), service: "dns".into(), port: "53".into() },
         accepts_proxy_protocol: false,
@@ -310,5 +332,5 @@ fn services_of_tcp_are_handed_over_and_those_of_udp_only_let_in() {
     let key = |protocol| VipKey::served(addr_of(ip("198.18.100.1")), 53, protocol);
     assert!(contents.vips.contains_key(&key(TCP)) && contents.vips.contains_key(&key(UDP)));
     assert_eq!(contents.listen.get(&key(TCP)).map(|name| name.0.as_str()), Some("tcp-53"));
-    assert!(!contents.listen.contains_key(&key(UDP)));
+    assert_eq!(contents.listen.get(&key(UDP)).map(|name| name.0.as_str()), Some("udp-53"));
 }

@@ -23,6 +23,7 @@ fn lease(problems: &str, renewed: i64) -> Lease {
         pod: "edge-1".to_owned(),
         mode: if problems.is_empty() { "xdp-native" } else { "userspace" }.to_owned(),
         problems: problems.to_owned(),
+        is_failing: false,
         since: format!("since {renewed}"),
     };
     let mut lease = report.lease("synced", Timestamp::from_second(renewed).unwrap());

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use serde::Serialize;
@@ -36,6 +36,8 @@ pub enum Object {
     ConfigMap(Arc<ConfigMap>),
     /// A Namespace.
     Namespace(Arc<Namespace>),
+    /// A Node.
+    Node(Arc<Node>),
     /// An EdgePolicy.
     EdgePolicy(Arc<EdgePolicy>),
     /// An AddressPool.
@@ -65,7 +67,7 @@ pub struct Parsed {
 }
 
 /// The kinds that we read: API version and kind.
-const READ: [(&str, &str); 10] = [
+const READ: [(&str, &str); 11] = [
     ("networking.k8s.io/v1", "Ingress"),
     ("networking.k8s.io/v1", "IngressClass"),
     ("v1", "Service"),
@@ -74,6 +76,7 @@ const READ: [(&str, &str); 10] = [
     ("v1", "Secret"),
     ("v1", "ConfigMap"),
     ("v1", "Namespace"),
+    ("v1", "Node"),
     ("portcullis.dev/v1alpha1", "EdgePolicy"),
     ("portcullis.dev/v1alpha1", "AddressPool"),
 ];
@@ -82,7 +85,7 @@ const READ: [(&str, &str); 10] = [
 const OUR_GROUPS: [&str; 5] = ["", "networking.k8s.io", "discovery.k8s.io", "extensions", "portcullis.dev"];
 
 /// Kinds of these groups that stand beside ours in ordinary manifests.
-const OTHER_KINDS: [&str; 22] = [
+const OTHER_KINDS: [&str; 21] = [
     "Binding",
     "DaemonSet",
     "Deployment",
@@ -90,7 +93,6 @@ const OTHER_KINDS: [&str; 22] = [
     "IPAddress",
     "LimitRange",
     "NetworkPolicy",
-    "Node",
     "PersistentVolume",
     "PersistentVolumeClaim",
     "Pod",
@@ -292,6 +294,7 @@ fn read_object(
         "Secret" => typed(&reference, value, found).map(|o| Object::Secret(Arc::new(merge_string_data(o)))),
         "ConfigMap" => typed(&reference, value, found).map(|o| Object::ConfigMap(Arc::new(o))),
         "Namespace" => typed(&reference, value, found).map(|o| Object::Namespace(Arc::new(o))),
+        "Node" => typed(&reference, value, found).map(|o| Object::Node(Arc::new(o))),
         "EdgePolicy" => typed(&reference, value, found).map(|o| Object::EdgePolicy(Arc::new(o))),
         _ => typed(&reference, value, found).map(|o| Object::AddressPool(Arc::new(o))),
     };

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::problem::{Code, ObjectRef, Problem, Severity, shorten};
 
 /// Kinds of ours that live outside of namespaces.
-const CLUSTER_SCOPED: [&str; 4] = ["IngressClass", "Namespace", "EdgePolicy", "AddressPool"];
+const CLUSTER_SCOPED: [&str; 5] = ["IngressClass", "Namespace", "Node", "EdgePolicy", "AddressPool"];
 
 /// Names an untyped object. Namespaced kinds without a namespace live in `default`, as with kubectl.
 pub(super) fn reference(api_version: &str, kind: &str, value: &Value) -> ObjectRef {

@@ -86,7 +86,8 @@ pub(super) fn parts(version: ModelVersion, before: &Model, after: &Model) -> Vec
     pieces.extend(changes(&before.users, users).map(Piece::Users));
     pieces.extend(changes(&before.client_authorities, client_authorities).map(Piece::ClientAuthorities));
     if *edge != before.edge {
-        pieces.push(Piece::Edge(edge.clone()));
+        // What parses the requests of strangers needs no key of the nodes.
+        pieces.push(Piece::Edge(Edge { cluster_key: None, ..edge.clone() }));
     }
     if *global != before.global {
         pieces.push(Piece::Global(Box::new(global.clone())));
@@ -190,7 +191,7 @@ impl Piece {
 mod tests {
     use super::*;
     use crate::model::backend::BackendState;
-    use crate::model::edge::Pool;
+    use crate::model::edge::{ClusterKey, Pool};
 
     fn host(name: &str, is_secure: bool) -> Arc<Host> {
         Arc::new(Host {
@@ -225,6 +226,16 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_the_nodes_stays_with_the_agent() {
+        let mut after = Model::default();
+        after.edge.pools.push(Pool::new("pool", Vec::new()));
+        let told = after.clone();
+        after.edge.cluster_key = Some(ClusterKey { current: 1, previous: Some(2), seed: 3 });
+        let (_, model) = sent(&mut Held::default(), 1, &Model::default(), &after);
+        assert_eq!(*model, told);
+    }
+
+    #[test]
     fn every_change_arrives_and_what_is_equal_keeps_its_address() {
         let empty = Model::default();
         let large = Model {
@@ -244,7 +255,7 @@ mod tests {
         other.hosts.push(host("new", true));
         other.backends.remove(&backend(3).0);
         other.backends.insert(backend(9).0, Backend { state: BackendState::Resolved, ..backend(9).1 });
-        other.edge.pools.push(Pool { name: "pool".to_owned(), blocks: Vec::new() });
+        other.edge.pools.push(Pool::new("pool", Vec::new()));
         let (frames, second) = sent(&mut held, 2, &large, &other);
         assert_eq!((frames, &*second), (5, &other));
         assert!(Arc::ptr_eq(&first.hosts[0], &second.hosts[0]));

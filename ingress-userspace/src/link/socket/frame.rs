@@ -62,6 +62,7 @@ pub(super) enum ToAgentBody {
     Hello(Hello),
     Sockets(Vec<SocketAbout>),
     Report(ProxyReport),
+    Loads(Vec<u32>),
     Draining,
     Closing,
 }
@@ -73,6 +74,7 @@ impl Wire for ToAgent {
         match self {
             Self::Hello(hello) => (ToAgentBody::Hello(hello), Vec::new()),
             Self::Report(report) => (ToAgentBody::Report(report), Vec::new()),
+            Self::Loads(loads) => (ToAgentBody::Loads(loads), Vec::new()),
             Self::Draining => (ToAgentBody::Draining, Vec::new()),
             Self::Closing => (ToAgentBody::Closing, Vec::new()),
             Self::Sockets(sockets) => {
@@ -90,6 +92,7 @@ impl Wire for ToAgent {
         Ok(match body {
             ToAgentBody::Hello(hello) => Self::Hello(hello),
             ToAgentBody::Report(report) => Self::Report(report),
+            ToAgentBody::Loads(loads) => Self::Loads(loads),
             ToAgentBody::Draining => Self::Draining,
             ToAgentBody::Closing => Self::Closing,
             ToAgentBody::Sockets(about) => Self::Sockets(

@@ -59,7 +59,7 @@ async fn message(proxy: &mut ProxyEnd) -> ToProxy {
 }
 
 fn plan() -> ListenPlan {
-    ListenPlan::Handover { group_ports: vec![], addresses: vec![] }
+    ListenPlan::Handover { group_ports: vec![] }
 }
 
 #[tokio::test]
@@ -81,7 +81,7 @@ async fn models_go_down_and_three_hundred_sockets_come_up() {
         .map(|worker| {
             let socket = TcpListener::bind("127.0.0.1:0").unwrap();
             let bound = socket.local_addr().unwrap();
-            let about = SocketAbout { listener: "http".into(), worker, bound };
+            let about = SocketAbout { listener: "http".into(), worker, bound, is_udp: false };
             HandedSocket { about, socket: socket.into() }
         })
         .collect();

@@ -1,3 +1,4 @@
+use super::histogram::DURATION_BUCKETS;
 use super::*;
 
 #[tokio::test]

@@ -1,0 +1,92 @@
+//! The maps of lists.
+
+use super::{MapKind, MapSpec, TypeSpec};
+use crate::maps::{ACLS, AclVal};
+use crate::prefilter::{WORDS4, WORDS6};
+use crate::source::{Acl4Key, Acl6Key};
+
+pub(super) const ACL4: MapSpec = MapSpec {
+    name: "acl4",
+    kind: MapKind::LpmTrie,
+    entries: ACLS,
+    key: TypeSpec {
+        name: "Key<Acl4Key>",
+        size: 4 + size_of::<Acl4Key>() as u32,
+        fields: &[
+            ("prefix_len", "u32", "32 + bits of the prefix"),
+            ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
+            ("data.addr", "[u8; 4]", "IPv4 prefix of the source"),
+        ],
+    },
+    value: ACL_VAL,
+    writer: "agent",
+    reader: "XDP",
+    about: "Lists of IPv4 sources. Full: further prefixes are not enforced, with a message.",
+};
+
+pub(super) const ACL6: MapSpec = MapSpec {
+    name: "acl6",
+    kind: MapKind::LpmTrie,
+    entries: ACLS,
+    key: TypeSpec {
+        name: "Key<Acl6Key>",
+        size: 4 + size_of::<Acl6Key>() as u32,
+        fields: &[
+            ("prefix_len", "u32", "32 + bits of the prefix"),
+            ("data.scope", "[u8; 4]", "0: every served address, else `vips.scope`; big endian"),
+            ("data.addr", "[u8; 16]", "IPv6 prefix of the source"),
+        ],
+    },
+    value: ACL_VAL,
+    writer: "agent",
+    reader: "XDP",
+    about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
+};
+
+pub(super) const ACL4_BITS: MapSpec = MapSpec {
+    name: "acl4_bits",
+    kind: MapKind::Array,
+    entries: WORDS4,
+    key: TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "the /24 of the source, divided by 64")] },
+    value: TypeSpec {
+        name: "u64",
+        size: 8,
+        fields: &[("", "u64", "64 bits; not set: no entry, in any scope")],
+    },
+    writer: "agent",
+    reader: "XDP, TC",
+    about: "Which IPv4 sources may have an entry in `acl4`: the trie is not asked about the others.",
+};
+
+pub(super) const ACL6_BITS: MapSpec = MapSpec {
+    name: "acl6_bits",
+    kind: MapKind::Array,
+    entries: WORDS6,
+    key: TypeSpec {
+        name: "u32",
+        size: 4,
+        fields: &[(
+            "",
+            "u32",
+            "a hash of the /48 or the /32 of the source, divided by 64; the last word: there are shorter prefixes",
+        )],
+    },
+    value: TypeSpec {
+        name: "u64",
+        size: 8,
+        fields: &[("", "u64", "64 bits; not set: no entry, in any scope")],
+    },
+    writer: "agent",
+    reader: "XDP, TC",
+    about: "Which IPv6 sources may have an entry in `acl6`: the trie is not asked about the others. With a prefix shorter than a /32 it is asked about all.",
+};
+
+const ACL_VAL: TypeSpec = TypeSpec {
+    name: "AclVal",
+    size: size_of::<AclVal>() as u32,
+    fields: &[(
+        "flags",
+        "u32",
+        "1 deny, 2 allow, 4 exempt; of every prefix of the scope that covers this one",
+    )],
+};

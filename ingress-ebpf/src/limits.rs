@@ -1,0 +1,227 @@
+//! Limits of a served address: each charges a bucket of the packet's source, or of the address.
+//!
+//! A source's limit meets the gate first, a table of fixed size whose slots are shared by chance. As long as the sources of
+//! a slot keep the limit together, that is all. A slot over the limit stands still, and each of its sources has a bucket of
+//! its own, which begins with what the slot had used by then (an upper bound, exact for a source that is alone in it), until
+//! the last of these buckets is empty. So a source is held to its rate and burst exactly, and a flood of sources that keep
+//! the limit each leaves no trace in `buckets`.
+#![expect(
+    unsafe_code,
+    reason = "compare-and-swap on a bucket; a function that the verifier looks at by itself"
+)]
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::ptr::read_volatile;
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use ingress_common::bucket::{self, NEW_SOURCES};
+use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, NEW_SOURCES_ROW, VipVal};
+use ingress_common::source::{SrcKey, gate_slot};
+
+use crate::maps::{BUCKETS_MAP, GATE, GLOBALS_MAP, LIMITS_MAP, META};
+use crate::packet::{Flow, Words, addr, is_mapped};
+
+/// What is charged. Without padding: the verifier wants every byte of it written.
+#[repr(C)]
+struct Charged {
+    /// Where the packet comes from.
+    source: Words,
+    /// The served address.
+    destination: Words,
+    /// Its bytes, the Ethernet header included.
+    len: u64,
+    /// The coarse clock.
+    now: u64,
+    /// Which kinds of limits, `Limit::CONNECTIONS` and so on.
+    kinds: u32,
+    /// Always 0.
+    pad: u32,
+}
+const _: () = assert!(size_of::<Charged>() == 16 + 16 + 8 + 8 + 4 + 4);
+
+/// Charges every limit of the address that is of one of these kinds; the first without room refuses. A connection whose source
+/// is proven by a later packet than its first is charged then, as `Limit::CONNECTIONS` alone.
+#[inline(always)]
+pub(crate) fn charge(flow: &Flow, vip: &VipVal, kinds: u32, len: u64) -> bool {
+    let charged = Charged {
+        source: flow.source,
+        destination: flow.destination,
+        len,
+        // SAFETY: a helper without arguments.
+        now: unsafe { bpf_ktime_get_coarse_ns() },
+        kinds,
+        pad: 0,
+    };
+    let mut nth = 0;
+    while nth < LIMITS_PER_VIP && nth < vip.limits {
+        if limits_charge(&raw const charged, u32::from(vip.first_limit) + u32::from(nth)) == 0 {
+            return false;
+        }
+        nth += 1;
+    }
+    true
+}
+
+/// Charges the limit in a row; not 0: it has room. Exported, because the verifier looks at a function of global linkage once,
+/// and at any other anew for each way that leads to it: by the ways through the headers, more often than it has patience for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn limits_charge(charged: *const Charged, row: u32) -> u64 {
+    // SAFETY: the verifier holds callers to a pointer at as many readable bytes, or to none.
+    let Some(charged) = (unsafe { charged.as_ref() }) else { return 0 };
+    let Some(limit) = LIMITS_MAP.get(row) else { return 1 };
+    if limit.kind & charged.kinds == 0 {
+        return 1;
+    }
+    let packet = Packet { now: charged.now, len: charged.len, limit };
+    let has_room = match limit.per {
+        Limit::ADDRESS => exact(&key(&charged.destination, limit), &packet),
+        _ => gated(&limited_source(&charged.source), &packet),
+    };
+    u64::from(has_room)
+}
+
+/// A packet as a bucket sees it.
+struct Packet<'a> {
+    now: u64,
+    len: u64,
+    limit: &'a Limit,
+}
+
+impl Packet<'_> {
+    #[inline(always)]
+    fn charge(&self, tat: u64) -> Option<u64> {
+        bucket::charge_packet(tat, self.now, self.limit, self.len)
+    }
+}
+
+/// The part of a source that a limit counts as one, as `ingress_common::source::limited_source` has it.
+#[inline(always)]
+fn limited_source(source: &Words) -> Words {
+    let [a, b, c, d] = *source;
+    if is_mapped(source) { [a, b, c, d] } else { [a, b, 0, 0] }
+}
+
+#[inline(always)]
+fn key(words: &Words, limit: &Limit) -> SrcKey {
+    SrcKey { addr: addr(*words), bucket: limit.bucket }
+}
+
+/// A bucket that is always there: that of an address.
+#[inline(always)]
+fn exact(key: &SrcKey, packet: &Packet<'_>) -> bool {
+    if let Some(state) = BUCKETS_MAP.get_ptr_mut(key) {
+        return take(state.cast(), 0, packet).is_ok();
+    }
+    let Some(tat) = packet.charge(0) else { return false };
+    // Of two CPUs that meet it at once, the slower one gives a token away.
+    let _ = BUCKETS_MAP.insert(key, Bucket { tat }, u64::from(BPF_NOEXIST));
+    true
+}
+
+/// A source's limit: its slot of the gate, then its own bucket.
+#[inline(always)]
+fn gated(source: &Words, packet: &Packet<'_>) -> bool {
+    let secret = META.get(0).map_or(0, |meta| meta.secret);
+    let slot = gate_slot(source, packet.limit.bucket, secret);
+    // Never absent: the number is below the length of the array.
+    let Some(slot) = GATE.get_ptr_mut(slot) else { return false };
+    let shared = slot.cast::<u64>();
+    let apart_until = shared.wrapping_add(1);
+    if settled(apart_until, packet) <= packet.now {
+        return match take(shared, 0, packet) {
+            Ok(_) => true,
+            Err(tat) => {
+                raise(apart_until, tat);
+                false
+            }
+        };
+    }
+    let floor = settled(shared, packet);
+    let key = key(source, packet.limit);
+    let taken = match BUCKETS_MAP.get_ptr_mut(&key) {
+        Some(state) => take(state.cast(), floor, packet),
+        None => first_apart(&key, shared, floor, packet),
+    };
+    match taken {
+        Ok(tat) => {
+            raise(apart_until, tat);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// A source of a slot over its limit that has no bucket yet. While too many get one, the new ones of a slot share its limit.
+#[inline(always)]
+fn first_apart(key: &SrcKey, shared: *mut u64, floor: u64, packet: &Packet<'_>) -> Result<u64, u64> {
+    let Some(tat) = packet.charge(floor) else { return Err(floor) };
+    let is_noted = GLOBALS_MAP
+        .get_ptr_mut(NEW_SOURCES_ROW)
+        .is_some_and(|rate| take(rate, 0, &Packet { now: packet.now, len: 0, limit: &NEW_SOURCES }).is_ok());
+    if !is_noted {
+        return take(shared, 0, packet);
+    }
+    // Of two CPUs that meet it at once, the slower one gives a token away.
+    let _ = BUCKETS_MAP.insert(key, Bucket { tat }, u64::from(BPF_NOEXIST));
+    Ok(tat)
+}
+
+/// Takes the packet's time from a state that counts as `floor` at least. `Ok` is the new state, `Err` the one without room.
+#[inline(always)]
+fn take(state: *mut u64, floor: u64, packet: &Packet<'_>) -> Result<u64, u64> {
+    let mut tries = 0;
+    let mut next = 0;
+    // After 4 lost races the source is under no rate that a limit could catch: its packets arrive on many CPUs at once.
+    while tries < 4 {
+        let seen = settled(state, packet);
+        let tat = if seen > floor { seen } else { floor };
+        next = match packet.charge(tat) {
+            Some(next) => next,
+            None => return Err(tat),
+        };
+        if replace(state, seen, next) {
+            break;
+        }
+        tries += 1;
+    }
+    Ok(next)
+}
+
+/// Reads a state; one that this limit never leaves behind is put right first.
+#[inline(always)]
+fn settled(state: *mut u64, packet: &Packet<'_>) -> u64 {
+    // SAFETY: points at 8 bytes of a map value, which stay valid until the program ends.
+    let seen = unsafe { read_volatile(state) };
+    match bucket::capped(seen, packet.now, packet.limit) {
+        Some(capped) => {
+            replace(state, seen, capped);
+            capped
+        }
+        None => seen,
+    }
+}
+
+/// Makes a state at least `tat`.
+#[inline(always)]
+fn raise(state: *mut u64, tat: u64) {
+    let mut tries = 0;
+    while tries < 4 {
+        // SAFETY: points at 8 bytes of a map value, which stay valid until the program ends.
+        let seen = unsafe { read_volatile(state) };
+        if seen >= tat || replace(state, seen, tat) {
+            return;
+        }
+        tries += 1;
+    }
+}
+
+#[inline(always)]
+fn replace(state: *mut u64, seen: u64, next: u64) -> bool {
+    // SAFETY: points at 8 bytes of a map value, which stay valid until the program ends; aligned, since map values are.
+    let (_, is_ours) = unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(state, seen, next)
+    };
+    is_ours
+}

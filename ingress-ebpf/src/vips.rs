@@ -1,0 +1,31 @@
+//! Whether an address, or a port of it, is served.
+#![expect(unsafe_code, reason = "references into a hash map, keys put together from words")]
+
+use ingress_common::maps::{VipKey, VipVal};
+
+use crate::maps::VIPS_MAP;
+use crate::packet::Words;
+
+/// Whether an address is served at all: for most packets of a node the only lookup.
+#[inline(always)]
+pub(crate) fn address_entry(destination: &Words) -> Option<&'static VipVal> {
+    entry(destination, 0, 0)
+}
+
+/// The entry of a port of it.
+#[inline(always)]
+pub(crate) fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
+    let [a, b, c, d] = *addr;
+    let words = [a, b, c, d, u32::from(port) | u32::from(proto) << 16];
+    // SAFETY: the bytes of a `VipKey`, see the assertion below; the alignment is higher than needed.
+    let key = unsafe { &*(&raw const words).cast::<VipKey>() };
+    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
+    unsafe { VIPS_MAP.get(key) }
+}
+
+/// The key is put together from words, not from fields; this is what that relies on.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<VipKey>() == 20 && offset_of!(VipKey, port) == 16 && offset_of!(VipKey, proto) == 18);
+    assert!(cfg!(target_endian = "little"));
+};

@@ -1,0 +1,28 @@
+//! Arrays of 64-bit words that are read and written many at a time: the bits before the tries of lists.
+
+use std::io;
+use std::os::fd::AsFd as _;
+
+use aya::maps::{MapData, MapError};
+use aya::sys::SyscallError;
+
+use super::syscall;
+
+/// Every word of an array.
+pub(super) fn read(map: &MapData, words: u32) -> Result<Vec<u64>, MapError> {
+    syscall::read_words(map.fd().as_fd(), words).map_err(failed("bpf_map_lookup_batch"))
+}
+
+/// Writes the words that are not as they were.
+pub(super) fn write(map: &MapData, before: &[u64], after: &[u64]) -> Result<(), MapError> {
+    let changed = (0..).zip(before.iter().zip(after)).filter(|(_, (before, after))| before != after);
+    let (rows, words): (Vec<u32>, Vec<u64>) = changed.map(|(row, (_, after))| (row, *after)).unzip();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    syscall::write_words(map.fd().as_fd(), &rows, &words).map_err(failed("bpf_map_update_batch"))
+}
+
+fn failed(call: &'static str) -> impl FnOnce(io::Error) -> MapError {
+    move |io_error| MapError::SyscallError(SyscallError { call, io_error })
+}

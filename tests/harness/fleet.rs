@@ -1,0 +1,247 @@
+//! Several nodes on one switch and a client: namespaces joined by a bridge, the same manifests for all nodes, on each
+//! node a `portcullis run` of its own, with an origin that answers with the node's name.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use aya::Ebpf;
+use aya::programs::{Xdp, XdpMode};
+use ingress_userspace::bpf::object::OBJECT;
+
+use crate::http::{self, Outcome};
+use crate::kernel::EMPTY_PROGRAM;
+use crate::netns::{self, Namespace};
+use crate::node::{Process, VIP, VIP6, binary, ingress, run};
+
+/// The client's address.
+pub const CLIENT: &str = "198.18.0.100";
+/// The same for IPv6.
+pub const CLIENT6: &str = "2001:db8::100";
+/// What the origins of the nodes answer, by the number of the node.
+pub const NAMES: [&str; 6] = ["nobody", "node-1", "node-2", "node-3", "node-4", "node-5"];
+
+const PREFIX: &str = "portcullis-fleet-";
+const PATIENCE: Duration = Duration::from_secs(30);
+const ORIGIN: &str = "127.0.0.1:8081";
+
+/// Nodes, a switch, a client.
+#[expect(missing_debug_implementations, reason = "an object of aya has none")]
+pub struct Fleet {
+    /// Where clients are.
+    pub client: Namespace,
+    switch: Namespace,
+    nodes: Vec<Namespace>,
+    folder: PathBuf,
+    /// XDP sends out of a veth only towards an end that has a program itself.
+    passing: Ebpf,
+}
+
+/// The IPv4 address of a node.
+pub fn address(number: usize) -> String {
+    format!("198.18.0.{number}")
+}
+
+/// The IPv6 address of a node.
+pub fn address6(number: usize) -> String {
+    format!("2001:db8::{number}")
+}
+
+impl Fleet {
+    /// Builds `count` nodes, numbered from 1; they are members of the pool once [`Fleet::join`] says so. The client
+    /// reaches the VIPs through node 1.
+    pub fn new(count: usize) -> anyhow::Result<Self> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(folder.join("manifests"))?;
+        let object = OBJECT.context("the tests were built without the kernel half")?;
+        let mut passing = Ebpf::load(object)?;
+        let program: &mut Xdp =
+            passing.program_mut(EMPTY_PROGRAM).context("the empty program")?.try_into()?;
+        program.load()?;
+        let mut this = Self {
+            client: Namespace::new("client")?,
+            switch: Namespace::new("switch")?,
+            nodes: vec![],
+            folder,
+            passing,
+        };
+        this.switch.run("ip link add br0 type bridge")?;
+        this.switch.run("ip link set br0 up")?;
+        netns::veth(&this.switch, "client", &this.client, "eth0")?;
+        this.switch.run("ip link set client master br0")?;
+        netns::addresses(&this.client, "eth0", &[&format!("{CLIENT}/24"), &format!("{CLIENT6}/64")])?;
+        for number in 1..=count {
+            this.add(number)?;
+        }
+        this.route_by(1)?;
+        this.write("ingress.yaml", &ingress(ORIGIN.parse()?))?;
+        this.write("pool.yaml", &pool(""))?;
+        this.write(
+            "key.yaml",
+            "apiVersion: v1\nkind: Secret\nmetadata: {name: portcullis.key, namespace: default}\n\
+             stringData: {key: 00112233445566778899aabbccddeeff}\n",
+        )?;
+        Ok(this)
+    }
+
+    fn add(&mut self, number: usize) -> anyhow::Result<()> {
+        let node = Namespace::new("node")?;
+        let port = format!("n{number}");
+        netns::veth(&self.switch, &port, &node, "eth0")?;
+        self.switch.run(&format!("ip link set {port} master br0"))?;
+        let program: &mut Xdp =
+            self.passing.program_mut(EMPTY_PROGRAM).context("the empty program")?.try_into()?;
+        self.switch.enter(|| program.attach(&port, XdpMode::Driver))??;
+        netns::addresses(
+            &node,
+            "eth0",
+            &[&format!("{}/24", address(number)), &format!("{}/64", address6(number))],
+        )?;
+        let origin = node.enter(|| TcpListener::bind(ORIGIN))??;
+        http::serve(origin, NAMES.get(number).copied().context("a name for the node")?);
+        let bpffs = self.bpffs(number);
+        fs::create_dir_all(&bpffs)?;
+        run(Command::new("mount").args(["-t", "bpf", "bpf"]).arg(bpffs))?;
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// From now on the client sends to the VIPs through this node.
+    pub fn route_by(&self, number: usize) -> anyhow::Result<()> {
+        self.client.run(&format!("ip route replace {VIP} via {}", address(number)))?;
+        self.client.run(&format!("ip route replace {VIP6} via {}", address6(number)))?;
+        Ok(())
+    }
+
+    /// The namespace of a node.
+    pub fn node(&self, number: usize) -> anyhow::Result<&Namespace> {
+        self.nodes.get(number - 1).context("a node of this number")
+    }
+
+    fn bpffs(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("bpf-{number}"))
+    }
+
+    /// Writes a manifest in one step.
+    pub fn write(&self, name: &str, text: &str) -> anyhow::Result<()> {
+        let temporary = self.folder.join(format!("{name}.new"));
+        fs::write(&temporary, text)?;
+        Ok(fs::rename(temporary, self.folder.join("manifests").join(name))?)
+    }
+
+    /// Makes a node a member of the pool, `active` or `draining`.
+    pub fn join(&self, number: usize, state: &str) -> anyhow::Result<()> {
+        self.write(
+            &format!("node-{number}.yaml"),
+            &format!(
+                "apiVersion: v1\nkind: Node\n\
+                 metadata: {{name: node-{number}, annotations: {{portcullis.dev/state: {state}}}}}\n\
+                 status: {{addresses: [{{type: InternalIP, address: {}}}, {{type: InternalIP, address: \"{}\"}}]}}\n",
+                address(number),
+                address6(number)
+            ),
+        )
+    }
+
+    /// Takes a node out of the pool.
+    pub fn leave(&self, number: usize) -> anyhow::Result<()> {
+        Ok(fs::remove_file(self.folder.join("manifests").join(format!("node-{number}.yaml")))?)
+    }
+
+    /// Starts `portcullis run` on a node; `name` is that of its log.
+    pub fn start(&self, number: usize, name: &str, more: &[&str]) -> anyhow::Result<Process> {
+        let mut command = self.node(number)?.command(binary()?);
+        command.arg("run").arg("--manifests").arg(self.folder.join("manifests"));
+        command.args(["--node-name", NAMES.get(number).copied().context("a name")?]);
+        command.arg("--bpffs").arg(self.bpffs(number));
+        command.arg("--admin-socket").arg(self.folder.join(format!("{name}.sock")));
+        command.args(["--healthz-port", "0", "--workers", "2", "--drain-timeout", "10"]).args(more);
+        let log = self.folder.join(format!("{name}.log"));
+        let output = fs::File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Process::spawn(&mut command, log)
+    }
+
+    /// The state of a node as `portcullis status` prints it.
+    pub fn status(&self, number: usize) -> anyhow::Result<serde_json::Value> {
+        let mut command = self.node(number)?.command(binary()?);
+        command.args(["status", "--output", "json", "--bpffs"]).arg(self.bpffs(number));
+        Ok(serde_json::from_str(&run(&mut command)?)?)
+    }
+
+    /// Packets that a node counted for the VIPs under a reason.
+    pub fn packets(&self, number: usize, reason: &str) -> anyhow::Result<u64> {
+        let status = self.status(number)?;
+        let rows = status.get("counters").and_then(serde_json::Value::as_array).context("counters")?;
+        let mine = rows.iter().filter(|row| row.get("reason").is_some_and(|own| own == reason));
+        Ok(mine.filter_map(|row| row.get("packets")?.as_u64()).sum())
+    }
+
+    /// One request of the client over a connection of its own; the body names the node that answered.
+    pub fn get(&self, to: &str) -> anyhow::Result<Outcome> {
+        let to: IpAddr = to.parse()?;
+        let patience = Duration::from_secs(5);
+        self.client.enter(|| http::get(None, SocketAddr::new(to, 80), "x.example.test", patience))
+    }
+
+    /// Waits until something is true; the logs explain why it is not.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        mut is_true: impl FnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_true()? {
+            if Instant::now() > deadline {
+                bail!("waited {PATIENCE:?} for {what}\n{}", self.logs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// The ends of all logs.
+    pub fn logs(&self) -> String {
+        let Ok(entries) = fs::read_dir(&self.folder) else { return String::new() };
+        let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
+        logs.map(|entry| {
+            let text = fs::read_to_string(entry.path()).unwrap_or_default();
+            let lines: Vec<_> = text.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
+            format!("== {}\n{end}\n", entry.path().display())
+        })
+        .collect()
+    }
+}
+
+/// The pool of both VIPs; `spec` is what follows the blocks, in YAML flow style, with a leading comma.
+pub fn pool(spec: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: AddressPool\nmetadata: {{name: edge}}\n\
+         spec: {{blocks: [{{cidr: {VIP}/32}}, {{cidr: \"{VIP6}/128\"}}]{spec}}}\n"
+    )
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            print_logs(&self.logs());
+        }
+        for number in 1..=self.nodes.len() {
+            // Lazily: a process that has just been killed may still hold it.
+            let _ = Command::new("umount").args(["--lazy"]).arg(self.bpffs(number)).output();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test shows the logs of its processes")]
+fn print_logs(logs: &str) {
+    eprintln!("{logs}");
+}
