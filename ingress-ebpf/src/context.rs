@@ -46,6 +46,9 @@ pub(crate) trait Context: EbpfContext {
     fn end(&self) -> usize;
     /// Its bytes, the Ethernet header included.
     fn length(&self) -> u64;
+    /// The same, for less: the linear part is taken for all of it where the IP packet ends within (at `end`, by its own
+    /// account). What then is missing is padding that the stack cuts off.
+    fn length_until(&self, end: u32) -> u64;
     /// Makes its headers linear. What was read of `start` and `end` before is void.
     fn pull(&self);
     /// The interface that it came in by.
@@ -173,6 +176,12 @@ impl Context for XdpContext {
         unsafe { bpf_xdp_get_buff_len(self.ctx) }
     }
 
+    #[inline(always)]
+    fn length_until(&self, end: u32) -> u64 {
+        let linear = (self.end() - self.start()) as u64;
+        if u64::from(end) > linear { self.length() } else { linear }
+    }
+
     /// A driver's first buffer holds them.
     #[inline(always)]
     fn pull(&self) {}
@@ -218,6 +227,11 @@ impl Context for TcContext {
     #[inline(always)]
     fn length(&self) -> u64 {
         field!(self.skb.skb, offset_of!(__sk_buff, len))
+    }
+
+    #[inline(always)]
+    fn length_until(&self, _: u32) -> u64 {
+        self.length()
     }
 
     #[inline(always)]

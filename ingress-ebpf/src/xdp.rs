@@ -4,6 +4,8 @@
 //! the program answers it.
 #![expect(unsafe_code, reason = "helpers are foreign functions")]
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::programs::XdpContext;
@@ -38,24 +40,25 @@ pub(crate) struct Done {
 /// The packet's way, wherever it is met; counted.
 #[inline(always)]
 pub(crate) fn way<C: Context>(ctx: &C) -> Done {
-    let bytes = ctx.length();
-    let mut flow = Flow::new();
-    let mut arrival = packet::arrive(&Packet::of(ctx), &mut flow);
+    let mut place = MaybeUninit::uninit();
+    let flow = Flow::begin(&mut place);
+    let mut arrival = packet::arrive(&Packet::of(ctx), flow);
+    let bytes = ctx.length_until(flow.end);
     if matches!(arrival, Arrival::Tunnel) {
-        arrival = match ctx.open(&mut flow) {
+        arrival = match ctx.open(flow) {
             tunnel::FOREIGN => Arrival::Passes(Reason::Foreign),
             tunnel::PROBED => Arrival::Passes(Reason::ProbeAnswered),
             tunnel::RETURNED => Arrival::Passes(Reason::ProbeReturned),
             hops => {
                 report::sent_on(0, bytes);
                 flow.hops = hops;
-                packet::arrive(&Packet::of(ctx), &mut flow)
+                packet::arrive(&Packet::of(ctx), flow)
             }
         };
     }
     let mut interface = ctx.interface();
     let reason = match arrival {
-        Arrival::Served => served(ctx, &mut flow, &mut interface),
+        Arrival::Served => served(ctx, flow, bytes, &mut interface),
         Arrival::Passes(reason) => reason,
         // A tunnel in a tunnel.
         Arrival::Tunnel => Reason::Foreign,
@@ -63,16 +66,16 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
     let verdict = Verdict { vip_id: flow.vip_id, reason };
     report::count(ctx, verdict, bytes);
     if is_told(reason) {
-        event::tell(&mut flow, reason as u32, ctx.interface(), bytes);
+        event::tell(flow, reason as u32, ctx.interface(), bytes);
     }
     Done { verdict, interface }
 }
 
 /// A packet for a served address: to the node that owns its flow, if it is admitted.
 #[inline(always)]
-fn served<C: Context>(ctx: &C, flow: &mut Flow, interface: &mut u32) -> Reason {
+fn served<C: Context>(ctx: &C, flow: &mut Flow, bytes: u64, interface: &mut u32) -> Reason {
     ctx.read(flow);
-    let reason = judge::judge(flow, ctx.length());
+    let reason = judge::judge(flow, bytes);
     if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
         return reason;
     }
