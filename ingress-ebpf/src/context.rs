@@ -61,9 +61,7 @@ pub(crate) trait Context: EbpfContext {
     /// Cuts it to this many bytes.
     fn truncate(&self, bytes: u16) -> bool;
 
-    /// [`crate::transport::read`], checked on its own.
-    fn read(&self, flow: &mut Flow);
-    /// [`crate::tunnel::open`], likewise.
+    /// [`crate::tunnel::open`], checked on its own.
     fn open(&self, flow: &mut Flow) -> u32;
     /// [`crate::steer::choose`], likewise.
     fn choose(&self, flow: &mut Flow);
@@ -73,24 +71,15 @@ pub(crate) trait Context: EbpfContext {
     fn too_big(&self, flow: &mut Flow, mtu: u16) -> bool;
 }
 
-/// The stages of a packet's way for one kind of context, as global functions: the verifier checks each of them once, with
-/// any flow, instead of once for every way in which a packet comes to it.
+/// The long stages of a packet's way for one kind of context, as global functions: the verifier checks each of them once,
+/// with any flow, instead of once for every way in which a packet comes to it. The short ones are inlined: a call and its
+/// return take as long as a lookup in an array.
 macro_rules! stages {
-    ($context:ident, $raw:ident, $read:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $read(ctx: *mut $raw, flow: *mut Flow) -> u32 {
-            // SAFETY: the verifier checks that callers pass a whole flow, or none.
-            if let Some(flow) = unsafe { flow.as_mut() } {
-                crate::transport::read(&$context::new(ctx), flow);
-            }
-            0
-        }
-
+    ($context:ident, $raw:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $open(ctx: *mut $raw, flow: *mut Flow) -> u32 {
-            // SAFETY: as above.
+            // SAFETY: the verifier checks that callers pass a whole flow, or none.
             unsafe { flow.as_mut() }
                 .map_or(crate::tunnel::FOREIGN, |flow| crate::tunnel::open(&$context::new(ctx), flow))
         }
@@ -121,12 +110,7 @@ macro_rules! stages {
                 .is_some_and(|flow| crate::answer::too_big(&$context::new(ctx), flow, mtu))
         }
     };
-    (methods $read:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
-        #[inline(always)]
-        fn read(&self, flow: &mut Flow) {
-            $read(self.as_ptr().cast(), flow);
-        }
-
+    (methods $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
         #[inline(always)]
         fn open(&self, flow: &mut Flow) -> u32 {
             $open(self.as_ptr().cast(), flow)
@@ -149,8 +133,8 @@ macro_rules! stages {
     };
 }
 
-stages!(XdpContext, xdp_md, xdp_read, xdp_open, xdp_choose, xdp_send, xdp_too_big);
-stages!(TcContext, __sk_buff, tc_read, tc_open, tc_choose, tc_send, tc_too_big);
+stages!(XdpContext, xdp_md, xdp_open, xdp_choose, xdp_send, xdp_too_big);
+stages!(TcContext, __sk_buff, tc_open, tc_choose, tc_send, tc_too_big);
 
 /// What will stand in front of a packet: TC has to know.
 #[derive(Clone, Copy)]
@@ -210,7 +194,7 @@ impl Context for XdpContext {
         unsafe { bpf_xdp_adjust_tail(self.ctx, delta as i32) == 0 }
     }
 
-    stages!(methods xdp_read, xdp_open, xdp_choose, xdp_send, xdp_too_big);
+    stages!(methods xdp_open, xdp_choose, xdp_send, xdp_too_big);
 }
 
 impl Context for TcContext {
@@ -276,5 +260,5 @@ impl Context for TcContext {
         unsafe { bpf_skb_change_tail(self.skb.skb, u32::from(bytes), 0) == 0 }
     }
 
-    stages!(methods tc_read, tc_open, tc_choose, tc_send, tc_too_big);
+    stages!(methods tc_open, tc_choose, tc_send, tc_too_big);
 }

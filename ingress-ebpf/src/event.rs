@@ -4,7 +4,6 @@
 #![expect(unsafe_code, reason = "per-CPU map values and a reserved record are reached through raw pointers")]
 
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use ingress_common::bucket;
 use ingress_common::event::{Event, RATE};
 
@@ -22,12 +21,11 @@ pub(crate) fn tell(flow: &mut Flow, reason: u32, interface: u32, bytes: u64) {
 #[inline(never)]
 extern "C" fn event_tell(flow: *mut Flow, reason: u32, interface: u32, bytes: u64) -> u32 {
     // SAFETY: the verifier checks that callers pass a whole flow, or none.
-    let Some(flow) = (unsafe { flow.as_ref() }) else { return 0 };
+    let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
     let Some(rate) = EVENT_RATE.get_ptr_mut(0) else { return 0 };
     // SAFETY: a checked map value of this CPU.
     let rate = unsafe { &mut *rate };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = flow.now();
     if let Some(tat) = bucket::charge(rate.tat, now, &RATE)
         && let Some(mut record) = EVENTS_MAP.reserve_untyped::<Event>(0)
     {

@@ -1,7 +1,4 @@
 //! Address, port, source: what was read of a packet → the verdict. Needs the packet no more.
-#![expect(unsafe_code, reason = "a flow comes by a raw pointer, its reason leaves as a number")]
-
-use core::mem::transmute;
 
 use ingress_common::decide::{Listed, Target, decide};
 use ingress_common::flow::Flow as Judged;
@@ -15,18 +12,6 @@ use crate::{limits, lists};
 /// The reason under which the packet of so many bytes is counted, and what of its VIP the later stages need.
 #[inline(always)]
 pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
-    let number = judge_flow(flow, len);
-    // SAFETY: what the function below returns is the number of a reason.
-    unsafe { transmute::<u32, Reason>(number) }
-}
-
-/// A global function: the verifier checks it once, with any flow. Lists hold again for what another node sent on; limits
-/// were charged there.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn judge_flow(flow: *mut Flow, len: u64) -> u32 {
-    // SAFETY: the verifier checks that callers pass a whole flow, or none.
-    let Some(flow) = (unsafe { flow.as_mut() }) else { return Reason::Foreign as u32 };
     let payload = flow.payload();
     let target = target(flow);
     let listed = match target {
@@ -42,7 +27,7 @@ extern "C" fn judge_flow(flow: *mut Flow, len: u64) -> u32 {
         flow.vip_flags = vip.flags;
         flow.pool = u32::from(vip.pool);
     }
-    verdict.reason as u32
+    verdict.reason
 }
 
 #[inline(always)]

@@ -7,55 +7,28 @@
 //! the limit each leaves no trace in `buckets`.
 #![expect(
     unsafe_code,
-    reason = "compare-and-swap on a bucket; a function that the verifier looks at by itself"
+    reason = "compare-and-swap on a bucket, keys put together from words; a function that the verifier looks at by itself"
 )]
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::mem::{offset_of, transmute};
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use ingress_common::bucket::{self, NEW_SOURCES};
 use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, NEW_SOURCES_ROW, VipVal};
 use ingress_common::source::{SrcKey, gate_slot};
 
 use crate::maps::{BUCKETS_MAP, GATE, GLOBALS_MAP, LIMITS_MAP, META};
-use crate::packet::{Flow, Words, addr, is_mapped};
-
-/// What is charged. Without padding: the verifier wants every byte of it written.
-#[repr(C)]
-struct Charged {
-    /// Where the packet comes from.
-    source: Words,
-    /// The served address.
-    destination: Words,
-    /// Its bytes, the Ethernet header included.
-    len: u64,
-    /// The coarse clock.
-    now: u64,
-    /// Which kinds of limits, `Limit::CONNECTIONS` and so on.
-    kinds: u32,
-    /// Always 0.
-    pad: u32,
-}
-const _: () = assert!(size_of::<Charged>() == 16 + 16 + 8 + 8 + 4 + 4);
+use crate::packet::{Flow, Words, is_mapped};
 
 /// Charges every limit of the address that is of one of these kinds; the first without room refuses. A connection whose source
 /// is proven by a later packet than its first is charged then, as `Limit::CONNECTIONS` alone.
 #[inline(always)]
-pub(crate) fn charge(flow: &Flow, vip: &VipVal, kinds: u32, len: u64) -> bool {
-    let charged = Charged {
-        source: flow.source,
-        destination: flow.destination,
-        len,
-        // SAFETY: a helper without arguments.
-        now: unsafe { bpf_ktime_get_coarse_ns() },
-        kinds,
-        pad: 0,
-    };
+pub(crate) fn charge(flow: &mut Flow, vip: &VipVal, kinds: u32, len: u64) -> bool {
     let mut nth = 0;
     while nth < LIMITS_PER_VIP && nth < vip.limits {
-        if limits_charge(&raw const charged, u32::from(vip.first_limit) + u32::from(nth)) == 0 {
+        if limits_charge(&raw mut *flow, u32::from(vip.first_limit) + u32::from(nth), kinds, len) == 0 {
             return false;
         }
         nth += 1;
@@ -67,17 +40,17 @@ pub(crate) fn charge(flow: &Flow, vip: &VipVal, kinds: u32, len: u64) -> bool {
 /// and at any other anew for each way that leads to it: by the ways through the headers, more often than it has patience for.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn limits_charge(charged: *const Charged, row: u32) -> u64 {
-    // SAFETY: the verifier holds callers to a pointer at as many readable bytes, or to none.
-    let Some(charged) = (unsafe { charged.as_ref() }) else { return 0 };
+extern "C" fn limits_charge(flow: *mut Flow, row: u32, kinds: u32, len: u64) -> u64 {
+    // SAFETY: the verifier checks that callers pass a whole flow, or none.
+    let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
     let Some(limit) = LIMITS_MAP.get(row) else { return 1 };
-    if limit.kind & charged.kinds == 0 {
+    if limit.kind & kinds == 0 {
         return 1;
     }
-    let packet = Packet { now: charged.now, len: charged.len, limit };
+    let packet = Packet { now: flow.now(), len, limit };
     let has_room = match limit.per {
-        Limit::ADDRESS => exact(&key(&charged.destination, limit), &packet),
-        _ => gated(&limited_source(&charged.source), &packet),
+        Limit::ADDRESS => exact(&key(&flow.destination, limit), &packet),
+        _ => gated(&limited_source(&flow.source), &packet),
     };
     u64::from(has_room)
 }
@@ -105,8 +78,13 @@ fn limited_source(source: &Words) -> Words {
 
 #[inline(always)]
 fn key(words: &Words, limit: &Limit) -> SrcKey {
-    SrcKey { addr: addr(*words), bucket: limit.bucket }
+    let [a, b, c, d] = *words;
+    // SAFETY: the bytes of a key, see the assertion below.
+    unsafe { transmute::<[u32; 5], SrcKey>([a, b, c, d, limit.bucket]) }
 }
+
+/// The key is put together from words, not from fields; this is what that relies on.
+const _: () = assert!(size_of::<SrcKey>() == 20 && offset_of!(SrcKey, bucket) == 16);
 
 /// A bucket that is always there: that of an address.
 #[inline(always)]

@@ -5,6 +5,7 @@
 use core::arch::asm;
 use core::mem::{MaybeUninit, offset_of, transmute};
 
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use ingress_common::flow::{Addr, Payload, UDP};
 use ingress_common::maps::VipVal;
 use ingress_common::tunnel::PORT;
@@ -85,8 +86,10 @@ pub(crate) struct Flow {
     pub(crate) node: u32,
     /// Of the flow; 0: not asked for.
     pub(crate) hash: u64,
+    /// The coarse clock, once it was asked; see [`Self::now`].
+    now: u64,
 }
-const _: () = assert!(size_of::<Flow>() == 3 * 16 + 18 * 4 + 8 && size_of::<Flow>() % 8 == 0);
+const _: () = assert!(size_of::<Flow>() == 3 * 16 + 18 * 4 + 2 * 8 && size_of::<Flow>() % 8 == 0);
 
 impl Flow {
     /// An IPv6 packet.
@@ -115,6 +118,16 @@ impl Flow {
         let flow = unsafe { place.assume_init_mut() };
         flow.hops = Self::FROM_NETWORK;
         flow
+    }
+
+    /// When the packet came, by the coarse clock: asked once.
+    #[inline(always)]
+    pub(crate) fn now(&mut self) -> u64 {
+        if self.now == 0 {
+            // SAFETY: a helper without arguments.
+            self.now = unsafe { bpf_ktime_get_coarse_ns() };
+        }
+        self.now
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@
 
 use core::arch::asm;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
-use core::mem::{offset_of, transmute};
+use core::mem::offset_of;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::bpf_sk_lookup;
@@ -17,11 +17,13 @@ use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::SkLookupContext;
 use ingress_common::choice::{lighter, of_sender, two_of};
-use ingress_common::flow::{Addr, UDP, v4_mapped};
-use ingress_common::maps::{ListenVal, SLOT_TRIES, VipKey, WorkerLoad};
+use ingress_common::flow::UDP;
+use ingress_common::maps::{ListenVal, SLOT_TRIES, WorkerLoad};
 
 use crate::maps::{ASSIGNED, LISTEN, SOCKS};
+use crate::packet::{Flow, Words, mapped};
 use crate::report::{self, Lookup};
+use crate::vips::{VipWords, as_vip_key, vip_key};
 
 const SK_PASS: u32 = 1;
 /// The slot is our choice; the kernel shall not choose anew within the SO_REUSEPORT group.
@@ -46,35 +48,33 @@ macro_rules! field {
 #[inline(always)]
 pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
     let lookup = ctx.lookup;
-    let addr = local_address(lookup);
+    let address = local_address(lookup);
     let port = field!(lookup, offset_of!(bpf_sk_lookup, local_port)) as u16;
     let proto = field!(lookup, offset_of!(bpf_sk_lookup, protocol)) as u8;
-    if let Some(listen) = listen(addr, port, proto) {
+    if let Some(listen) = listen(&address, port, proto) {
         assign(ctx, listen, proto);
     }
     SK_PASS
 }
 
+/// What listens at an address and port: the entry of that port, else the one for all ports.
 #[inline(always)]
-fn listen(addr: Addr, port: u16, proto: u8) -> Option<&'static ListenVal> {
-    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
-    if let Some(exact) = unsafe { LISTEN.get(VipKey::served(addr, port, proto)) } {
-        return Some(exact);
-    }
-    // SAFETY: as above.
-    unsafe { LISTEN.get(VipKey::address(addr)) }
+fn listen(address: &Words, port: u16, proto: u8) -> Option<&'static ListenVal> {
+    listen_at(vip_key(address, port, proto)).or_else(|| listen_at(vip_key(address, 0, 0)))
 }
 
-/// Whether a socket would take a connection or datagram for an address and port, also when the proxy was killed and no
+#[inline(always)]
+fn listen_at(key: VipWords) -> Option<&'static ListenVal> {
+    // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
+    unsafe { LISTEN.get(as_vip_key(&key)) }
+}
+
+/// Whether a socket would take the connection or datagram of a flow, also when the proxy was killed and no
 /// agent has noticed. For the programs that see packets first.
-///
-/// A global function: the verifier looks at it once, not once for every way in which a packet can come here.
-#[inline(never)]
-#[unsafe(no_mangle)]
-pub(crate) extern "C" fn has_socket(key: *const VipKey) -> bool {
-    // SAFETY: the verifier checks that callers pass a whole key, or none.
-    let Some(key) = (unsafe { key.as_ref() }) else { return false };
-    let Some(listen) = listen(key.addr, key.port, key.proto) else { return false };
+#[inline(always)]
+pub(crate) fn has_socket(flow: &Flow) -> bool {
+    let Some((port, proto)) = flow.payload().port() else { return false };
+    let Some(listen) = listen(&flow.destination, port, proto) else { return false };
     holds_socket(listen.first_slot, listen.slots) || holds_socket(listen.spare_slot, listen.spare_slots)
 }
 
@@ -165,21 +165,18 @@ pub(crate) fn count(slot: u32) {
 }
 
 #[inline(always)]
-fn local_address(lookup: *mut bpf_sk_lookup) -> Addr {
+fn local_address(lookup: *mut bpf_sk_lookup) -> Words {
     if field!(lookup, offset_of!(bpf_sk_lookup, family)) == AF_INET {
-        return v4_mapped(field!(lookup, offset_of!(bpf_sk_lookup, local_ip4)).to_ne_bytes());
+        return mapped(field!(lookup, offset_of!(bpf_sk_lookup, local_ip4)));
     }
     const IP6: usize = offset_of!(bpf_sk_lookup, local_ip6);
-    let words =
-        [field!(lookup, IP6), field!(lookup, IP6 + 4), field!(lookup, IP6 + 8), field!(lookup, IP6 + 12)];
-    // SAFETY: 16 bytes without padding on both sides.
-    unsafe { transmute::<[u32; 4], Addr>(words) }
+    [field!(lookup, IP6), field!(lookup, IP6 + 4), field!(lookup, IP6 + 8), field!(lookup, IP6 + 12)]
 }
 
 #[inline(always)]
-fn remote_address(lookup: *mut bpf_sk_lookup) -> [u32; 4] {
+fn remote_address(lookup: *mut bpf_sk_lookup) -> Words {
     if field!(lookup, offset_of!(bpf_sk_lookup, family)) == AF_INET {
-        return [0, 0, 0, field!(lookup, offset_of!(bpf_sk_lookup, remote_ip4))];
+        return mapped(field!(lookup, offset_of!(bpf_sk_lookup, remote_ip4)));
     }
     const IP6: usize = offset_of!(bpf_sk_lookup, remote_ip6);
     [field!(lookup, IP6), field!(lookup, IP6 + 4), field!(lookup, IP6 + 8), field!(lookup, IP6 + 12)]

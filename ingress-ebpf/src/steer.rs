@@ -2,33 +2,27 @@
 #![expect(unsafe_code, reason = "references into maps, foreign functions")]
 
 use aya_ebpf::bindings::{bpf_sock_tuple, tcphdr};
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie,
-};
-use ingress_common::flow::{Payload, TCP, UDP};
-use ingress_common::maps::{NodeVal, RECENT_NS, VipKey, VipVal};
+use aya_ebpf::helpers::generated::{bpf_sk_release, bpf_skc_lookup_tcp, bpf_tcp_check_syncookie};
+use ingress_common::flow::{Payload, TCP};
+use ingress_common::maps::{NodeVal, RECENT_NS, VipVal};
 use ingress_common::steer::{NOBODY, NodeState, Owner, Step, flow_hash, owner, slot_of};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 
 use crate::context::Context;
 use crate::maps::{CLUSTER, NODE_SEEN, NODES_MAP, POOLS_MAP};
-use crate::packet::{Flow, Packet, addr};
+use crate::packet::{Flow, Packet};
 use crate::sk_lookup;
 
 /// Asks the table and writes down who takes the packet: 0 is this node. One without ports stays where it is.
 #[inline(always)]
 pub(crate) fn choose<C: Context>(ctx: &C, flow: &mut Flow) {
     flow.node = u32::from(NOBODY);
-    let (step, port, proto) = match flow.payload() {
-        Payload::TcpOpen(port) => (Step::Opens, port, TCP),
-        Payload::Tcp(port) => (Step::Continues, port, TCP),
-        Payload::Udp(port) => (Step::Datagram, port, UDP),
-        Payload::Error(port, TCP) => (Step::Continues, port, TCP),
-        Payload::Error(port, _) => (Step::Datagram, port, UDP),
-        Payload::Echo | Payload::Other | Payload::Fragment | Payload::LongChain | Payload::Cut => {
-            return;
-        }
+    let Some((_, proto)) = flow.payload().port() else { return };
+    let step = match flow.payload() {
+        Payload::TcpOpen(_) => Step::Opens,
+        _ if proto == TCP => Step::Continues,
+        _ => Step::Datagram,
     };
     let Some(cluster) = CLUSTER.get(0) else { return };
     if flow.flags & Flow::PART != 0 || cluster.me == 0 {
@@ -36,13 +30,11 @@ pub(crate) fn choose<C: Context>(ctx: &C, flow: &mut Flow) {
     }
     let hash = flow_hash(&flow.client, &flow.destination, flow.ports, proto, cluster.seed);
     let Some(slot) = POOLS_MAP.get_value(flow.pool, &slot_of(hash)) else { return };
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = flow.now();
     let me = cluster.me as u16;
     let holds = || match step {
         Step::Opens => {
-            let key = VipKey::served(addr(flow.destination), port, proto);
-            let holds = flow.vip_flags & VipVal::PAUSED == 0 && sk_lookup::has_socket(&raw const key);
+            let holds = flow.vip_flags & VipVal::PAUSED == 0 && sk_lookup::has_socket(flow);
             if !holds && let Some(seen) = NODE_SEEN.get_ptr_mut(u32::from(me)) {
                 // SAFETY: a checked map value; one word is written.
                 unsafe { (*seen).absent_ns = now };

@@ -14,13 +14,24 @@ pub(crate) fn address_entry(destination: &Words) -> Option<&'static VipVal> {
 
 /// The entry of a port of it.
 #[inline(always)]
-pub(crate) fn entry(addr: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
-    let [a, b, c, d] = *addr;
-    let words = [a, b, c, d, u32::from(port) | u32::from(proto) << 16];
-    // SAFETY: the bytes of a `VipKey`, see the assertion below; the alignment is higher than needed.
-    let key = unsafe { &*(&raw const words).cast::<VipKey>() };
+pub(crate) fn entry(address: &Words, port: u16, proto: u8) -> Option<&'static VipVal> {
     // SAFETY: the agent never writes through these references; a value replaced under us is a whole older or newer one.
-    unsafe { VIPS_MAP.get(key) }
+    unsafe { VIPS_MAP.get(as_vip_key(&vip_key(address, port, proto))) }
+}
+
+/// A [`VipKey`] in words: stored field by field it would be copied byte by byte, and hashing it would wait for every one.
+pub(crate) type VipWords = [u32; 5];
+
+#[inline(always)]
+pub(crate) fn vip_key(address: &Words, port: u16, proto: u8) -> VipWords {
+    let [a, b, c, d] = *address;
+    [a, b, c, d, u32::from(port) | u32::from(proto) << 16]
+}
+
+#[inline(always)]
+pub(crate) fn as_vip_key(words: &VipWords) -> &VipKey {
+    // SAFETY: the bytes of a `VipKey`, see the assertion below; the alignment is higher than needed.
+    unsafe { &*(&raw const *words).cast::<VipKey>() }
 }
 
 /// The key is put together from words, not from fields; this is what that relies on.

@@ -16,7 +16,7 @@ use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
 use crate::packet::{self, Arrival, Flow, Packet};
-use crate::{event, judge, report, tunnel};
+use crate::{event, judge, report, transport, tunnel};
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
@@ -74,7 +74,7 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
 /// A packet for a served address: to the node that owns its flow, if it is admitted.
 #[inline(always)]
 fn served<C: Context>(ctx: &C, flow: &mut Flow, bytes: u64, interface: &mut u32) -> Reason {
-    ctx.read(flow);
+    transport::read(ctx, flow);
     let reason = judge::judge(flow, bytes);
     if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
         return reason;
