@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a test runner of its own talks to its user")]
 
 mod absence;
+mod addresses;
 mod admission;
 mod certificates;
 mod conformance;
@@ -54,6 +55,8 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("TLS is terminated with the certificate of the Secret", install::tls),
     ("ADDRESS is filled in with the VIPs", install::address),
     ("the kernel half is native XDP with its links pinned on each node", install::kernel_half),
+    ("addresses: Services get, keep and give back addresses of a pool", addresses::services),
+    ("addresses: nodes of pools are listed, and one of them announces", addresses::nodes),
     ("the proxy has no capability, no token and a read-only root", rights::proxy),
     ("the agent keeps three capabilities and may read only", rights::agent),
     ("the controller may write status and Events and nothing else", rights::controller),
