@@ -70,12 +70,13 @@ pub async fn run(
     settings.follow(&model.global);
     let announcers = Announcers::start(settings.agreement.clone(), &settings.node);
     let mut peers = Peers::default();
-    let (kernel, step_down) = start::start(&settings, &model, &mut peers).await;
+    let start::Started { kernel, step_down, is_beside } = start::start(&settings, &model, &mut peers).await;
     let keeper = settings.last_model.clone().map(LastModel::start);
     let mut agent = Agent {
         settings,
         kernel,
         step_down,
+        is_beside,
         model: Arc::clone(&model),
         proxies: BTreeMap::new(),
         addresses: BTreeSet::new(),
@@ -168,6 +169,8 @@ struct Agent {
     kernel: Option<Kernel>,
     /// Why there is none although there should be.
     step_down: Option<String>,
+    /// The node serves by the kernel half of another agent.
+    is_beside: bool,
     model: Arc<Model>,
     proxies: BTreeMap<ProxyId, Proxy>,
     /// The node's own addresses.
@@ -298,6 +301,7 @@ impl Agent {
             self.serve_by_newest();
         }
         if is_due {
+            self.look_beside().await;
             // Someone may have flushed them.
             self.apply_routes().await;
         }
@@ -334,6 +338,7 @@ impl Agent {
         };
         let now = AgentState {
             mode: self.mode(),
+            is_beside: self.is_beside,
             interfaces: attached.chain(refused.into_iter().map(|name| (name, "userspace"))).collect(),
             version: self.version,
             has_proxy,

@@ -204,7 +204,7 @@ impl DataPlane {
             if gone.is_some_and(|since| now.duration_since(since) >= GONE) {
                 orphans.push(lease.clone());
             }
-            if report.mode != "userspace" {
+            if report.serves_by_kernel() {
                 serving.insert(report.node.clone());
             }
             self.signs.insert(report.node.clone(), Sign { renewed, at, gone });

@@ -12,6 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 
 /// Mode of the node.
 pub const MODE: &str = "portcullis.dev/mode";
+/// Whose kernel half serves the node, where it is not that of the agent itself.
+pub const KERNEL_HALF: &str = "portcullis.dev/kernel-half";
 /// Version of the program.
 pub const VERSION: &str = "portcullis.dev/version";
 /// What is wrong; absent when nothing is.
@@ -36,6 +38,8 @@ pub struct NodeReport {
     pub pod: String,
     /// `xdp-native`, `xdp-generic`, `tc` or `userspace`.
     pub mode: String,
+    /// The agent serves without, beside another one whose kernel half serves the node.
+    pub is_beside: bool,
     /// What is wrong; empty when nothing is.
     pub problems: String,
     /// What it was told does not hold.
@@ -52,6 +56,9 @@ impl NodeReport {
             (VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             (SINCE.to_owned(), self.since.clone()),
         ]);
+        if self.is_beside {
+            annotations.insert(KERNEL_HALF.to_owned(), "of another agent".to_owned());
+        }
         if self.is_failing {
             annotations.insert(FAILING.to_owned(), "true".to_owned());
         }
@@ -76,6 +83,11 @@ impl NodeReport {
         }
     }
 
+    /// Whether the node serves by a kernel half: that of the agent, or of the one which it shall replace.
+    pub fn serves_by_kernel(&self) -> bool {
+        self.mode != "userspace" || self.is_beside
+    }
+
     /// What a Lease tells; `None` for one of somebody else.
     pub fn read(lease: &Lease) -> Option<Self> {
         let annotations = lease.metadata.annotations.as_ref()?;
@@ -84,6 +96,7 @@ impl NodeReport {
             node: lease.metadata.name.clone()?,
             pod: lease.spec.as_ref()?.holder_identity.clone()?,
             mode: annotations.get(MODE)?.clone(),
+            is_beside: annotations.contains_key(KERNEL_HALF),
             problems: says(PROBLEMS),
             is_failing: annotations.contains_key(FAILING),
             since: says(SINCE),
@@ -101,6 +114,7 @@ mod tests {
             node: "node-1".to_owned(),
             pod: "edge-1".to_owned(),
             mode: "xdp-generic".to_owned(),
+            is_beside: true,
             problems: "eth0 is slow".to_owned(),
             is_failing: true,
             since: "2026-01-01T00:00:00Z".to_owned(),

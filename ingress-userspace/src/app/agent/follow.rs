@@ -44,6 +44,22 @@ impl Agent {
         }
     }
 
+    /// Whether the agent whose kernel half this one left alone still runs.
+    pub(super) async fn look_beside(&mut self) {
+        if !self.is_beside {
+            return;
+        }
+        // Who may not even ask takes it to be so.
+        self.is_beside = start::is_running(&self.settings).await.unwrap_or(true);
+        if !self.is_beside {
+            warn!(
+                "the agent whose kernel half served this node has ended, the node serves in userspace mode only; \
+                 `portcullis cleanup` removes what it left"
+            );
+            self.publish_state();
+        }
+    }
+
     async fn follow(&mut self, found: &[Interface]) {
         let Some(kernel) = &mut self.kernel else { return };
         // Interfaces that were named and are gone may come back.

@@ -90,6 +90,7 @@ fn report(settings: &ReportSettings, state: &AgentState, told: Option<&NodeRepor
         node: settings.node.clone(),
         pod: settings.pod.clone(),
         mode: state.mode.to_owned(),
+        is_beside: state.is_beside,
         problems: problems.join("; "),
         is_failing: !state.failing.is_empty(),
         since: String::new(),

@@ -23,7 +23,8 @@ impl Agent {
             "the agent that took over with other kernel maps is gone, this one puts its own in place again"
         );
         let mut peers = Peers::default();
-        let (kernel, step_down) = start::start(&self.settings, &self.model, &mut peers).await;
+        let started = start::start(&self.settings, &self.model, &mut peers).await;
+        let start::Started { kernel, step_down, .. } = started;
         let Some(mut kernel) = kernel else {
             error!(
                 reason = step_down.as_deref().unwrap_or_default(),

@@ -38,12 +38,19 @@ enum StepDown {
     Attach(#[from] AttachError),
 }
 
+/// How the node serves.
+#[derive(Default)]
+pub(super) struct Started {
+    /// `None` in `userspace` mode.
+    pub(super) kernel: Option<Kernel>,
+    /// Why there is none although there should be.
+    pub(super) step_down: Option<String>,
+    /// The node serves by the kernel half of another agent, which stays in place.
+    pub(super) is_beside: bool,
+}
+
 /// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
-pub(super) async fn start(
-    settings: &AgentSettings,
-    model: &Model,
-    peers: &mut Peers,
-) -> (Option<Kernel>, Option<String>) {
+pub(super) async fn start(settings: &AgentSettings, model: &Model, peers: &mut Peers) -> Started {
     let hook = match settings.mode {
         ModeArg::Auto => None,
         ModeArg::XdpNative => Some(Hook::XdpNative),
@@ -57,12 +64,12 @@ pub(super) async fn start(
                 );
             }
             remove_left_overs(settings).await;
-            return (None, None);
+            return Started::default();
         }
     };
     let wish = Wish { hook, without_tcx: settings.without_tcx };
     match attempt(settings, model, wish, peers).await {
-        Ok(kernel) => (Some(kernel), None),
+        Ok(kernel) => Started { kernel: Some(kernel), ..Started::default() },
         Err(reason) => {
             // What was asked for by name and cannot be had needs a human; a step of `auto` is worth knowing.
             if settings.mode == ModeArg::Auto {
@@ -70,13 +77,12 @@ pub(super) async fn start(
             } else {
                 error!(reason = %chain(&reason), "stepping down to userspace mode");
             }
-            if settings.serves_the_node()
-                && !matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }))
-                && !is_in_use(settings).await
-            {
+            let is_elsewhere = matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }));
+            let is_beside = settings.serves_the_node() && !is_elsewhere && is_in_use(settings).await;
+            if settings.serves_the_node() && !is_elsewhere && !is_beside {
                 remove_left_overs(settings).await;
             }
-            (None, Some(chain(&reason)))
+            Started { kernel: None, step_down: Some(chain(&reason)), is_beside }
         }
     }
 }
@@ -154,7 +160,7 @@ async fn is_in_use(settings: &AgentSettings) -> bool {
 }
 
 /// Whether an agent gave a sign of life lately.
-async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
+pub(super) async fn is_running(settings: &AgentSettings) -> Result<bool, report::ReportError> {
     report::is_agent_running(&settings.bpffs).await
 }
 

@@ -23,6 +23,8 @@ use crate::telemetry::metrics::{
 pub struct AgentState {
     /// `xdp-native`, `xdp-generic`, `tc` or `userspace`; empty before the first world.
     pub mode: &'static str,
+    /// This agent serves in `userspace` mode beside another one, by whose kernel half the node goes on serving.
+    pub is_beside: bool,
     /// Interfaces and the mode of each; `userspace` for one that takes no program.
     pub interfaces: Vec<(String, &'static str)>,
     /// The newest world that was applied and sent to the proxies; 0: none.

@@ -23,6 +23,7 @@ fn lease(problems: &str, renewed: i64) -> Lease {
         pod: "edge-1".to_owned(),
         mode: if problems.is_empty() { "xdp-native" } else { "userspace" }.to_owned(),
         problems: problems.to_owned(),
+        is_beside: false,
         is_failing: false,
         since: format!("since {renewed}"),
     };
@@ -110,6 +111,23 @@ async fn two_agents_of_a_rolling_update_do_not_speak_for_each_other() {
         plane.judge(&[pod(true), new.clone()], std::slice::from_ref(lease), now);
         let told = format!("{:?}", plane.notices());
         assert!(told.contains("edge-2") && !told.contains("edge-1") && !told.contains("Recovered"), "{told}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_serves_pools_while_a_new_agent_without_rights_runs_beside_the_old_one() {
+    let (mut plane, _) = plane();
+    let serves = |plane: &DataPlane| plane.serving().is_some_and(|nodes| nodes.contains("node-1"));
+    let without = lease("no rights", 2);
+    let mut beside = without.clone();
+    let annotations = beside.metadata.annotations.as_mut().unwrap();
+    annotations.insert("portcullis.dev/kernel-half".to_owned(), "of another agent".to_owned());
+    let start = Instant::now();
+    for (at, (lease, expected)) in
+        [(lease("", 1), true), (beside, true), (lease("", 3), true), (without, false)].iter().enumerate()
+    {
+        plane.judge(&[pod(true)], std::slice::from_ref(lease), start + Duration::from_secs(10 * at as u64));
+        assert_eq!(serves(&plane), *expected, "look {at}");
     }
 }
 
