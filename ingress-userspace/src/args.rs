@@ -4,6 +4,7 @@
 
 pub mod compat;
 pub mod objects;
+pub mod publish;
 pub mod tools;
 pub mod webhook;
 
@@ -15,6 +16,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use compat::{CompatArgs, duration, switch};
 use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
+use publish::PublishArgs;
 use tools::{CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
 
@@ -279,39 +281,6 @@ pub struct AdminArgs {
     /// Unix socket with the same endpoints and the read-only dumps.
     #[arg(long, value_name = "PATH")]
     pub admin_socket: Option<PathBuf>,
-}
-
-/// What the controller writes.
-#[derive(Clone, Debug, Args)]
-pub struct PublishArgs {
-    /// Write `.status.loadBalancer` of Ingresses.
-    #[arg(long, default_value = "true", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
-    pub update_status: bool,
-    /// Addresses or host names to publish instead of VIPs or node addresses.
-    #[arg(long, value_name = "ADDR")]
-    pub publish_status_address: Vec<String>,
-    /// Publish the addresses of this Service, `namespace/name`.
-    #[arg(long, value_name = "NS/NAME")]
-    pub publish_service: Option<String>,
-    /// Publish only the addresses of these AddressPools, not those of all.
-    #[arg(long, value_name = "NAME")]
-    pub publish_address_pool: Vec<String>,
-    /// Labels of the pods of the data plane, in the namespace of the Lease: the addresses of the nodes that run a ready one
-    /// are published, and nothing once none was ready for 60 s.
-    #[arg(long, value_name = "SELECTOR")]
-    pub publish_pods: Option<String>,
-    /// Prefer internal over external node addresses.
-    #[arg(long, default_value = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch, action = ArgAction::Set, value_name = "BOOL")]
-    pub report_node_internal_ip_address: bool,
-    /// Name of the Lease that elects the writer.
-    #[arg(long, value_name = "NAME", default_value = "portcullis-leader")]
-    pub election_id: String,
-    /// Namespace of the Lease.
-    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE", default_value = "default")]
-    pub election_namespace: String,
-    /// Identity in the Lease; default: host name and process id.
-    #[arg(long, value_name = "NAME", env = "POD_NAME")]
-    pub identity: Option<String>,
 }
 
 /// `portcullis run`.

@@ -9,6 +9,7 @@ pub mod edge_status;
 pub mod events;
 pub mod lease;
 pub mod members;
+pub mod node_annotations;
 pub mod status;
 pub mod sync;
 #[cfg(test)]

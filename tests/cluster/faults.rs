@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use ingress_tests::cluster::{Load, SOON, eventually, get};
 
-use crate::install::published;
+use crate::install::{has_mode, published};
 use crate::{Context, HOST, VIPS, http};
 
 pub(crate) fn load() -> Load {
@@ -170,6 +170,9 @@ pub(crate) fn broken_update(context: &Context) -> anyhow::Result<()> {
     let status = context.rig.kubectl(&[&status[..], &["--bpffs", "/run/portcullis/bpf"]].concat())?;
     ensure!(status.contains("degraded: stepped down to userspace mode: no rights for eBPF"), "{status}");
     more(&load, 500)?;
+    for node in ["node-0", "node-1"] {
+        has_mode(context, node, "xdp-native")?;
+    }
     let now = context.rig.processes("data-plane", "agent")?;
     for agent in &before {
         ensure!(now.contains(agent), "an old pod went although the new one is not ready: {now:?}");

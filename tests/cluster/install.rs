@@ -116,6 +116,7 @@ pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
     for process in context.rig.processes("data-plane", "proxy")? {
         // NET_BIND_SERVICE (10) alone, for ports below 1024.
         ensure!(process.status("CapEff")? == "0000000000000400", "{}", process.status("CapEff")?);
+        has_mode(context, &process.node, "userspace")?;
     }
     Ok(())
 }
@@ -215,6 +216,23 @@ pub(crate) fn kernel_half(context: &Context) -> anyhow::Result<()> {
             context.rig.kubectl(&["-n", "portcullis", "logs", &agent.pod, "-c", "agent"])
         })?;
         ensure!(!log.contains("xdp-generic") && !log.contains("mode=userspace"), "{}: {log}", agent.node);
+        has_mode(context, &agent.node, "xdp-native")?;
+        let path = "jsonpath={.metadata.annotations}";
+        let told =
+            context.rig.kubectl(&["get", "lease", &agent.node, "-n", "portcullis-synced", "-o", path])?;
+        for words in ["\"portcullis.dev/kernel\":", "\"portcullis.dev/interfaces\":\"eth0=xdp-native\""] {
+            ensure!(told.contains(words), "{}: {told}", agent.node);
+        }
     }
     Ok(())
+}
+
+/// How a node serves, as its Node says.
+pub(crate) fn has_mode(context: &Context, node: &str, mode: &str) -> anyhow::Result<()> {
+    eventually(&format!("{node} is annotated as {mode}"), SOON, || {
+        let path = r"jsonpath={.metadata.annotations.portcullis\.dev/mode}";
+        let is = context.rig.kubectl(&["get", "node", node, "-o", path])?;
+        ensure!(is == mode, "{is:?}");
+        Ok(())
+    })
 }

@@ -87,6 +87,7 @@ pub(crate) fn controller(context: &Context) -> anyhow::Result<()> {
         for allowed in [
             "patch ingresses.networking.k8s.io --subresource=status",
             "patch services --subresource=status",
+            "patch nodes --subresource=status",
             "patch addresspools.portcullis.dev --subresource=status",
             "create events.events.k8s.io",
         ] {

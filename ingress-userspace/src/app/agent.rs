@@ -41,7 +41,7 @@ use crate::model::Model;
 use announcers::Announcers;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
-use state::{AgentState, entries};
+use state::{AgentState, addresses, entries};
 use steering::Peers;
 
 /// Between two signs of life.
@@ -348,6 +348,7 @@ impl Agent {
             nodes: self.peers.view(),
             tables: self.peers.fingerprints(),
             announced: self.announcers.announced(),
+            addresses: self.kernel.as_ref().map(|kernel| addresses(kernel.contents())),
             entries,
         };
         self.state.send_if_modified(|state| {

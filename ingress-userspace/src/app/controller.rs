@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::world::{World, WorldReceiver};
-use crate::args::PublishArgs;
+use crate::args::publish::PublishArgs;
 use crate::args::webhook::WebhookCertificateArgs;
 use crate::controller::addresses;
 use crate::controller::data_plane::DataPlane;
@@ -18,6 +18,7 @@ use crate::controller::edge_status;
 use crate::controller::events::{self, Notice};
 use crate::controller::lease::{self, LeaseSettings};
 use crate::controller::members::Maker;
+use crate::controller::node_annotations;
 use crate::controller::status::{self, StatusSettings};
 use crate::controller::sync::Copier;
 use crate::controller::webhook_certificate::{Keeper, WebhookSettings};
@@ -50,6 +51,8 @@ pub struct ControllerSettings {
     pub copies: Option<String>,
     /// The webhook whose certificate is kept.
     pub webhook: Option<WebhookSettings>,
+    /// The mode of each node is written to its Node.
+    pub annotates_nodes: bool,
 }
 
 /// A flag whose value cannot be read.
@@ -88,7 +91,15 @@ impl ControllerSettings {
         };
         let pods_selector = status.pods_selector.clone();
         let status = args.update_status.then_some(status);
-        Self { lease, status, pods_selector, registry: None, copies: None, webhook: None }
+        Self {
+            lease,
+            status,
+            pods_selector,
+            registry: None,
+            copies: None,
+            webhook: None,
+            annotates_nodes: args.annotate_nodes,
+        }
     }
 }
 
@@ -132,6 +143,8 @@ pub async fn run(
         data_plane,
         degraded: Vec::new(),
         looked: None,
+        node_annotations: (settings.annotates_nodes && settings.copies.is_some())
+            .then(|| node_annotations::Publisher::new(client.clone())),
         maker: settings.copies.clone().map(Maker::new),
         copier: settings.copies.map(|namespace| Copier::new(client.clone(), namespace)),
         webhook: settings.webhook.map(|webhook| Keeper::new(client.clone(), webhook)),
@@ -170,6 +183,7 @@ struct Writer {
     degraded: Vec<Notice>,
     /// When the data plane was looked at.
     looked: Option<Instant>,
+    node_annotations: Option<node_annotations::Publisher>,
     maker: Option<Maker>,
     copier: Option<Copier>,
     webhook: Option<Keeper>,
@@ -220,6 +234,11 @@ impl Writer {
             .chain(notices(build));
         if self.events.publish(notices).await {
             wait = NEXT_ROUND;
+        }
+        if let Some(nodes) = &mut self.node_annotations
+            && let Some(modes) = self.data_plane.modes()
+        {
+            nodes.publish(&build.members.nodes, modes).await;
         }
         if let Some(status) = &mut self.edge_status {
             let (edge, assignments) = (&build.model.edge, &*build.assignments);

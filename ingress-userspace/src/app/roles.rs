@@ -28,10 +28,10 @@ use crate::app::agent::state::{AgentState, register_metrics};
 use crate::app::controller::{self, ControllerSettings, webhook_settings};
 use crate::app::world::{self, WorldReceiver};
 use crate::app::{proxy, shutdown};
+use crate::args::publish::PublishArgs;
 use crate::args::webhook::WebhookArgs;
 use crate::args::{
-    AdminArgs, AgentArgs, ControllerArgs, DataplaneArgs, PortArgs, ProxyArgs, PublishArgs, RunArgs,
-    SourceArgs,
+    AdminArgs, AgentArgs, ControllerArgs, DataplaneArgs, PortArgs, ProxyArgs, RunArgs, SourceArgs,
 };
 use crate::explain::question;
 use crate::k8s::client::connect;

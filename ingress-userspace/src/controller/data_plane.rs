@@ -19,6 +19,7 @@ use tracing::{info, warn};
 
 use super::edge_status::Nodes;
 use super::events::Notice;
+use super::node_annotations::Modes;
 use super::{call, refusal};
 use crate::k8s::cluster::reference;
 use crate::k8s::node_lease::{NodeReport, SILENCE};
@@ -53,6 +54,8 @@ pub struct DataPlane {
     nodes: Nodes,
     /// Nodes whose agents told that they serve by the kernel half, as of the last look.
     serving: Option<BTreeSet<String>>,
+    /// How the nodes with pods of ours serve, as of the last look.
+    modes: Option<Modes>,
     /// Nodes with a degraded pod, for metrics.
     count: Arc<AtomicUsize>,
 }
@@ -84,6 +87,7 @@ impl DataPlane {
             looked: None,
             nodes: Nodes::default(),
             serving: None,
+            modes: None,
             count: Arc::default(),
         }
     }
@@ -116,6 +120,11 @@ impl DataPlane {
     /// is not known.
     pub fn serving(&self) -> Option<&BTreeSet<String>> {
         self.serving.as_ref()
+    }
+
+    /// How the nodes that run pods of ours serve; `None` while that is not known.
+    pub fn modes(&self) -> Option<&Modes> {
+        self.modes.as_ref()
     }
 
     /// What the nodes do, as of the last look.
@@ -193,6 +202,8 @@ impl DataPlane {
         self.reports.retain(|pod, _| names.contains(pod.as_str()));
         let mut before = std::mem::take(&mut self.signs);
         let (mut orphans, mut serving) = (Vec::new(), BTreeSet::new());
+        let known_modes = self.modes.take().unwrap_or_default();
+        let mut modes: Modes = nodes.iter().map(|node| ((*node).to_owned(), None)).collect();
         for lease in leases {
             let Some(report) = NodeReport::read(lease) else { continue };
             let renewed = lease.spec.as_ref().and_then(|spec| spec.renew_time.as_ref());
@@ -204,6 +215,13 @@ impl DataPlane {
             if gone.is_some_and(|since| now.duration_since(since) >= GONE) {
                 orphans.push(lease.clone());
             }
+            if let Some(mode) = modes.get_mut(&report.node) {
+                // What an agent says that serves beside another one is not how the node serves.
+                *mode = match report.is_beside {
+                    true => known_modes.get(&report.node).cloned().flatten(),
+                    false => Some(report.mode.clone()),
+                };
+            }
             if report.serves_by_kernel() {
                 serving.insert(report.node.clone());
             }
@@ -213,6 +231,7 @@ impl DataPlane {
             }
         }
         self.serving = Some(serving);
+        self.modes = Some(modes);
         orphans
     }
 

@@ -16,6 +16,14 @@ pub const MODE: &str = "portcullis.dev/mode";
 pub const KERNEL_HALF: &str = "portcullis.dev/kernel-half";
 /// Version of the program.
 pub const VERSION: &str = "portcullis.dev/version";
+/// Release of the kernel.
+const KERNEL: &str = "portcullis.dev/kernel";
+/// The interfaces that are served, each with its mode.
+const INTERFACES: &str = "portcullis.dev/interfaces";
+/// How many addresses of pools the node serves.
+const ADDRESSES: &str = "portcullis.dev/addresses";
+/// Entries of the kernel maps.
+const ENTRIES: &str = "portcullis.dev/map-entries";
 /// What is wrong; absent when nothing is.
 pub const PROBLEMS: &str = "portcullis.dev/problems";
 /// What an agent was told does not hold on its node.
@@ -48,14 +56,41 @@ pub struct NodeReport {
     pub since: String,
 }
 
+/// What is told for people beside it, as of the last sign of life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The interfaces that are served, each with its mode.
+    pub interfaces: Vec<(String, &'static str)>,
+    /// How many addresses of pools are served; `None`: without a kernel half.
+    pub addresses: Option<usize>,
+    /// Entries per kernel map.
+    pub entries: BTreeMap<&'static str, usize>,
+}
+
+impl Figures {
+    fn annotations(&self) -> impl Iterator<Item = (String, String)> {
+        let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+        let interfaces = self.interfaces.iter().map(|(name, mode)| format!("{name}={mode}"));
+        let entries = self.entries.iter().map(|(map, count)| format!("{map}={count}"));
+        let all = [
+            (KERNEL, kernel),
+            (INTERFACES, interfaces.collect::<Vec<_>>().join(" ")),
+            (ADDRESSES, self.addresses.map(|count| count.to_string()).unwrap_or_default()),
+            (ENTRIES, entries.collect::<Vec<_>>().join(" ")),
+        ];
+        all.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), text))
+    }
+}
+
 impl NodeReport {
     /// The Lease, renewed now.
-    pub fn lease(&self, namespace: &str, now: Timestamp) -> Lease {
+    pub fn lease(&self, namespace: &str, figures: &Figures, now: Timestamp) -> Lease {
         let mut annotations = BTreeMap::from([
             (MODE.to_owned(), self.mode.clone()),
             (VERSION.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             (SINCE.to_owned(), self.since.clone()),
         ]);
+        annotations.extend(figures.annotations());
         if self.is_beside {
             annotations.insert(KERNEL_HALF.to_owned(), "of another agent".to_owned());
         }
@@ -119,15 +154,26 @@ mod tests {
             is_failing: true,
             since: "2026-01-01T00:00:00Z".to_owned(),
         };
-        let lease = report.lease("synced", Timestamp::UNIX_EPOCH);
+        let lease = report.lease("synced", &Figures::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(NodeReport::read(&lease), Some(report.clone()));
         let fine = NodeReport { problems: String::new(), ..report.clone() };
-        let lease = fine.lease("synced", Timestamp::UNIX_EPOCH);
+        let lease = fine.lease("synced", &Figures::default(), Timestamp::UNIX_EPOCH);
         assert!(lease.metadata.annotations.as_ref().is_some_and(|all| !all.contains_key(PROBLEMS)));
-        assert_eq!(NodeReport::read(&lease), Some(fine));
+        assert_eq!(NodeReport::read(&lease), Some(fine.clone()));
         assert_eq!(NodeReport::read(&Lease::default()), None, "a Lease of somebody else");
+        let figures = Figures {
+            interfaces: vec![("eth0".to_owned(), "xdp-native"), ("eth1".to_owned(), "tc")],
+            addresses: Some(4),
+            entries: BTreeMap::from([("acl4", 3), ("vips", 12)]),
+        };
+        let lease = fine.lease("synced", &figures, Timestamp::UNIX_EPOCH);
+        let annotations = lease.metadata.annotations.clone().unwrap_or_default();
+        assert_eq!(annotations[INTERFACES], "eth0=xdp-native eth1=tc");
+        assert_eq!((&*annotations[ADDRESSES], &*annotations[ENTRIES]), ("4", "acl4=3 vips=12"));
+        assert!(!annotations[KERNEL].is_empty());
+        assert_eq!(NodeReport::read(&lease), Some(fine), "figures are for people");
         let long = NodeReport { problems: "é".repeat(1000), ..report };
-        let lease = long.lease("synced", Timestamp::UNIX_EPOCH);
+        let lease = long.lease("synced", &Figures::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(NodeReport::read(&lease).map(|read| read.problems.len()), Some(LONGEST));
     }
 }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::state::AgentState;
 use crate::error_chain::chain;
-use crate::k8s::node_lease::{NodeReport, PERIOD};
+use crate::k8s::node_lease::{Figures, NodeReport, PERIOD};
 
 /// Owner of the fields.
 const MANAGER: &str = "portcullis-agent";
@@ -43,8 +43,11 @@ pub async fn run(client: Client, settings: ReportSettings, mut state: watch::Rec
     let mut failure = String::new();
     // Before the first world the agent serves nothing, and knows no mode.
     while state.wait_for(|state| !state.mode.is_empty()).await.is_ok() {
-        let now = report(&settings, &state.borrow_and_update(), told.as_ref());
-        let lease = now.lease(&settings.namespace, Timestamp::now());
+        let (now, figures) = {
+            let state = state.borrow_and_update();
+            (report(&settings, &state, told.as_ref()), figures(&state))
+        };
+        let lease = now.lease(&settings.namespace, &figures, Timestamp::now());
         let (params, patch) = (PatchParams::apply(MANAGER).force(), Patch::Apply(&lease));
         let write = timeout(CALL_TIMEOUT, api.patch(&settings.node, &params, &patch));
         let answer = match write.await {
@@ -81,6 +84,11 @@ pub async fn run(client: Client, settings: ReportSettings, mut state: watch::Rec
             }
         }
     }
+}
+
+fn figures(state: &AgentState) -> Figures {
+    let AgentState { interfaces, addresses, entries, .. } = state;
+    Figures { interfaces: interfaces.clone(), addresses: *addresses, entries: entries.clone() }
 }
 
 /// What is to be told; `since` moves when something else is.

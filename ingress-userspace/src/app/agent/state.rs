@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use ingress_common::maps::{VipKey, VipVal};
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -43,6 +44,8 @@ pub struct AgentState {
     pub nodes: Vec<NodeView>,
     /// Fingerprints of the tables by pool; equal on nodes that agree.
     pub tables: BTreeMap<String, u64>,
+    /// How many addresses of pools the kernel half serves; `None`: there is none.
+    pub addresses: Option<usize>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
 }
@@ -63,6 +66,13 @@ impl AgentState {
     pub fn is_ready(&self) -> bool {
         self.version > 0 && self.failing.is_empty()
     }
+}
+
+/// How many addresses of pools the maps hold.
+pub(super) fn addresses(contents: &MapContents) -> usize {
+    let is_address =
+        |(key, value): &(&VipKey, &VipVal)| key.port == 0 && value.flags & VipVal::PORTS_ONLY == 0;
+    contents.vips.iter().filter(is_address).count()
 }
 
 /// Entries of the kernel maps, by map.

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::super::testing::{self, Log};
 use super::*;
+use crate::k8s::node_lease::Figures;
 
 fn pod(agent_is_ready: bool) -> Pod {
     let pod = json!({
@@ -27,7 +28,7 @@ fn lease(problems: &str, renewed: i64) -> Lease {
         is_failing: false,
         since: format!("since {renewed}"),
     };
-    let mut lease = report.lease("synced", Timestamp::from_second(renewed).unwrap());
+    let mut lease = report.lease("synced", &Figures::default(), Timestamp::from_second(renewed).unwrap());
     (lease.metadata.uid, lease.metadata.resource_version) = (Some("u".into()), Some("7".into()));
     lease
 }
@@ -128,6 +129,8 @@ async fn a_node_serves_pools_while_a_new_agent_without_rights_runs_beside_the_ol
     {
         plane.judge(&[pod(true)], std::slice::from_ref(lease), start + Duration::from_secs(10 * at as u64));
         assert_eq!(serves(&plane), *expected, "look {at}");
+        let mode = if *expected { "xdp-native" } else { "userspace" };
+        assert_eq!(plane.modes().and_then(|modes| modes["node-1"].as_deref()), Some(mode), "look {at}");
     }
 }
 

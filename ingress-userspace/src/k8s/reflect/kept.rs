@@ -9,7 +9,7 @@ use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::k8s::crd::{AddressPool, EdgePolicy};
-use crate::k8s::{copies, members};
+use crate::k8s::{copies, members, node_lease};
 
 /// What of an object is kept in memory.
 pub(super) trait Kept:
@@ -33,7 +33,8 @@ impl Kept for Namespace {}
 /// Nodes change all the time in what nobody reads here.
 impl Kept for Node {
     fn trim(&mut self) {
-        self.annotations_mut().retain(|key, _| key == members::STATE || key == members::WEIGHT);
+        const READ: [&str; 3] = [members::STATE, members::WEIGHT, node_lease::MODE];
+        self.annotations_mut().retain(|key, _| READ.contains(&&**key));
         self.spec = None;
         let addresses = self.status.take().and_then(|status| status.addresses);
         self.status =
