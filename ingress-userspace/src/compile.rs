@@ -14,6 +14,7 @@ pub mod steering;
 mod streams;
 pub mod tls;
 pub mod transports;
+pub mod unmet;
 
 use std::sync::Arc;
 

@@ -220,6 +220,30 @@ async fn datagrams_are_answered_from_the_address_that_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn datagrams_are_no_connections_to_limits_and_lists_hold_for_them() {
+    let policy = |spec: &str| {
+        format!(
+            "---\napiVersion: portcullis.dev/v1alpha1\nkind: EdgePolicy\nmetadata: {{name: edge}}\n\
+             spec: {{scope: Cluster, {spec}}}\n"
+        )
+    };
+    let limits = policy("limits: [{per: Source, connectionsPerSecond: 1, burst: 1}]");
+    let (_proxy, address) = udp(udp_echo(1).await, &limits).await;
+    for number in 0..5 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.connect(address).await.unwrap();
+        assert_eq!(ask(&socket, &[number]).await, [number]);
+    }
+    let (proxy, address) = udp(udp_echo(1).await, &policy("deny: [127.0.0.0/8]")).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.connect(address).await.unwrap();
+    socket.send(b"anyone?").await.unwrap();
+    let mut buffer = [0; 16];
+    assert!(timeout(Duration::from_millis(200), socket.recv(&mut buffer)).await.is_err(), "denied");
+    drop(proxy);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_the_expected_answers() {
     let more = settings(&[("proxy-stream-responses", "2")]);
     let (_proxy, address) = udp(udp_echo(3).await, &more).await;

@@ -16,6 +16,7 @@ pub mod settings;
 mod start;
 pub mod state;
 mod steering;
+mod unmet;
 mod vip_routes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,8 +51,6 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const LOOK_AT_INTERFACES: u32 = 10;
 /// Heartbeats between two notes that the last model is current.
 const CONFIRM: u32 = 30;
-/// How long a start waits for the API server before it begins with the last model.
-const FIRST_WORLD: Duration = Duration::from_secs(1);
 
 /// Runs the role until `shutdown`. What is in the kernel stays: lists and limits are enforced until the next agent.
 pub async fn run(
@@ -63,7 +62,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let first = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        first = first(&mut world, settings.last_model.as_ref()) => first,
+        first = last_model::first(&mut world, settings.last_model.as_ref()) => first,
     };
     // The source of worlds has ended, as at shutdown.
     let Some(Kept { version, model, current_at }) = first else { return Ok(()) };
@@ -85,6 +84,7 @@ pub async fn run(
         stale: None,
         state,
         failing_maps: None,
+        refused: Vec::new(),
         has_changes: false,
         peers,
         refused_routes: BTreeSet::new(),
@@ -137,26 +137,6 @@ pub async fn run(
     Ok(())
 }
 
-/// What to begin with: the first world or, when there is none in time, what an earlier process kept.
-async fn first(world: &mut WorldReceiver, last_model: Option<&LastModel>) -> Option<Kept> {
-    let mut of_world = async || {
-        let first = world.wait_for(Option::is_some).await.ok()?.clone()?;
-        Some(Kept { version: first.version, model: Arc::clone(&first.model), current_at: 0 })
-    };
-    let Some(last_model) = last_model else { return of_world().await };
-    if let Ok(first) = tokio::time::timeout(FIRST_WORLD, of_world()).await {
-        return first;
-    }
-    let Some(kept) = last_model.read().await else { return of_world().await };
-    let age = last_model::now().saturating_sub(kept.current_at);
-    warn!(
-        version = kept.version,
-        age_seconds = age,
-        "the API server was not reached yet, serving the last model"
-    );
-    Some(kept)
-}
-
 /// What the agent knows of a connected proxy.
 #[derive(Debug, Default)]
 struct Proxy {
@@ -182,6 +162,8 @@ struct Agent {
     stale: Option<Stale>,
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
+    /// Parts of the model that the kernel half does not serve or enforce.
+    refused: Vec<String>,
     /// Interfaces or addresses changed since they were last looked at.
     has_changes: bool,
     /// The nodes of the pools.
@@ -225,6 +207,7 @@ impl Agent {
         self.apply_routes().await;
         link.broadcast(&ToProxy::Model { version, model: Arc::clone(&self.model) });
         self.version = version;
+        self.log_unmet();
         self.publish_state();
     }
 
@@ -267,10 +250,11 @@ impl Agent {
         }
         self.peers.enter(&self.model, &mut contents);
         if kernel.contents() != &contents {
-            for part in refused {
+            for part in &refused {
                 warn!(part, "not in the kernel");
             }
         }
+        self.refused = refused;
         let steered = match kernel.owned_maps() {
             Some(maps) => self.peers.apply(maps),
             None => Ok(()),
@@ -278,6 +262,7 @@ impl Agent {
         self.failing_maps = match steered.and_then(|()| kernel.apply(contents)) {
             Ok(synced) => {
                 log_synced(&synced);
+                self.refused.extend(synced.sentences());
                 None
             }
             Err(error) => {
@@ -343,7 +328,8 @@ impl Agent {
             version: self.version,
             has_proxy,
             failing: self.failing_maps.iter().cloned().collect(),
-            degraded: start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref()),
+            degraded: self.degraded(),
+            unenforced: self.unenforced(),
             stale: self.stale,
             nodes: self.peers.view(),
             tables: self.peers.fingerprints(),

@@ -231,6 +231,7 @@ impl Writer {
             .chain(refused)
             .chain(of_nodes)
             .chain(of_services)
+            .chain(self.data_plane.nodes().notices(&build.members.policies))
             .chain(notices(build));
         if self.events.publish(notices).await {
             wait = NEXT_ROUND;

@@ -49,6 +49,8 @@ pub struct Kernel {
     contents: MapContents,
     attachments: Attachments,
     standing: Standing,
+    /// The kernel refused entries of the contents.
+    is_incomplete: bool,
     /// Which sockets serve.
     pub slots: Slots,
 }
@@ -169,6 +171,7 @@ impl Prepared {
                     contents,
                     attachments,
                     standing: Standing::Owner,
+                    is_incomplete: false,
                     slots,
                 })
             }
@@ -240,8 +243,10 @@ impl Kernel {
     pub fn apply(&mut self, contents: MapContents) -> Result<Synced, MapsError> {
         let mut synced = Synced::default();
         if self.check_standing()? == Standing::Owner {
-            if contents != self.contents {
+            // What the kernel refused is tried again: there may be room by now.
+            if contents != self.contents || self.is_incomplete {
                 synced = sync::apply(&mut self.maps, &contents)?;
+                self.is_incomplete = !synced.refused.is_empty();
             }
             synced.merge(self.slots.publish(&mut self.maps, &contents.listen)?);
         }

@@ -17,6 +17,7 @@ use super::maps::{Maps, MapsError, is_absent};
 use super::words;
 use crate::compile::maps::MapContents;
 use crate::compile::maps::bits::{words4, words6};
+use crate::error_chain::chain;
 
 /// Entries of one map that have to change.
 #[derive(Debug, PartialEq, Eq)]
@@ -107,6 +108,16 @@ pub struct Synced {
 }
 
 impl Synced {
+    /// What the kernel refused, a sentence for each map.
+    pub fn sentences(&self) -> impl Iterator<Item = String> + '_ {
+        self.refused.iter().map(|(map, entries, error)| {
+            format!(
+                "the kernel refused {entries} entries of the map {map}, they are not enforced: {}",
+                chain(error)
+            )
+        })
+    }
+
     /// Adds what another synchronisation did.
     pub(super) fn merge(&mut self, other: Self) {
         self.put += other.put;

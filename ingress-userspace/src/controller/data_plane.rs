@@ -167,6 +167,11 @@ impl DataPlane {
             let is_silent = self.signs.get(node).is_some_and(|sign| now.duration_since(sign.at) >= SILENCE);
             let is_failing = self.reports.get(&object.name).is_some_and(|report| report.is_failing);
             let is_ready = containers.is_empty() && !is_silent && !is_failing;
+            if let Some(report) = self.reports.get(&object.name).filter(|report| !report.is_beside) {
+                for policy in &report.unenforced {
+                    self.nodes.unenforced.entry(policy.clone()).or_default().insert(node.to_owned());
+                }
+            }
             let of_node = if is_ready { &mut self.nodes.ready } else { &mut self.nodes.failing };
             of_node.insert(node.to_owned());
             if !containers.is_empty() {

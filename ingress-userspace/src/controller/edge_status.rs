@@ -17,12 +17,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::events::Notice;
 use super::members::Sources;
 use super::{call, refusal};
-use crate::k8s::cluster::reference;
+use crate::k8s::cluster::{ObjectKey, Objects, reference};
 use crate::k8s::crd::{AddressPool, EdgePolicy, StatusCondition};
 use crate::model::edge::{Edge, Pool};
-use crate::problem::{ObjectRef, Problem, Severity};
+use crate::problem::{Code, ObjectRef, Problem, Severity};
 use crate::translate::Assignment;
 
 /// One object is not written more often.
@@ -37,6 +38,8 @@ pub struct Nodes {
     pub ready: BTreeSet<String>,
     /// They do not, or do not say so any more.
     pub failing: BTreeSet<String>,
+    /// The nodes that do not enforce a policy as a whole, by its name: they serve in `userspace` mode.
+    pub unenforced: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Nodes {
@@ -45,8 +48,48 @@ impl Nodes {
         let of = |set: &BTreeSet<String>| {
             set.iter().filter(|name| names.contains(name.as_str())).cloned().collect()
         };
-        Self { ready: of(&self.ready), failing: of(&self.failing) }
+        Self { ready: of(&self.ready), failing: of(&self.failing), unenforced: BTreeMap::new() }
     }
+
+    /// As a policy has them: who does not enforce it as a whole fails it.
+    fn of_policy(&self, policy: &str) -> Self {
+        let Some(unenforced) = self.unenforced.get(policy) else { return self.clone() };
+        Self {
+            ready: self.ready.difference(unenforced).cloned().collect(),
+            failing: self.failing.union(unenforced).cloned().collect(),
+            unenforced: self.unenforced.clone(),
+        }
+    }
+
+    /// Events on policies that some nodes do not enforce as a whole.
+    pub fn notices(&self, policies: &Objects<EdgePolicy>) -> Vec<Notice> {
+        let told = self.unenforced.iter().filter_map(|(name, nodes)| {
+            let policy = policies.get(&ObjectKey::new("", &**name))?;
+            Some(Notice::problem(&unenforced(reference(&**policy), nodes)))
+        });
+        told.collect()
+    }
+}
+
+/// What is wrong with a policy that these nodes do not enforce as a whole.
+fn unenforced(policy: ObjectRef, nodes: &BTreeSet<String>) -> Problem {
+    Problem {
+        object: policy,
+        code: Code::FieldUnsupported,
+        severity: Severity::Warning,
+        field: "spec.limits".to_owned(),
+        value: String::new(),
+        message: format!(
+            "packets and bytes are not limited on {} nodes, which serve in userspace mode and see connections only: {}; the \
+             Events of their pods say why; limit connectionsPerSecond there",
+            nodes.len(),
+            named(nodes)
+        ),
+    }
+}
+
+fn named(nodes: &BTreeSet<String>) -> String {
+    nodes.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes the status of both kinds.
@@ -172,7 +215,13 @@ fn of_policy(
     is_enforced: bool,
     (problems, nodes): (&[Problem], &Nodes),
 ) -> Value {
-    let conditions = [accepted(owner, problems, is_enforced), programmed(nodes, is_enforced)];
+    let nodes = nodes.of_policy(&owner.name);
+    let mut programmed = programmed(&nodes, is_enforced);
+    if let Some(found) = nodes.unenforced.get(&owner.name).filter(|_| is_enforced) {
+        let Problem { field, message, .. } = unenforced(owner.clone(), found);
+        (programmed.reason, programmed.message) = ("NotEnforced".to_owned(), format!("{field}: {message}"));
+    }
+    let conditions = [accepted(owner, problems, is_enforced), programmed];
     let mut status = json!({
         "conditions": conditions.map(|condition| written(condition, object.metadata.generation)),
         "nodes": { "ready": nodes.ready.len(), "failing": nodes.failing.len() },
@@ -209,8 +258,8 @@ fn programmed(nodes: &Nodes, is_served: bool) -> StatusCondition {
         (true, true, 0) => (false, "NoNode", "no node of the data plane is known".to_owned()),
         (true, _, 0) => (true, "Programmed", "every node does what the object says".to_owned()),
         (true, _, count) => {
-            let named: Vec<&str> = nodes.failing.iter().take(MOST_NAMED).map(String::as_str).collect();
-            (false, "NodesFailing", format!("{count} nodes do not, or do not say so: {}", named.join(", ")))
+            let named = named(&nodes.failing);
+            (false, "NodesFailing", format!("{count} nodes do not, or do not say so: {named}"))
         }
     };
     condition("Programmed", status, reason, message)
@@ -267,9 +316,7 @@ mod tests {
 
     use super::super::testing;
     use super::*;
-    use crate::k8s::cluster::ObjectKey;
     use crate::model::edge::AddressRange;
-    use crate::problem::Code;
 
     fn sources() -> Sources {
         let pool = json!({
@@ -305,7 +352,7 @@ mod tests {
             addresses: vec!["198.18.100.1".parse().unwrap()],
             published: vec![],
         }];
-        let nodes = Nodes { ready: names(&["a"]), failing: names(&["b"]) };
+        let nodes = Nodes { ready: names(&["a"]), failing: names(&["b"]), ..Nodes::default() };
         let mut publisher = Publisher::new(client);
         for _ in 0..2 {
             publisher.publish(&sources(), (&edge(), &given), &[], &nodes).await;
@@ -325,6 +372,30 @@ mod tests {
             conditions.iter().map(|one| (one["type"].as_str(), one["status"].as_str())).collect();
         assert_eq!(shown, [(Some("Accepted"), Some("True")), (Some("Programmed"), Some("False"))]);
         assert_eq!(conditions[1]["observedGeneration"], 3);
+    }
+
+    #[test]
+    fn a_policy_names_the_nodes_that_do_not_enforce_all_of_it() {
+        let policy = json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EdgePolicy",
+            "metadata": {"name": "floods", "uid": "p"}, "spec": {"scope": "Cluster"},
+        });
+        let policy: Arc<EdgePolicy> = Arc::new(serde_json::from_value(policy).unwrap());
+        let owner = reference(&*policy);
+        let nodes = Nodes {
+            ready: names(&["a", "b"]),
+            unenforced: BTreeMap::from([("floods".to_owned(), names(&["b"]))]),
+            ..Nodes::default()
+        };
+        let status = of_policy(&policy, &owner, true, (&[], &nodes));
+        assert_eq!(status["nodes"], json!({"ready": 1, "failing": 1}));
+        assert_eq!(status["failing"], json!(["b"]));
+        assert_eq!(status["conditions"][1]["reason"], "NotEnforced");
+        let other = ObjectRef { name: "lists".into(), ..owner };
+        let status = of_policy(&policy, &other, true, (&[], &nodes));
+        assert_eq!(status["conditions"][1]["reason"], "Programmed");
+        let notices = nodes.notices(&[(ObjectKey::new("", "floods"), policy)].into());
+        assert!(format!("{notices:?}").contains("not limited on 1 nodes"), "{notices:?}");
     }
 
     #[test]

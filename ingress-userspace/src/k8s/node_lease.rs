@@ -28,6 +28,8 @@ const ENTRIES: &str = "portcullis.dev/map-entries";
 pub const PROBLEMS: &str = "portcullis.dev/problems";
 /// What an agent was told does not hold on its node.
 pub const FAILING: &str = "portcullis.dev/failing";
+/// EdgePolicies that are not enforced as a whole, by name, with blanks between them.
+const UNENFORCED: &str = "portcullis.dev/unenforced";
 /// Since when mode and problems are as they are, by the clock of the node.
 pub const SINCE: &str = "portcullis.dev/since";
 /// Between two signs of life.
@@ -52,6 +54,8 @@ pub struct NodeReport {
     pub problems: String,
     /// What it was told does not hold.
     pub is_failing: bool,
+    /// The EdgePolicies that the node does not enforce as a whole, by name.
+    pub unenforced: Vec<String>,
     /// Since when it is so.
     pub since: String,
 }
@@ -97,6 +101,9 @@ impl NodeReport {
         if self.is_failing {
             annotations.insert(FAILING.to_owned(), "true".to_owned());
         }
+        if !self.unenforced.is_empty() {
+            annotations.insert(UNENFORCED.to_owned(), self.unenforced.join(" "));
+        }
         if !self.problems.is_empty() {
             let end = self.problems.floor_char_boundary(LONGEST);
             let cut = self.problems.get(..end).unwrap_or_default();
@@ -134,6 +141,7 @@ impl NodeReport {
             is_beside: annotations.contains_key(KERNEL_HALF),
             problems: says(PROBLEMS),
             is_failing: annotations.contains_key(FAILING),
+            unenforced: says(UNENFORCED).split_whitespace().map(str::to_owned).collect(),
             since: says(SINCE),
         })
     }
@@ -152,6 +160,7 @@ mod tests {
             is_beside: true,
             problems: "eth0 is slow".to_owned(),
             is_failing: true,
+            unenforced: vec!["edge".to_owned(), "floods".to_owned()],
             since: "2026-01-01T00:00:00Z".to_owned(),
         };
         let lease = report.lease("synced", &Figures::default(), Timestamp::UNIX_EPOCH);

@@ -39,8 +39,6 @@ pub struct Datagrams {
     pub listener: String,
     /// The socket, bound and not blocking.
     pub socket: std::net::UdpSocket,
-    /// Which part of the EdgePolicies is enforced here.
-    pub enforce: Enforce,
 }
 
 /// A client, and the address of ours that it sent to: the answer must come from there.
@@ -50,7 +48,6 @@ type Key = (SocketAddr, IpAddr);
 struct Server {
     worker: Rc<Worker>,
     listener: String,
-    enforce: Enforce,
     socket: UdpSocket,
     bound: SocketAddr,
     sessions: RefCell<HashMap<Key, Session>>,
@@ -90,7 +87,7 @@ impl Drop for Ending {
 
 /// Serves a socket until the worker stops.
 pub async fn serve(worker: Rc<Worker>, datagrams: Datagrams) -> io::Result<()> {
-    let Datagrams { listener, socket, enforce } = datagrams;
+    let Datagrams { listener, socket } = datagrams;
     let bound = socket.local_addr()?;
     match bound {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -99,7 +96,6 @@ pub async fn serve(worker: Rc<Worker>, datagrams: Datagrams) -> io::Result<()> {
     let server = Rc::new(Server {
         worker: Rc::clone(&worker),
         listener,
-        enforce,
         socket: UdpSocket::from_std(socket)?,
         bound,
         sessions: RefCell::default(),
@@ -156,7 +152,8 @@ fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<(SocketAddr,
     let worker = &server.worker;
     let snapshot = worker.snapshot.pin();
     let local = SocketAddr::new(ours, server.bound.port());
-    if let Some(reason) = snapshot.edge.refuses(client, local, server.enforce) {
+    // Lists only: what limits count at accept are TCP connections.
+    if let Some(reason) = snapshot.edge.refuses(client, local, Enforce::Lists) {
         worker.counters.refused(reason.name());
         return Ok(None);
     }

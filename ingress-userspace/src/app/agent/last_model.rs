@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use crate::app::world::WorldReceiver;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::model::Model;
@@ -46,6 +47,29 @@ pub struct Kept {
     pub model: Arc<Model>,
     /// Second at which it was last known to be current.
     pub current_at: i64,
+}
+
+/// How long a start waits for the API server before it begins with the last model.
+const FIRST_WORLD: Duration = Duration::from_secs(1);
+
+/// What to begin with: the first world or, when there is none in time, what an earlier process kept.
+pub(super) async fn first(world: &mut WorldReceiver, last_model: Option<&LastModel>) -> Option<Kept> {
+    let mut of_world = async || {
+        let first = world.wait_for(Option::is_some).await.ok()?.clone()?;
+        Some(Kept { version: first.version, model: Arc::clone(&first.model), current_at: 0 })
+    };
+    let Some(last_model) = last_model else { return of_world().await };
+    if let Ok(first) = tokio::time::timeout(FIRST_WORLD, of_world()).await {
+        return first;
+    }
+    let Some(kept) = last_model.read().await else { return of_world().await };
+    let age = now().saturating_sub(kept.current_at);
+    warn!(
+        version = kept.version,
+        age_seconds = age,
+        "the API server was not reached yet, serving the last model"
+    );
+    Some(kept)
 }
 
 impl LastModel {

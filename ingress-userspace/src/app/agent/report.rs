@@ -101,6 +101,7 @@ fn report(settings: &ReportSettings, state: &AgentState, told: Option<&NodeRepor
         is_beside: state.is_beside,
         problems: problems.join("; "),
         is_failing: !state.failing.is_empty(),
+        unenforced: state.unenforced.clone(),
         since: String::new(),
     };
     let same = told.filter(|told| NodeReport { since: String::new(), ..(*told).clone() } == now);

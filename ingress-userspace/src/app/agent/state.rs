@@ -36,6 +36,8 @@ pub struct AgentState {
     pub failing: Vec<String>,
     /// What is served less well than was asked for; empty when nothing is.
     pub degraded: Vec<String>,
+    /// The EdgePolicies that are not enforced as a whole, by name.
+    pub unenforced: Vec<String>,
     /// The model may not be current; it is served all the same.
     pub stale: Option<Stale>,
     /// The pools that this node announces.

@@ -69,6 +69,11 @@ impl Peers {
         self.plan.me != 0
     }
 
+    /// What is not steered, a sentence each.
+    pub(super) fn refused(&self) -> &[String] {
+        &self.plan.refused
+    }
+
     /// The nodes, for people.
     pub(super) fn view(&self) -> Vec<NodeView> {
         let now = now_ns();

@@ -79,6 +79,41 @@ async fn a_proxy_is_told_where_to_listen_and_gets_every_model() {
     carrier.await.unwrap();
 }
 
+#[tokio::test]
+async fn limits_that_need_the_programs_are_told_in_userspace_mode() {
+    use crate::model::edge::{Counted, EdgeLimit, EdgePolicy, EdgeScope, Per};
+    let policy = |name: &str, of| EdgePolicy {
+        name: name.into(),
+        scope: EdgeScope::Cluster,
+        allow: vec![],
+        deny: vec![],
+        exempt: vec![],
+        limits: vec![EdgeLimit { of, per: Per::Source, per_second: 1, burst: 1 }],
+    };
+    let mut first = Arc::into_inner(world(1, 80).unwrap()).unwrap();
+    let mut model = (*first.model).clone();
+    model.edge.policies = vec![policy("floods", Counted::Packets), policy("logins", Counted::Connections)];
+    first.model = Arc::new(model);
+    let (publish, worlds) = watch::channel(Some(Arc::new(first)));
+    let (state_sender, mut state) = watch::channel(AgentState::default());
+    let (agent, proxy, carrier) = channel::pair(Hello { pid: 1, workers: 1, build: "test".into() });
+    let carrier = tokio::spawn(carrier.run());
+    let stop = CancellationToken::new();
+    let role = tokio::spawn(run(settings(&["198.18.0.1"]), worlds, agent, state_sender, stop.clone()));
+
+    let now = state.wait_for(|state| state.version == 1).await.unwrap().clone();
+    assert_eq!(now.unenforced, ["floods"]);
+    assert_eq!(now.degraded.len(), 1, "{now:?}");
+    assert!(now.degraded[0].contains("EdgePolicy floods: its limits of packets/s"), "{now:?}");
+    assert!(now.is_ready(), "it serves all the same");
+    publish.send_replace(world(2, 80));
+    state.wait_for(|state| state.version == 2 && state.degraded.is_empty()).await.unwrap();
+    stop.cancel();
+    role.await.unwrap().unwrap();
+    drop(proxy);
+    carrier.await.unwrap();
+}
+
 #[test]
 fn bind_address_narrows_what_is_served_of_the_node() {
     let node: BTreeSet<IpAddr> =

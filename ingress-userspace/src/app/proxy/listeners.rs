@@ -137,7 +137,7 @@ impl Listeners {
             ListenPlan::Handover { .. } => Enforce::Lists,
         };
         if listener.protocol.is_udp() {
-            return self.open_datagrams(listener, plan, (workers, enforce));
+            return self.open_datagrams(listener, plan, workers);
         }
         let sockets = bind(listener, plan, self.workers)?;
         for bound in sockets.iter().filter(|bound| bound.worker == 0) {
@@ -160,7 +160,7 @@ impl Listeners {
         &self,
         listener: &Listener,
         plan: &ListenPlan,
-        (workers, enforce): (&Workers, Enforce),
+        workers: &Workers,
     ) -> anyhow::Result<Open> {
         let keeps = matches!(plan, ListenPlan::Handover { .. });
         let (mut addresses, mut kept) = (Vec::new(), Vec::new());
@@ -174,7 +174,7 @@ impl Listeners {
                 let about = SocketAbout { is_udp: true, ..SocketAbout::new(&name, worker, address) };
                 kept.push(Kept::of(about, &socket)?);
             }
-            workers.receive(worker, Datagrams { listener: name, socket, enforce });
+            workers.receive(worker, Datagrams { listener: name, socket });
         }
         Ok(Open { listener: listener.clone(), plan: plan.clone(), addresses, sockets: kept })
     }

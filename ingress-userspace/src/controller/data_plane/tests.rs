@@ -26,6 +26,7 @@ fn lease(problems: &str, renewed: i64) -> Lease {
         problems: problems.to_owned(),
         is_beside: false,
         is_failing: false,
+        unenforced: if problems.is_empty() { Vec::new() } else { vec!["floods".to_owned()] },
         since: format!("since {renewed}"),
     };
     let mut lease = report.lease("synced", &Figures::default(), Timestamp::from_second(renewed).unwrap());
