@@ -5,6 +5,7 @@
 //! [`maps`] bumps [`maps::LAYOUT_VERSION`], which names the directory of the pins.
 #![cfg_attr(not(test), no_std)]
 
+pub mod announce;
 pub mod bucket;
 pub mod choice;
 pub mod decide;

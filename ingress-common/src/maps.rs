@@ -166,6 +166,9 @@ impl VipVal {
     pub const ANNOUNCE: u32 = 1 << 7;
     /// Every packet is charged against `limits`: there are some of packets or bytes.
     pub const LIMIT_PACKETS: u32 = 1 << 8;
+    /// On the entry of an address: one of our nodes tells the neighbours that it has it, so this one keeps quiet unless
+    /// ANNOUNCE says that it is the one.
+    pub const QUIET: u32 = 1 << 9;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]

@@ -60,11 +60,17 @@ pub enum Reason {
     ProbeAnswered = 19,
     /// The answer to a probe of ours.
     ProbeReturned = 20,
+    /// A neighbour asks for the hardware address of a VIP that this node announces, and is told.
+    Announced = 21,
+    /// A neighbour asks for a VIP that another node announces, or this one no more.
+    Silenced = 22,
+    /// Somebody else says that a VIP is his which this node announces.
+    Claimed = 23,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Foreign,
         Self::NotIp,
         Self::Truncated,
@@ -86,6 +92,9 @@ impl Reason {
         Self::EchoAnswered,
         Self::ProbeAnswered,
         Self::ProbeReturned,
+        Self::Announced,
+        Self::Silenced,
+        Self::Claimed,
     ];
 
     /// The name in metrics and tables.
@@ -112,6 +121,9 @@ impl Reason {
             Self::EchoAnswered => "echo-answered",
             Self::ProbeAnswered => "probe-answered",
             Self::ProbeReturned => "probe-returned",
+            Self::Announced => "announced",
+            Self::Silenced => "silenced",
+            Self::Claimed => "claimed",
         }
     }
 
@@ -139,6 +151,9 @@ impl Reason {
             Self::EchoAnswered => "an echo request for a VIP, answered",
             Self::ProbeAnswered => "a probe of another node, answered",
             Self::ProbeReturned => "the answer to a probe of ours",
+            Self::Announced => "a neighbour asks who has the VIP, and this node says that it has",
+            Self::Silenced => "a neighbour asks who has the VIP; another node answers, or none",
+            Self::Claimed => "another host says that it has the VIP, which this node announces",
         }
     }
 
@@ -151,8 +166,11 @@ impl Reason {
             | Self::OverLimit
             | Self::Paused
             | Self::Unreachable
-            | Self::ProbeReturned => Action::Drop,
-            Self::Steered | Self::TooBig | Self::EchoAnswered | Self::ProbeAnswered => Action::Send,
+            | Self::ProbeReturned
+            | Self::Silenced => Action::Drop,
+            Self::Steered | Self::TooBig | Self::EchoAnswered | Self::ProbeAnswered | Self::Announced => {
+                Action::Send
+            }
             _ => Action::Pass,
         }
     }

@@ -1,8 +1,8 @@
-//! Answers that the program gives itself: "too big" for what does not fit through the tunnel.
+//! Answers that the program gives itself: "too big" for what does not fit through the tunnel, and the echo of a VIP.
 
 use crate::context::{Context, OuterHeaders};
 use crate::packet::{Flow, Packet, word};
-use crate::write::{Ip, Link, fold, halves, put32};
+use crate::write::{Ip, Link, TTL, fold, halves, put32};
 
 /// The IPv4 header without options, and the ports: what RFC 792 asks to quote.
 const QUOTED_4: usize = 28;
@@ -33,7 +33,7 @@ fn too_big4<C: Context>(ctx: &C, packet: &Packet, flow: &Flow, mtu: u16) -> Opti
         return None;
     }
     let link = Link::of(packet, flow.ip, false)?.reversed();
-    if !ctx.truncate(flow.ip as u16 + QUOTED_4 as u16)
+    if !ctx.resize(flow.ip as u16 + QUOTED_4 as u16)
         || !ctx.grow((IPV4 + ICMP) as u16, 0, OuterHeaders { is_ipv6: false, is_udp: false })
     {
         return None;
@@ -69,7 +69,7 @@ fn too_big6<C: Context>(ctx: &C, packet: &Packet, flow: &Flow, mtu: u16) -> Opti
         at += 4;
     }
     let link = Link::of(packet, flow.ip, true)?.reversed();
-    if !ctx.truncate(flow.ip as u16 + QUOTED_6 as u16)
+    if !ctx.resize(flow.ip as u16 + QUOTED_6 as u16)
         || !ctx.grow((IPV6 + ICMP) as u16, 0, OuterHeaders { is_ipv6: true, is_udp: false })
     {
         return None;
@@ -97,4 +97,80 @@ fn too_big6<C: Context>(ctx: &C, packet: &Packet, flow: &Flow, mtu: u16) -> Opti
     put32(base, IPV6, kind | u32::from(!fold(sum)) << 16);
     put32(base, IPV6 + 4, limit);
     Some(())
+}
+
+/// Turns an echo request into its reply (RFC 792, RFC 4443), on its way back. Fragments, options and requests that no reply
+/// may follow are left to the stack.
+#[inline(always)]
+pub(crate) fn echo<C: Context>(ctx: &C, flow: &Flow) -> bool {
+    let header = if flow.is_ipv6() { IPV6 } else { IPV4 };
+    let is_plain = flow.offset == flow.ip + header as u32 && flow.flags & Flow::PART == 0;
+    let is_there = flow.offset + ICMP as u32 <= flow.end && u64::from(flow.end) <= ctx.length();
+    if !is_plain || !is_there || flow.hops != Flow::FROM_NETWORK || !may_be_answered(flow) {
+        return false;
+    }
+    let packet = &Packet::of(ctx);
+    let Some(link) = Link::of(packet, flow.ip, flow.is_ipv6()) else { return false };
+    // To one interface, from one.
+    if link.macs[0] & 1 != 0 || link.macs[1] >> 16 & 1 != 0 {
+        return false;
+    }
+    let turned = if flow.is_ipv6() { echo6(packet, flow) } else { echo4(packet, flow) };
+    turned.is_some() && link.reversed().write(ctx).is_some()
+}
+
+/// Whether the source is an address of one host, which an answer can reach.
+#[inline(always)]
+fn may_be_answered(flow: &Flow) -> bool {
+    let [first, .., last] = flow.source;
+    let [first, ..] = if flow.is_ipv6() { first.to_ne_bytes() } else { last.to_ne_bytes() };
+    if flow.is_ipv6() { first != 0 && first != 0xff } else { first != 0 && first != 127 && first < 224 }
+}
+
+#[inline(always)]
+fn echo4(packet: &Packet, flow: &Flow) -> Option<()> {
+    let header = packet.far::<[u8; IPV4 + ICMP]>(flow.ip)?;
+    let words = [0, 4, 8, 12, 16].map(|at| word(header, at));
+    if fold(words.iter().fold(0, |sum, word| sum + halves(*word))) != u16::MAX {
+        return None;
+    }
+    let [first, second, life, source, destination] = words;
+    let [_, protocol, ..] = life.to_ne_bytes();
+    let life = u32::from_ne_bytes([TTL, protocol, 0, 0]);
+    let sum = [first, second, life, source, destination].iter().fold(0, |sum, word| sum + halves(*word));
+    let kind = word(header, IPV4);
+    let base = header as usize;
+    put32(base, 8, life | u32::from(!fold(sum)) << 16);
+    put32(base, 12, destination);
+    put32(base, 16, source);
+    put32(base, IPV4, of_kind(kind, 0));
+    Some(())
+}
+
+/// The addresses change places, so of what the checksum covers only the type changes.
+#[inline(always)]
+fn echo6(packet: &Packet, flow: &Flow) -> Option<()> {
+    const REPLY: u8 = 129;
+    let header = packet.far::<[u8; IPV6 + ICMP]>(flow.ip)?;
+    let [high, low, protocol, _] = word(header, 4).to_ne_bytes();
+    let kind = word(header, IPV6);
+    let base = header as usize;
+    put32(base, 4, u32::from_ne_bytes([high, low, protocol, TTL]));
+    let mut at = 0;
+    while at < 4 {
+        put32(base, 8 + 4 * at, flow.destination[at]);
+        put32(base, 24 + 4 * at, flow.source[at]);
+        at += 1;
+    }
+    put32(base, IPV6, of_kind(kind, REPLY));
+    Some(())
+}
+
+/// The first word of an ICMP header with another type, its checksum corrected (RFC 1624).
+#[inline(always)]
+fn of_kind(word: u32, kind: u8) -> u32 {
+    let before = word as u16;
+    let after = before & 0xff00 | u16::from(kind);
+    let sum = u64::from(!((word >> 16) as u16)) + u64::from(!before) + u64::from(after);
+    u32::from(after) | u32::from(!fold(sum)) << 16
 }

@@ -17,6 +17,7 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_adjust_room, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
+use ingress_common::verdict::Reason;
 
 use crate::packet::Flow;
 
@@ -58,8 +59,8 @@ pub(crate) trait Context: EbpfContext {
     fn grow(&self, bytes: u16, link: i32, outer: OuterHeaders) -> bool;
     /// Takes the first `bytes` after the Ethernet header away, likewise.
     fn shrink(&self, bytes: u16) -> bool;
-    /// Cuts it to this many bytes.
-    fn truncate(&self, bytes: u16) -> bool;
+    /// Cuts or lengthens it to this many bytes.
+    fn resize(&self, bytes: u16) -> bool;
 
     /// [`crate::tunnel::open`], checked on its own.
     fn open(&self, flow: &mut Flow) -> u32;
@@ -69,13 +70,17 @@ pub(crate) trait Context: EbpfContext {
     fn send(&self, flow: &mut Flow) -> u64;
     /// [`crate::answer::too_big`], likewise.
     fn too_big(&self, flow: &mut Flow, mtu: u16) -> bool;
+    /// [`crate::answer::echo`], likewise.
+    fn echo(&self, flow: &mut Flow) -> bool;
+    /// [`crate::announce::heard`], likewise; the number of a reason.
+    fn hear(&self, flow: &mut Flow) -> u32;
 }
 
 /// The long stages of a packet's way for one kind of context, as global functions: the verifier checks each of them once,
 /// with any flow, instead of once for every way in which a packet comes to it. The short ones are inlined: a call and its
 /// return take as long as a lookup in an array.
 macro_rules! stages {
-    ($context:ident, $raw:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
+    ($context:ident, $raw:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident, $echo:ident, $hear:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $open(ctx: *mut $raw, flow: *mut Flow) -> u32 {
@@ -109,8 +114,24 @@ macro_rules! stages {
             unsafe { flow.as_mut() }
                 .is_some_and(|flow| crate::answer::too_big(&$context::new(ctx), flow, mtu))
         }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $echo(ctx: *mut $raw, flow: *mut Flow) -> bool {
+            // SAFETY: as above.
+            unsafe { flow.as_mut() }.is_some_and(|flow| crate::answer::echo(&$context::new(ctx), flow))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $hear(ctx: *mut $raw, flow: *mut Flow) -> u32 {
+            // SAFETY: as above.
+            unsafe { flow.as_mut() }.map_or(Reason::Foreign as u32, |flow| {
+                crate::announce::heard(&$context::new(ctx), flow) as u32
+            })
+        }
     };
-    (methods $open:ident, $choose:ident, $send:ident, $too_big:ident) => {
+    (methods $open:ident, $choose:ident, $send:ident, $too_big:ident, $echo:ident, $hear:ident) => {
         #[inline(always)]
         fn open(&self, flow: &mut Flow) -> u32 {
             $open(self.as_ptr().cast(), flow)
@@ -130,11 +151,21 @@ macro_rules! stages {
         fn too_big(&self, flow: &mut Flow, mtu: u16) -> bool {
             $too_big(self.as_ptr().cast(), flow, mtu)
         }
+
+        #[inline(always)]
+        fn echo(&self, flow: &mut Flow) -> bool {
+            $echo(self.as_ptr().cast(), flow)
+        }
+
+        #[inline(always)]
+        fn hear(&self, flow: &mut Flow) -> u32 {
+            $hear(self.as_ptr().cast(), flow)
+        }
     };
 }
 
-stages!(XdpContext, xdp_md, xdp_open, xdp_choose, xdp_send, xdp_too_big);
-stages!(TcContext, __sk_buff, tc_open, tc_choose, tc_send, tc_too_big);
+stages!(XdpContext, xdp_md, xdp_open, xdp_choose, xdp_send, xdp_too_big, xdp_echo, xdp_hear);
+stages!(TcContext, __sk_buff, tc_open, tc_choose, tc_send, tc_too_big, tc_echo, tc_hear);
 
 /// What will stand in front of a packet: TC has to know.
 #[derive(Clone, Copy)]
@@ -188,13 +219,13 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
-    fn truncate(&self, bytes: u16) -> bool {
+    fn resize(&self, bytes: u16) -> bool {
         let delta = i64::from(bytes) - self.length() as i64;
         // SAFETY: as above.
         unsafe { bpf_xdp_adjust_tail(self.ctx, delta as i32) == 0 }
     }
 
-    stages!(methods xdp_open, xdp_choose, xdp_send, xdp_too_big);
+    stages!(methods xdp_open, xdp_choose, xdp_send, xdp_too_big, xdp_echo, xdp_hear);
 }
 
 impl Context for TcContext {
@@ -255,10 +286,10 @@ impl Context for TcContext {
     }
 
     #[inline(always)]
-    fn truncate(&self, bytes: u16) -> bool {
+    fn resize(&self, bytes: u16) -> bool {
         // SAFETY: as above.
         unsafe { bpf_skb_change_tail(self.skb.skb, u32::from(bytes), 0) == 0 }
     }
 
-    stages!(methods tc_open, tc_choose, tc_send, tc_too_big);
+    stages!(methods tc_open, tc_choose, tc_send, tc_too_big, tc_echo, tc_hear);
 }

@@ -9,6 +9,7 @@ use core::mem::offset_of;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::programs::TcContext;
+use ingress_common::announce::Part;
 use ingress_common::flow::{TCP, UDP};
 use ingress_common::maps::VipVal;
 use network_types::arp::ArpHdr;
@@ -17,6 +18,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use network_types::tcp::TcpHdr;
 use network_types::vlan::VlanHdr;
 
+use crate::announce;
 use crate::context::{Context as _, field};
 use crate::maps::IFACES_MAP;
 use crate::packet::{Packet, Words, address, mapped, word};
@@ -158,7 +160,7 @@ fn arp(ctx: &TcContext, packet: &Packet, offset: usize) {
         return;
     }
     let Some(vip) = entry(&mapped(sender), 0, 0) else { return };
-    if vip.flags & (VipVal::PORTS_ONLY | VipVal::ANNOUNCE) != 0 {
+    if vip.flags & VipVal::PORTS_ONLY != 0 || matches!(announce::part_of(vip), Part::Answers) {
         return;
     }
     let index = field!(ctx.skb.skb, offset_of!(__sk_buff, ifindex)) as u32;

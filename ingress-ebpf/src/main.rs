@@ -8,6 +8,7 @@
     reason = "compare-and-swap is only reachable as an intrinsic: the BPF target declares no atomics"
 )]
 
+mod announce;
 mod answer;
 mod carry;
 mod context;

@@ -23,11 +23,15 @@ const MAX_TAGS: usize = 2;
 /// IP in IP, and IPv6 in IP.
 const IPIP: u8 = 4;
 const IPV6_IN_IP: u8 = 41;
+const ICMPV6: u8 = 58;
+/// What the groups of a link begin with: ff02::/32.
+const LINK_GROUP: u32 = 0xff02_0000_u32.to_be();
 
 const VLAN: u16 = EtherType::Ieee8021q as u16;
 const SERVICE_VLAN: u16 = EtherType::Ieee8021ad as u16;
 const IPV4: u16 = EtherType::Ipv4 as u16;
 const IPV6: u16 = EtherType::Ipv6 as u16;
+const ARP: u16 = EtherType::Arp as u16;
 
 /// The upper half of an IPv4-mapped address, as a word in network byte order.
 const MAPPED: u32 = 0xffff_u32.to_be();
@@ -98,6 +102,8 @@ impl Flow {
     pub(crate) const PART: u32 = 1 << 1;
     /// The tunnel is one over UDP.
     pub(crate) const UDP_TUNNEL: u32 = 1 << 2;
+    /// A message of IPv6 neighbour discovery about an address.
+    pub(crate) const NEIGHBOUR: u32 = 1 << 3;
 
     /// No node sent the packet here.
     pub(crate) const FROM_NETWORK: u32 = u32::MAX;
@@ -210,6 +216,8 @@ pub(crate) enum Arrival {
     Served,
     /// To some other address, and maybe a tunnel that another node sent it through.
     Tunnel,
+    /// A neighbour speaks about an address: ARP, or neighbour discovery to a group.
+    Neighbour,
     /// It passes, counted under this reason.
     Passes(Reason),
 }
@@ -235,6 +243,7 @@ pub(crate) fn arrive(packet: &Packet, flow: &mut Flow) -> Arrival {
     match ether_type {
         IPV4 => ipv4(packet, offset, flow),
         IPV6 => ipv6(packet, offset, flow),
+        ARP => Arrival::Neighbour,
         _ => Arrival::Passes(Reason::NotIp),
     }
 }
@@ -279,6 +288,10 @@ fn ipv6(packet: &Packet, offset: usize, flow: &mut Flow) -> Arrival {
     let found = address_entry(&flow.destination);
     let is_tunnel = !is_vip(found) && may_be_tunnel(packet, protocol, offset + Ipv6Hdr::LEN);
     if found.is_none() && !is_tunnel {
+        if protocol == ICMPV6 && flow.destination[0] == LINK_GROUP {
+            flow.flags = Flow::IPV6;
+            return Arrival::Neighbour;
+        }
         return Arrival::Passes(Reason::Foreign);
     }
     flow.source = address(header, offset_of!(Ipv6Hdr, src_addr));

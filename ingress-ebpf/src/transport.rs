@@ -122,6 +122,11 @@ fn icmpv6(packet: &Packet, flow: &mut Flow) {
     // SAFETY: checked by `far`.
     match unsafe { (*header)[0] } {
         ECHO => return flow.carries(Payload::Echo),
+        // A neighbour is asked for, or tells of itself.
+        135 | 136 => {
+            flow.flags |= Flow::NEIGHBOUR;
+            return;
+        }
         1..=4 => {}
         _ => return,
     }

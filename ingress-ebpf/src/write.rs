@@ -120,7 +120,7 @@ pub(crate) struct Ip {
 }
 
 /// Time to live of what is made here.
-const TTL: u8 = 64;
+pub(crate) const TTL: u8 = 64;
 
 impl Ip {
     /// Writes an IPv4 header without options into 20 checked bytes.

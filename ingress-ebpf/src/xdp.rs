@@ -16,7 +16,7 @@ use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
 use crate::packet::{self, Arrival, Flow, Packet};
-use crate::{event, judge, report, transport, tunnel};
+use crate::{announce, event, judge, report, transport, tunnel};
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
@@ -60,8 +60,9 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
     let reason = match arrival {
         Arrival::Served => served(ctx, flow, bytes, &mut interface),
         Arrival::Passes(reason) => reason,
-        // A tunnel in a tunnel.
-        Arrival::Tunnel => Reason::Foreign,
+        Arrival::Neighbour if flow.hops == Flow::FROM_NETWORK => announce::hear(ctx, flow),
+        // A tunnel in a tunnel, or what never leaves a link.
+        Arrival::Tunnel | Arrival::Neighbour => Reason::Foreign,
     };
     let verdict = Verdict { vip_id: flow.vip_id, reason };
     report::count(ctx, verdict, bytes);
@@ -75,7 +76,16 @@ pub(crate) fn way<C: Context>(ctx: &C) -> Done {
 #[inline(always)]
 fn served<C: Context>(ctx: &C, flow: &mut Flow, bytes: u64, interface: &mut u32) -> Reason {
     transport::read(ctx, flow);
+    if flow.flags & Flow::NEIGHBOUR != 0 && flow.hops == Flow::FROM_NETWORK {
+        let heard = announce::hear(ctx, flow);
+        if !matches!(heard, Reason::Foreign) {
+            return heard;
+        }
+    }
     let reason = judge::judge(flow, bytes);
+    if matches!(reason, Reason::OtherProtocol) && matches!(flow.payload(), Payload::Echo) && ctx.echo(flow) {
+        return Reason::EchoAnswered;
+    }
     if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
         return reason;
     }

@@ -7,6 +7,7 @@
     reason = "a rig that cannot be set up fails its test at once, with the reason"
 )]
 
+mod announce;
 pub mod steering;
 pub mod tc;
 

@@ -9,6 +9,7 @@ pub mod golden;
 pub mod http;
 pub mod kernel;
 pub mod manifests;
+pub mod neighbour;
 pub mod netns;
 pub mod node;
 pub mod origin;

@@ -70,10 +70,12 @@ pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
         (false, ..) => (first, 14),
     };
     let ip = match ether_type {
+        // A request for a neighbour's address; the same in IPv6, or an echo, which may be answered.
+        0x0806 => return Expected::Anything,
+        0x0800 if is_icmp(&bytes, offset, &[8]) => return Expected::Anything,
+        0x86dd if is_icmp(&bytes, offset, &[128, 135, 136]) => return Expected::Anything,
         0x0800 => ipv4(&bytes, offset),
         0x86dd => ipv6(&bytes, offset),
-        // A request for a neighbour's address.
-        0x0806 => return Expected::Anything,
         _ => return foreign(Reason::NotIp),
     };
     let Some(ip) = ip else { return foreign(Reason::Truncated) };
@@ -94,6 +96,20 @@ pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
 fn may_be_tunnel(bytes: &Bytes<'_>, at: usize, is_ipv6: bool) -> bool {
     let (protocol, behind) = if is_ipv6 { (bytes.u8(at + 6), at + 40) } else { (bytes.u8(at + 9), at + 20) };
     matches!(protocol, Some(4 | 41)) || (protocol == Some(UDP) && bytes.u16(behind + 2) == Some(PORT))
+}
+
+/// Whether a message of one of these types may be behind the IP header, however it gets there.
+fn is_icmp(bytes: &Bytes<'_>, at: usize, types: &[u8]) -> bool {
+    let ip = match bytes.u8(at).map(|first| first >> 4) {
+        Some(4) => ipv4(bytes, at),
+        _ => ipv6(bytes, at),
+    };
+    match ip.map(|ip| ip.transport) {
+        Some(Transport::At { protocol: 1 | 58, offset, .. }) => {
+            bytes.u8(offset).is_some_and(|kind| types.contains(&kind))
+        }
+        _ => false,
+    }
 }
 
 fn ipv4(bytes: &Bytes<'_>, at: usize) -> Option<Ip> {

@@ -5,6 +5,10 @@
 //! for byte as they came.
 
 #[cfg(test)]
+mod announce;
+#[cfg(test)]
+mod echo;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod limits;

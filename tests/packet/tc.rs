@@ -122,6 +122,8 @@ fn no_question_goes_out_in_the_name_of_a_vip_of_another_node() {
     let key = VipKey::address(addr_of(VIP.parse().unwrap()));
     let vip = rig.contents.vips[&key];
     rig.set_vip(key, VipVal { flags: vip.flags | VipVal::ANNOUNCE, ..vip });
+    assert_eq!(rig.classify(EGRESS, &question).1, arp(request, own, CLIENT), "its agent is gone");
+    rig.set_heartbeat(Some(0));
     assert_eq!(rig.classify(EGRESS, &question).1, question, "this node announces it");
 }
 

@@ -13,7 +13,7 @@ pub const INGRESS: &str = "portcullis_tc";
 /// What leaves.
 pub const EGRESS: &str = "portcullis_out";
 /// The interface on which the kernel tests a program: loopback.
-const TEST_INTERFACE: u32 = 1;
+pub(super) const TEST_INTERFACE: u32 = 1;
 
 /// What a program at TC says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
