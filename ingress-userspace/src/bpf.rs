@@ -5,6 +5,7 @@
 //! `counters` reads what the kernel counted. `interfaces` and `routes` speak rtnetlink. Nothing here is detached when a
 //! process ends: lists and limits stay enforced until the next one takes over, or `portcullis cleanup` runs.
 
+pub mod announce;
 pub mod attach;
 mod carry;
 pub mod cleanup;

@@ -102,7 +102,7 @@ fn every_set_of_values_renders_valid_objects_on_old_and_new_kubernetes() -> anyh
 }
 
 #[test]
-fn the_proxy_has_no_right_no_token_and_the_agent_three_capabilities() -> anyhow::Result<()> {
+fn the_proxy_has_no_right_no_token_and_the_agent_four_capabilities() -> anyhow::Result<()> {
     for file in values()? {
         if file.ends_with("values-userspace.yaml") {
             continue;
@@ -121,7 +121,8 @@ fn the_proxy_has_no_right_no_token_and_the_agent_three_capabilities() -> anyhow:
             proxy["volumeMounts"].as_array().into_iter().flatten().map(|mount| &mount["mountPath"]).collect();
         assert_eq!(mounts, ["/run/portcullis", "/tmp"], "its sockets, and room for buffered bodies");
         let agent = &container(set, "agent")?["securityContext"];
-        let expected = serde_json::json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]});
+        let expected =
+            serde_json::json!({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "NET_RAW", "PERFMON"]});
         assert_eq!(agent["capabilities"], expected);
         assert_eq!(agent["allowPrivilegeEscalation"], false);
         assert_eq!(agent["readOnlyRootFilesystem"], true);

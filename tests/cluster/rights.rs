@@ -31,9 +31,9 @@ pub(crate) fn proxy(context: &Context) -> anyhow::Result<()> {
 
 pub(crate) fn agent(context: &Context) -> anyhow::Result<()> {
     for process in context.rig.processes("data-plane", "agent")? {
-        // BPF (39), PERFMON (38) and NET_ADMIN (12); not SYS_ADMIN (21).
-        ensure!(process.status("CapEff")? == "000000c000001000", "{}", process.status("CapEff")?);
-        ensure!(process.status("CapBnd")? == "000000c000001000", "{}", process.status("CapBnd")?);
+        // BPF (39), PERFMON (38), NET_RAW (13) and NET_ADMIN (12); not SYS_ADMIN (21).
+        ensure!(process.status("CapEff")? == "000000c000003000", "{}", process.status("CapEff")?);
+        ensure!(process.status("CapBnd")? == "000000c000003000", "{}", process.status("CapBnd")?);
         ensure!(process.status("NoNewPrivs")? == "1", "{} may gain rights", process.node);
         ensure!(read_only_root(&process)?, "{} can write to its root", process.node);
         let api = Api::of(&process)?;

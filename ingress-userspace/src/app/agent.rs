@@ -5,6 +5,7 @@
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
 pub mod announcers;
+mod crier;
 pub mod drops;
 mod figures;
 mod follow;
@@ -31,15 +32,18 @@ use tracing::{debug, error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
+use crate::bpf::interfaces::Interface;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::listening::is_listening;
 use crate::bpf::sync::Synced;
+use crate::compile::maps::announce::announce;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
 use crate::link::{AgentEnd, ProxyId};
 use crate::model::Model;
 use announcers::Announcers;
+use crier::Crier;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
 use state::{AgentState, addresses, entries};
@@ -90,6 +94,8 @@ pub async fn run(
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
         announcers,
+        crier: Crier::start(),
+        links: Vec::new(),
     };
     let mut monitor = follow::monitor();
     agent.look_at_interfaces().await;
@@ -174,6 +180,10 @@ struct Agent {
     added_routes: BTreeSet<IpNet>,
     /// Which pools this node announces.
     announcers: Announcers,
+    /// Tells neighbours of them.
+    crier: Crier,
+    /// The interfaces that carry the node's addresses.
+    links: Vec<Interface>,
 }
 
 impl Agent {
@@ -249,6 +259,7 @@ impl Agent {
             pause(&mut contents);
         }
         self.peers.enter(&self.model, &mut contents);
+        announce(&mut contents, &self.model, &self.announcers.announced());
         if kernel.contents() != &contents {
             for part in &refused {
                 warn!(part, "not in the kernel");
@@ -270,6 +281,7 @@ impl Agent {
                 Some(format!("kernel maps: {}", chain(&error)))
             }
         };
+        self.tell_neighbours();
     }
 
     async fn beat(&mut self, ticks: u32) {

@@ -237,6 +237,24 @@ pub(super) fn attach_to_group(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Has a packet socket send by one interface.
+pub(super) fn bind_to_interface(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let address = libc::sockaddr_ll {
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: 0,
+        sll_ifindex: index.cast_signed(),
+        sll_hatype: 0,
+        sll_pkttype: 0,
+        sll_halen: 0,
+        sll_addr: [0; 8],
+    };
+    // SAFETY: the address is of the family and length that are given, and lives across the call.
+    let result = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Opens a map by its number, as `bpftool map` prints it.
 pub(super) fn map_by_id(id: u32) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_MAP_GET_FD_BY_ID, &ById { id, ..ById::default() })?;

@@ -5,6 +5,7 @@
 //! they follow the proxies, not the model.
 //! Write `acl4`, `acl6` and `limits` first, then `vips`, then `listen`; remove in the opposite order.
 
+pub mod announce;
 pub mod bits;
 mod limits;
 mod lists;

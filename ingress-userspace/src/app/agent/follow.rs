@@ -72,5 +72,7 @@ impl Agent {
             }
             Err(error) => warn!(error = %chain(&error), "programs could not follow the interfaces"),
         }
+        self.links = wanted;
+        self.tell_neighbours();
     }
 }

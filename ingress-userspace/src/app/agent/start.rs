@@ -15,6 +15,7 @@ use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
 use crate::bpf::{cleanup, report, slots};
+use crate::compile::maps::announce::announce;
 use crate::compile::maps::{compile, pause};
 use crate::error_chain::chain;
 use crate::model::Model;
@@ -120,6 +121,8 @@ async fn attempt(
     peers.look_at_ways().await;
     peers.enter(model, &mut compiled.contents);
     peers.apply(prepared.maps())?;
+    // Nothing yet, and the stack does not answer in our place.
+    announce(&mut compiled.contents, model, &BTreeSet::new());
     log_synced(&prepared.fill(compiled.contents)?);
     Ok(prepared.attach(&chosen, wish).await?)
 }
