@@ -86,9 +86,9 @@ pub(crate) fn heard<C: Context>(ctx: &C, flow: &mut Flow) -> Reason {
 /// What this node does when it is asked for a VIP.
 #[inline(always)]
 pub(crate) fn part_of(vip: &VipVal) -> Part {
-    let heartbeat = META.get(0).map_or(0, |meta| meta.heartbeat_ns);
+    let Some(meta) = META.get(0) else { return Part::StaysOut };
     // SAFETY: a helper without arguments.
-    part(vip.flags, heartbeat, unsafe { bpf_ktime_get_coarse_ns() })
+    part(vip.flags, meta, unsafe { bpf_ktime_get_coarse_ns() })
 }
 
 /// Who spoke to whom, on the wire.

@@ -77,10 +77,10 @@ fn question(target: &str) -> Discovery {
 type Case = (String, Vec<u8>, Option<&'static str>, Reason, Option<Vec<u8>>);
 
 /// The answer, if there is one; else the packet passes as it is, or is dropped.
-fn check(cases: Vec<Case>) {
+fn check(cases: &[Case]) {
     let hooks: [(&str, Rig); 2] = [("at XDP", rig()), ("at TC", rig().at_tc())];
     for (hook, mut rig) in hooks {
-        for (name, frame, address, reason, answer) in &cases {
+        for (name, frame, address, reason, answer) in cases {
             // TC has the tag beside the packet, if it has one at all.
             if !rig.takes(frame) {
                 continue;
@@ -124,7 +124,7 @@ fn the_node_that_announces_answers_arp() {
             }
         }
     }
-    check(cases);
+    check(&cases);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn other_nodes_keep_quiet_and_the_rest_goes_to_the_stack() {
         pass("an operation of two bytes", changed(6, 1)),
         pass("cut", frame(BROADCAST, ASKER, &[], ARP, &request[..27])),
     ]);
-    check(cases);
+    check(&cases);
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_claim_of_somebody_else_is_counted_where_the_address_is_announced() {
     };
     let solicited = Discovery::answer(0x60, v6(NODE6), v6(OURS6), STRANGER);
     let case = |name: &str, frame, address, reason| (name.to_owned(), frame, address, reason, None);
-    check(vec![
+    check(&[
         case("an announcement", claim(REQUEST, STRANGER, OURS, OURS), Some(OURS), Reason::Claimed),
         case("a reply to all", claim(REPLY, STRANGER, OURS, OURS), Some(OURS), Reason::Claimed),
         case("a reply", claim(REPLY, STRANGER, OURS, NODE), Some(OURS), Reason::Claimed),
@@ -241,7 +241,7 @@ fn the_node_that_announces_answers_neighbour_discovery() {
             cases.push((name, asked(tags, &message), Some(OURS6), Reason::Announced, Some(expected)));
         }
     }
-    check(cases);
+    check(&cases);
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn other_nodes_and_broken_solicitations_get_no_answer() {
         (name.to_owned(), asked(&[], message), Some(OURS6), reason, None)
     };
     cases.push(case("forwarded to the address", &direct, Reason::OtherProtocol));
-    check(cases);
+    check(&cases);
     let mut rig = rig();
     let vip_id = rig.vip_id(Some(OURS6));
     assert_eq!(rig.run(&asked(&[], &denied)), Seen { vip_id, reason: Reason::Denied });

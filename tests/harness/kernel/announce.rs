@@ -15,7 +15,7 @@ impl Rig {
         ifaces.insert(TEST_INTERFACE, IfaceVal { mac, ..IfaceVal::default() }, 0).unwrap();
     }
 
-    /// The agent's last sign of life was so many seconds ago; `None`: it ended in order.
+    /// The agent's last sign of life was so many seconds ago; `None`: there was none.
     pub fn set_heartbeat(&mut self, seconds_ago: Option<u64>) {
         let heartbeat_ns = seconds_ago.map_or(0, |seconds| now_ns() - seconds * 1_000_000_000);
         let mut meta: Array<_, Meta> = self.ebpf.map_mut("meta").unwrap().try_into().unwrap();
