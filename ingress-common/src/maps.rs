@@ -169,6 +169,8 @@ impl VipVal {
     /// On the entry of an address: one of our nodes tells the neighbours that it has it, so this one keeps quiet unless
     /// ANNOUNCE says that it is the one.
     pub const QUIET: u32 = 1 << 9;
+    /// SYNs are answered by cookies while the queue of the socket that they are for is full.
+    pub const SYNCOOKIE: u32 = 1 << 10;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -266,8 +268,14 @@ pub struct NodeSeen {
     pub answered_ns: u64,
     /// Monotonic clock when it last had no listener for a connection, which the next candidate then took. Of this node only.
     pub absent_ns: u64,
+    /// Monotonic clock when it last answered by SYN cookies, or said so; see [`ARMED_NS`].
+    pub armed_ns: u64,
 }
-const _: () = assert!(size_of::<NodeSeen>() == 8 + 8);
+const _: () = assert!(size_of::<NodeSeen>() == 8 + 8 + 8);
+
+/// For how long a node that sent a SYN cookie counts as one that does, in ns: connections are charged by their proof then,
+/// not by their SYN.
+pub const ARMED_NS: u64 = 10_000_000_000;
 
 /// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its
 /// share, in ns. Older ones are not found any more; two hours is what TCP itself takes to notice a dead peer (RFC 9293, 3.8.4).
@@ -281,10 +289,15 @@ pub struct IfaceVal {
     pub addr4: [u8; 4],
     /// Its hardware address.
     pub mac: [u8; 6],
-    /// Always 0.
-    pub pad: [u8; 2],
+    /// Bits, the constants below.
+    pub flags: u16,
 }
 const _: () = assert!(size_of::<IfaceVal>() == 4 + 6 + 2);
+
+impl IfaceVal {
+    /// What XDP sends back by the interface is lost: what the program would answer itself is left to the stack.
+    pub const MUTE: u16 = 1;
+}
 
 /// Value of `listen`: which slots hold the sockets of an address and port.
 ///

@@ -34,6 +34,8 @@ impl Header {
     pub const PROBE: u8 = 1;
     /// The answer to a probe.
     pub const ANSWER: u8 = 1 << 1;
+    /// In an answer: the node answers SYNs by cookies at present.
+    pub const ARMED: u8 = 1 << 2;
 }
 
 /// Bytes that the tunnel adds in front of an inner packet.

@@ -66,11 +66,13 @@ pub enum Reason {
     Silenced = 22,
     /// Somebody else says that a VIP is his which this node announces.
     Claimed = 23,
+    /// Opens a connection, and the queue for these is full; answered by a SYN cookie.
+    CookieSent = 24,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Foreign,
         Self::NotIp,
         Self::Truncated,
@@ -95,6 +97,7 @@ impl Reason {
         Self::Announced,
         Self::Silenced,
         Self::Claimed,
+        Self::CookieSent,
     ];
 
     /// The name in metrics and tables.
@@ -124,6 +127,7 @@ impl Reason {
             Self::Announced => "announced",
             Self::Silenced => "silenced",
             Self::Claimed => "claimed",
+            Self::CookieSent => "cookie-sent",
         }
     }
 
@@ -154,6 +158,9 @@ impl Reason {
             Self::Announced => "a neighbour asks who has the VIP, and this node says that it has",
             Self::Silenced => "a neighbour asks who has the VIP; another node answers, or none",
             Self::Claimed => "another host says that it has the VIP, which this node announces",
+            Self::CookieSent => {
+                "opens a connection, and the queue for these is full; answered by a SYN cookie"
+            }
         }
     }
 
@@ -168,9 +175,12 @@ impl Reason {
             | Self::Unreachable
             | Self::ProbeReturned
             | Self::Silenced => Action::Drop,
-            Self::Steered | Self::TooBig | Self::EchoAnswered | Self::ProbeAnswered | Self::Announced => {
-                Action::Send
-            }
+            Self::Steered
+            | Self::TooBig
+            | Self::EchoAnswered
+            | Self::ProbeAnswered
+            | Self::Announced
+            | Self::CookieSent => Action::Send,
             _ => Action::Pass,
         }
     }

@@ -9,7 +9,7 @@ use core::mem::transmute;
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use ingress_common::announce::{Part, part};
-use ingress_common::maps::VipVal;
+use ingress_common::maps::{IfaceVal, VipVal};
 use ingress_common::verdict::Reason;
 
 use crate::context::Context;
@@ -98,7 +98,7 @@ struct Link {
 }
 
 impl Link {
-    /// `None` if it is not for this interface, or not from one.
+    /// `None` if it is not for this interface or not from one, or if no answer would arrive.
     #[inline(always)]
     fn of<C: Context>(ctx: &C, packet: &Packet) -> Option<Self> {
         let ethernet = packet.at::<[u8; ETHERNET]>(0)?;
@@ -108,7 +108,9 @@ impl Link {
         let [a, b, c, d, e, f] = iface.mac;
         let own = Mac(u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]));
         let is_known = own.0 != 0 || own.1 != 0;
-        (is_known && !from.is_group() && (to.is_group() || to == own)).then_some(Self { from, own })
+        let is_mute = iface.flags & IfaceVal::MUTE != 0;
+        (is_known && !is_mute && !from.is_group() && (to.is_group() || to == own))
+            .then_some(Self { from, own })
     }
 
     /// Writes the way back, or the way to a group.

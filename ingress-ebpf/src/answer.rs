@@ -106,7 +106,12 @@ pub(crate) fn echo<C: Context>(ctx: &C, flow: &Flow) -> bool {
     let header = if flow.is_ipv6() { IPV6 } else { IPV4 };
     let is_plain = flow.offset == flow.ip + header as u32 && flow.flags & Flow::PART == 0;
     let is_there = flow.offset + ICMP as u32 <= flow.end && u64::from(flow.end) <= ctx.length();
-    if !is_plain || !is_there || flow.hops != Flow::FROM_NETWORK || !may_be_answered(flow) {
+    if !is_plain
+        || !is_there
+        || flow.hops != Flow::FROM_NETWORK
+        || !may_be_answered(flow)
+        || !ctx.can_answer()
+    {
         return false;
     }
     let packet = &Packet::of(ctx);

@@ -14,11 +14,14 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::bpf_skb_pull_data;
 use aya_ebpf::helpers::generated::{
-    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len,
+    bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
 };
 use aya_ebpf::programs::{TcContext, XdpContext};
+use ingress_common::maps::IfaceVal;
 use ingress_common::verdict::Reason;
 
+use crate::maps::IFACES_MAP;
 use crate::packet::Flow;
 
 /// So many bytes hold every header that is followed.
@@ -54,6 +57,8 @@ pub(crate) trait Context: EbpfContext {
     fn pull(&self);
     /// The interface that it came in by.
     fn interface(&self) -> u32;
+    /// Whether what is sent back by that interface arrives.
+    fn can_answer(&self) -> bool;
     /// Makes room for `bytes` more in front of the IP header, and `link` more before these. What the bytes before the IP
     /// header then hold is up to the hook: write all of them.
     fn grow(&self, bytes: u16, link: i32, outer: OuterHeaders) -> bool;
@@ -61,6 +66,12 @@ pub(crate) trait Context: EbpfContext {
     fn shrink(&self, bytes: u16) -> bool;
     /// Cuts or lengthens it to this many bytes.
     fn resize(&self, bytes: u16) -> bool;
+    /// Copies `bytes` of it, from an offset on, wherever they are.
+    ///
+    /// # Safety
+    ///
+    /// There is room for so many at `to`.
+    unsafe fn copy(&self, offset: u32, to: *mut u8, bytes: u32) -> bool;
 
     /// [`crate::tunnel::open`], checked on its own.
     fn open(&self, flow: &mut Flow) -> u32;
@@ -68,6 +79,10 @@ pub(crate) trait Context: EbpfContext {
     fn choose(&self, flow: &mut Flow);
     /// [`crate::tunnel::send`], likewise.
     fn send(&self, flow: &mut Flow) -> u64;
+    /// [`crate::cookie::shield`], likewise.
+    fn shield(&self, flow: &mut Flow) -> u32;
+    /// [`crate::cookie::reply`], likewise.
+    fn reply(&self, flow: &mut Flow) -> bool;
     /// [`crate::answer::too_big`], likewise.
     fn too_big(&self, flow: &mut Flow, mtu: u16) -> bool;
     /// [`crate::answer::echo`], likewise.
@@ -80,7 +95,7 @@ pub(crate) trait Context: EbpfContext {
 /// with any flow, instead of once for every way in which a packet comes to it. The short ones are inlined: a call and its
 /// return take as long as a lookup in an array.
 macro_rules! stages {
-    ($context:ident, $raw:ident, $open:ident, $choose:ident, $send:ident, $too_big:ident, $echo:ident, $hear:ident) => {
+    ($context:ident, $raw:ident, $open:ident, $choose:ident, $send:ident, $shield:ident, $reply:ident, $too_big:ident, $echo:ident, $hear:ident) => {
         #[unsafe(no_mangle)]
         #[inline(never)]
         extern "C" fn $open(ctx: *mut $raw, flow: *mut Flow) -> u32 {
@@ -109,6 +124,21 @@ macro_rules! stages {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
+        extern "C" fn $shield(ctx: *mut $raw, flow: *mut Flow) -> u32 {
+            // SAFETY: as above.
+            unsafe { flow.as_mut() }
+                .map_or(crate::cookie::NOTHING, |flow| crate::cookie::shield(&$context::new(ctx), flow))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $reply(ctx: *mut $raw, flow: *mut Flow) -> bool {
+            // SAFETY: as above.
+            unsafe { flow.as_mut() }.is_some_and(|flow| crate::cookie::reply(&$context::new(ctx), flow))
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
         extern "C" fn $too_big(ctx: *mut $raw, flow: *mut Flow, mtu: u16) -> bool {
             // SAFETY: as above.
             unsafe { flow.as_mut() }
@@ -131,7 +161,7 @@ macro_rules! stages {
             })
         }
     };
-    (methods $open:ident, $choose:ident, $send:ident, $too_big:ident, $echo:ident, $hear:ident) => {
+    (methods $open:ident, $choose:ident, $send:ident, $shield:ident, $reply:ident, $too_big:ident, $echo:ident, $hear:ident) => {
         #[inline(always)]
         fn open(&self, flow: &mut Flow) -> u32 {
             $open(self.as_ptr().cast(), flow)
@@ -145,6 +175,16 @@ macro_rules! stages {
         #[inline(always)]
         fn send(&self, flow: &mut Flow) -> u64 {
             $send(self.as_ptr().cast(), flow)
+        }
+
+        #[inline(always)]
+        fn shield(&self, flow: &mut Flow) -> u32 {
+            $shield(self.as_ptr().cast(), flow)
+        }
+
+        #[inline(always)]
+        fn reply(&self, flow: &mut Flow) -> bool {
+            $reply(self.as_ptr().cast(), flow)
         }
 
         #[inline(always)]
@@ -164,8 +204,19 @@ macro_rules! stages {
     };
 }
 
-stages!(XdpContext, xdp_md, xdp_open, xdp_choose, xdp_send, xdp_too_big, xdp_echo, xdp_hear);
-stages!(TcContext, __sk_buff, tc_open, tc_choose, tc_send, tc_too_big, tc_echo, tc_hear);
+stages!(
+    XdpContext,
+    xdp_md,
+    xdp_open,
+    xdp_choose,
+    xdp_send,
+    xdp_shield,
+    xdp_reply,
+    xdp_too_big,
+    xdp_echo,
+    xdp_hear
+);
+stages!(TcContext, __sk_buff, tc_open, tc_choose, tc_send, tc_shield, tc_reply, tc_too_big, tc_echo, tc_hear);
 
 /// What will stand in front of a packet: TC has to know.
 #[derive(Clone, Copy)]
@@ -207,6 +258,13 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
+    fn can_answer(&self) -> bool {
+        // SAFETY: the agent never writes through this reference.
+        let known = unsafe { IFACES_MAP.get(self.interface()) };
+        known.is_none_or(|interface| interface.flags & IfaceVal::MUTE == 0)
+    }
+
+    #[inline(always)]
     fn grow(&self, bytes: u16, link: i32, _: OuterHeaders) -> bool {
         // SAFETY: the context is that of this program; it refuses what has no room.
         unsafe { bpf_xdp_adjust_head(self.ctx, -(i32::from(bytes) + link)) == 0 }
@@ -225,7 +283,13 @@ impl Context for XdpContext {
         unsafe { bpf_xdp_adjust_tail(self.ctx, delta as i32) == 0 }
     }
 
-    stages!(methods xdp_open, xdp_choose, xdp_send, xdp_too_big, xdp_echo, xdp_hear);
+    #[inline(always)]
+    unsafe fn copy(&self, offset: u32, to: *mut u8, bytes: u32) -> bool {
+        // SAFETY: as above; the caller answers for the room.
+        unsafe { bpf_xdp_load_bytes(self.ctx, offset, to.cast(), bytes) == 0 }
+    }
+
+    stages!(methods xdp_open, xdp_choose, xdp_send, xdp_shield, xdp_reply, xdp_too_big, xdp_echo, xdp_hear);
 }
 
 impl Context for TcContext {
@@ -264,6 +328,11 @@ impl Context for TcContext {
         field!(self.skb.skb, offset_of!(__sk_buff, ifindex)) as u32
     }
 
+    #[inline(always)]
+    fn can_answer(&self) -> bool {
+        true
+    }
+
     /// A tag stands beside the packet here, and none can be added.
     #[inline(always)]
     fn grow(&self, bytes: u16, link: i32, outer: OuterHeaders) -> bool {
@@ -291,5 +360,11 @@ impl Context for TcContext {
         unsafe { bpf_skb_change_tail(self.skb.skb, u32::from(bytes), 0) == 0 }
     }
 
-    stages!(methods tc_open, tc_choose, tc_send, tc_too_big, tc_echo, tc_hear);
+    #[inline(always)]
+    unsafe fn copy(&self, offset: u32, to: *mut u8, bytes: u32) -> bool {
+        // SAFETY: as above; the caller answers for the room.
+        unsafe { bpf_skb_load_bytes(self.skb.skb.cast(), offset, to.cast(), bytes) == 0 }
+    }
+
+    stages!(methods tc_open, tc_choose, tc_send, tc_shield, tc_reply, tc_too_big, tc_echo, tc_hear);
 }

@@ -1,8 +1,9 @@
 //! Address, port, source: what was read of a packet → the verdict. Needs the packet no more.
+#![expect(unsafe_code, reason = "a flow comes by a raw pointer")]
 
-use ingress_common::decide::{Listed, Target, decide};
-use ingress_common::flow::Flow as Judged;
-use ingress_common::maps::VipVal;
+use ingress_common::decide::{Listed, Target, decide, is_exempt};
+use ingress_common::flow::{Flow as Judged, Payload};
+use ingress_common::maps::{Limit, VipVal};
 use ingress_common::verdict::Reason;
 
 use crate::packet::{Flow, addr};
@@ -20,14 +21,47 @@ pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
     };
     let judged = Judged { source: addr(flow.source), destination: addr(flow.destination), payload };
     let is_charged = flow.hops == Flow::FROM_NETWORK;
-    let verdict =
-        decide(&judged, target, listed, |vip, kinds| !is_charged || limits::charge(flow, vip, kinds, len));
+    // A fragment gets no cookie.
+    let waits = flow.flags & Flow::PART == 0;
+    let mut owes = false;
+    let charge = |vip: &VipVal, kinds: u32| {
+        if !is_charged {
+            return true;
+        }
+        let later = if waits && vip.flags & VipVal::SYNCOOKIE != 0 { kinds & Limit::CONNECTIONS } else { 0 };
+        owes = later != 0;
+        kinds == later || limits::charge(flow, vip, kinds & !later, len)
+    };
+    let verdict = decide(&judged, target, listed, charge);
     flow.vip_id = verdict.vip_id;
     if let Target::Served(vip) = target {
         flow.vip_flags = vip.flags;
         flow.pool = u32::from(vip.pool);
+        let may_prove = VipVal::LIMIT | VipVal::SYNCOOKIE;
+        owes |=
+            matches!(payload, Payload::Tcp(_)) && vip.flags & may_prove == may_prove && !is_exempt(listed);
+    }
+    if owes {
+        flow.flags |= Flow::OWES;
     }
     verdict.reason
+}
+
+/// Charges the connection that a packet owes; 0: there is no room for it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge_owed(flow: *mut Flow) -> u32 {
+    // SAFETY: the verifier checks that callers pass a whole flow, or none.
+    let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
+    let Some((port, proto)) = flow.payload().port() else { return 0 };
+    let Some(vip) = entry(&flow.destination, port, proto) else { return 0 };
+    u32::from(limits::charge(flow, vip, Limit::CONNECTIONS, 0))
+}
+
+/// Whether there is room for the connection that a packet owes, if it owes one.
+#[inline(always)]
+pub(crate) fn settles(flow: &mut Flow) -> bool {
+    flow.flags & Flow::OWES == 0 || judge_owed(flow) != 0
 }
 
 #[inline(always)]

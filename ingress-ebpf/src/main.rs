@@ -12,6 +12,7 @@ mod announce;
 mod answer;
 mod carry;
 mod context;
+mod cookie;
 mod egress;
 mod event;
 mod judge;

@@ -104,6 +104,8 @@ impl Flow {
     pub(crate) const UDP_TUNNEL: u32 = 1 << 2;
     /// A message of IPv6 neighbour discovery about an address.
     pub(crate) const NEIGHBOUR: u32 = 1 << 3;
+    /// Limits of connections are still to be charged: on the SYN that no cookie answers, or on the segment that proves one.
+    pub(crate) const OWES: u32 = 1 << 4;
 
     /// No node sent the packet here.
     pub(crate) const FROM_NETWORK: u32 = u32::MAX;

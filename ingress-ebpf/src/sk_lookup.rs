@@ -59,7 +59,7 @@ pub(crate) fn run(ctx: &SkLookupContext) -> u32 {
 
 /// What listens at an address and port: the entry of that port, else the one for all ports.
 #[inline(always)]
-fn listen(address: &Words, port: u16, proto: u8) -> Option<&'static ListenVal> {
+pub(crate) fn listen(address: &Words, port: u16, proto: u8) -> Option<&'static ListenVal> {
     listen_at(vip_key(address, port, proto)).or_else(|| listen_at(vip_key(address, 0, 0)))
 }
 

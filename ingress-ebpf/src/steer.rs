@@ -75,9 +75,26 @@ fn state(id: u16, me: u16, now: u64) -> NodeState {
     NodeState::Settled
 }
 
+/// What this node's kernel knows of a flow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// Nothing, or only a listener.
+    No,
+    /// It has a connection, one that opens or one that has just ended.
+    Connection,
+    /// The segment proves that its sender got a SYN cookie from here.
+    Cookie,
+}
+
 /// Whether this node's kernel knows the connection, or answered its SYN by a cookie.
 #[inline(always)]
 fn holds_connection<C: Context>(ctx: &C, flow: &Flow) -> bool {
+    !matches!(known(ctx, flow), Known::No)
+}
+
+/// Asks the kernel for the socket of a flow. SK_LOOKUP finds the listener, and counts it.
+#[inline(always)]
+pub(crate) fn known<C: Context>(ctx: &C, flow: &Flow) -> Known {
     const LISTEN: u32 = 10;
     const CURRENT_NETNS: u64 = u64::MAX;
     const V4: u32 = 12;
@@ -93,14 +110,18 @@ fn holds_connection<C: Context>(ctx: &C, flow: &Flow) -> bool {
     // SAFETY: the tuple is of the family that its length says; the socket is released below.
     let socket = unsafe { bpf_skc_lookup_tcp(ctx.as_ptr(), tuple, len, CURRENT_NETNS, 0) };
     if socket.is_null() {
-        return false;
+        return Known::No;
     }
     // SAFETY: the kernel gave a socket; it stays until it is released.
     let is_listener = unsafe { core::ptr::read_volatile(&raw const (*socket).state) } == LISTEN;
-    let holds = !is_listener || is_cookie(socket.cast(), &Packet::of(ctx), flow);
+    let is_cookie = is_listener && is_cookie(socket.cast(), &Packet::of(ctx), flow);
     // SAFETY: looked up above, released once.
     unsafe { bpf_sk_release(socket.cast()) };
-    holds
+    match (is_listener, is_cookie) {
+        (false, _) => Known::Connection,
+        (true, true) => Known::Cookie,
+        (true, false) => Known::No,
+    }
 }
 
 /// Whether a segment proves a SYN cookie of this listener.

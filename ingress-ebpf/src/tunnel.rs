@@ -12,6 +12,7 @@ use ingress_common::tunnel::{Header, PORT, overhead, source_port};
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::context::{Context, OuterHeaders};
+use crate::cookie;
 use crate::maps::{CLUSTER, NODE_SEEN, NODES_MAP, PEERS_MAP};
 use crate::packet::{Flow, Packet, Words, addr, is_mapped, word};
 use crate::report;
@@ -34,12 +35,12 @@ pub(crate) const RETURNED: u32 = 0x102;
 /// Takes a packet out of the tunnel if it is one of ours: what was read of it before is void then, and the answer is how
 /// many candidates had their turn before this node. Else one of the constants above.
 #[inline(always)]
-pub(crate) fn open<C: Context>(ctx: &C, outer: &Flow) -> u32 {
+pub(crate) fn open<C: Context>(ctx: &C, outer: &mut Flow) -> u32 {
     opened(ctx, outer).unwrap_or(FOREIGN)
 }
 
 #[inline(always)]
-fn opened<C: Context>(ctx: &C, outer: &Flow) -> Option<u32> {
+fn opened<C: Context>(ctx: &C, outer: &mut Flow) -> Option<u32> {
     let packet = &Packet::of(ctx);
     let cluster = CLUSTER.get(0)?;
     let from = peer(&outer.source)?;
@@ -72,8 +73,13 @@ fn opened<C: Context>(ctx: &C, outer: &Flow) -> Option<u32> {
         if header.flags & Header::ANSWER != 0 {
             // SAFETY: a helper without arguments.
             let now = unsafe { bpf_ktime_get_ns() };
+            let seen = NODE_SEEN.get_ptr_mut(from)?;
             // SAFETY: a checked map value; one word is written.
-            unsafe { (*NODE_SEEN.get_ptr_mut(from)?).answered_ns = now };
+            unsafe { (*seen).answered_ns = now };
+            if header.flags & Header::ARMED != 0 {
+                // SAFETY: as above.
+                unsafe { (*seen).armed_ns = now };
+            }
             return Some(RETURNED);
         }
         room += UDP_HEADER + HEADER;
@@ -121,7 +127,7 @@ fn peer(address: &Words) -> Option<u32> {
 
 /// Turns a probe into its answer: back the same way, with the other flag.
 #[inline(always)]
-fn answer<C: Context>(ctx: &C, packet: &Packet, outer: &Flow) -> Option<()> {
+fn answer<C: Context>(ctx: &C, packet: &Packet, outer: &mut Flow) -> Option<()> {
     let link = Link::of(packet, outer.ip, outer.is_ipv6())?.reversed();
     let udp = if outer.is_ipv6() {
         let base = packet.far::<[u8; Ipv6Hdr::LEN]>(outer.ip)? as usize;
@@ -140,7 +146,8 @@ fn answer<C: Context>(ctx: &C, packet: &Packet, outer: &Flow) -> Option<()> {
     };
     let header = packet.far::<[u8; UDP_HEADER + HEADER]>(udp)? as usize;
     put16(header, 6, 0);
-    put16(header, UDP_HEADER + 2, u16::from_ne_bytes([Header::ANSWER, 0]));
+    let armed = if cookie::is_armed(cookie::me(), outer.now()) { Header::ARMED } else { 0 };
+    put16(header, UDP_HEADER + 2, u16::from_ne_bytes([Header::ANSWER | armed, 0]));
     link.write(ctx)
 }
 
@@ -206,31 +213,39 @@ pub(crate) fn send<C: Context>(ctx: &C, flow: &Flow) -> u64 {
     u64::from(hop.interface)
 }
 
-struct Hop {
-    mac: [u8; 6],
-    source_mac: [u8; 6],
-    interface: u32,
+/// Where a packet leaves.
+pub(crate) struct Hop {
+    /// Of the next hop.
+    pub(crate) mac: [u8; 6],
+    /// Of our interface.
+    pub(crate) source_mac: [u8; 6],
+    pub(crate) interface: u32,
 }
 
 /// What the agent knows, else what the kernel does.
 #[inline(always)]
 fn next_hop<C: Context>(ctx: &C, node: &NodeVal, is_ipv6: bool) -> Option<Hop> {
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
     if node.ifindex == 0 {
         return None;
     }
     if node.mac != [0; 6] {
         return Some(Hop { mac: node.mac, source_mac: node.source_mac, interface: node.ifindex });
     }
+    route(ctx, &words(&node.source), &words(&node.addr), is_ipv6)
+}
+
+/// Asks the kernel for the way to an address.
+#[inline(always)]
+pub(crate) fn route<C: Context>(ctx: &C, source: &Words, destination: &Words, is_ipv6: bool) -> Option<Hop> {
+    const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
     // SAFETY: integers and arrays of integers, for which zeros are a value.
     let mut question: FibLookup = unsafe { core::mem::zeroed() };
     question.family = if is_ipv6 { AF_INET6 } else { AF_INET };
     question.ifindex = ctx.interface();
-    let (source, destination) = (words(&node.source), words(&node.addr));
     if is_ipv6 {
-        question.__bindgen_anon_3.ipv6_src = source;
-        question.__bindgen_anon_4.ipv6_dst = destination;
+        question.__bindgen_anon_3.ipv6_src = *source;
+        question.__bindgen_anon_4.ipv6_dst = *destination;
     } else {
         question.__bindgen_anon_3.ipv4_src = source[3];
         question.__bindgen_anon_4.ipv4_dst = destination[3];

@@ -68,13 +68,17 @@ impl Link {
     /// The one that leads to a node.
     #[inline(always)]
     pub(crate) fn to(node: &NodeVal, mac: [u8; 6], source: [u8; 6], is_ipv6: bool) -> Self {
-        let [a, b, c, d, e, f] = mac;
-        let [g, h, i, j, k, l] = source;
-        let macs = [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes);
+        let macs = macs(mac, source);
         let [high, low] = node.vlan.to_be_bytes();
         let tag = u32::from_ne_bytes([0x81, 0x00, high, low]);
         let len = if node.vlan == 0 { ETHERNET } else { ETHERNET + TAG };
         Self { macs, is_ipv6, tags: [tag, 0], len }
+    }
+
+    /// The same to other addresses.
+    #[inline(always)]
+    pub(crate) fn redirected(self, mac: [u8; 6], source: [u8; 6]) -> Self {
+        Self { macs: macs(mac, source), ..self }
     }
 
     /// The way back to where the packet came from.
@@ -106,6 +110,13 @@ impl Link {
         put16(packet.far::<[u8; 2]>(self.len as u32 - 2)? as usize, 0, ether_type.to_be());
         Some(())
     }
+}
+
+#[inline(always)]
+fn macs(mac: [u8; 6], source: [u8; 6]) -> [u32; 3] {
+    let [a, b, c, d, e, f] = mac;
+    let [g, h, i, j, k, l] = source;
+    [[a, b, c, d], [e, f, g, h], [i, j, k, l]].map(u32::from_ne_bytes)
 }
 
 /// What an IP header says.

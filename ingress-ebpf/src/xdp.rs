@@ -16,7 +16,7 @@ use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
 use crate::packet::{self, Arrival, Flow, Packet};
-use crate::{announce, event, judge, report, transport, tunnel};
+use crate::{announce, cookie, event, judge, report, transport, tunnel};
 
 #[inline(always)]
 pub(crate) fn run(ctx: &XdpContext) -> u32 {
@@ -86,17 +86,47 @@ fn served<C: Context>(ctx: &C, flow: &mut Flow, bytes: u64, interface: &mut u32)
     if matches!(reason, Reason::OtherProtocol) && matches!(flow.payload(), Payload::Echo) && ctx.echo(flow) {
         return Reason::EchoAnswered;
     }
-    if flow.pool == 0 || !matches!(reason.action(), Action::Pass) {
+    if !matches!(reason.action(), Action::Pass) {
         return reason;
     }
-    ctx.choose(flow);
-    if flow.node == 0 {
-        let is_paused = flow.vip_flags & VipVal::PAUSED != 0;
-        return if is_paused && matches!(flow.payload(), Payload::TcpOpen(_)) {
-            Reason::Paused
-        } else {
-            reason
-        };
+    if flow.pool != 0 {
+        ctx.choose(flow);
+        if flow.node != 0 {
+            return elsewhere(ctx, flow, interface);
+        }
+        if flow.vip_flags & VipVal::PAUSED != 0 && matches!(flow.payload(), Payload::TcpOpen(_)) {
+            return Reason::Paused;
+        }
+    }
+    here(ctx, flow, reason)
+}
+
+/// This node owns the flow.
+#[inline(always)]
+fn here<C: Context>(ctx: &C, flow: &mut Flow, reason: Reason) -> Reason {
+    if !cookie::concerns(flow) {
+        return reason;
+    }
+    match ctx.shield(flow) {
+        cookie::DUE if ctx.reply(flow) => Reason::CookieSent,
+        // The kernel sends the cookie itself.
+        cookie::DUE => reason,
+        cookie::NOTHING => reason,
+        // A SYN for which there is room, or the proof of a source.
+        _ if judge::settles(flow) => reason,
+        _ => Reason::OverLimit,
+    }
+}
+
+/// Another node owns the flow, and charges a connection itself while it answers by cookies.
+#[inline(always)]
+fn elsewhere<C: Context>(ctx: &C, flow: &mut Flow, interface: &mut u32) -> Reason {
+    if matches!(flow.payload(), Payload::TcpOpen(_))
+        && flow.flags & Flow::OWES != 0
+        && !cookie::is_armed(flow.node, flow.now())
+        && !judge::settles(flow)
+    {
+        return Reason::OverLimit;
     }
     let sent = ctx.send(flow);
     if sent == tunnel::UNREACHABLE {

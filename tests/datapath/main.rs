@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod flood;
+#[cfg(test)]
 mod hooks;
 #[cfg(test)]
 mod layouts;

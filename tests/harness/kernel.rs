@@ -8,6 +8,7 @@
 )]
 
 mod announce;
+pub mod sockets;
 pub mod steering;
 pub mod tc;
 
@@ -342,7 +343,15 @@ pub fn pool(name: &str, addresses: &[&str]) -> Pool {
 /// A policy without content, for a pool or for every address.
 pub fn policy(name: &str, pool: Option<&str>) -> EdgePolicy {
     let scope = pool.map_or(EdgeScope::Cluster, |pool| EdgeScope::Pools(vec![pool.to_owned()]));
-    EdgePolicy { name: name.to_owned(), scope, allow: vec![], deny: vec![], exempt: vec![], limits: vec![] }
+    EdgePolicy {
+        name: name.to_owned(),
+        scope,
+        allow: vec![],
+        deny: vec![],
+        exempt: vec![],
+        limits: vec![],
+        syn_protection: None,
+    }
 }
 
 /// A limit of new connections per source.

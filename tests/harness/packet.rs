@@ -275,6 +275,11 @@ impl Packet {
         frame.extend(&self.payload);
     }
 
+    /// Whether its addresses are of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.source.is_ipv6()
+    }
+
     /// Bytes before the IP header.
     pub fn link_len(&self) -> usize {
         ETHERNET + self.tags.len() * VLAN

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod announce;
+mod cookie;
 #[cfg(test)]
 mod echo;
 #[cfg(test)]

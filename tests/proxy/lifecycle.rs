@@ -115,7 +115,15 @@ async fn the_drain_has_a_deadline() {
 }
 
 fn policy(scope: EdgeScope) -> EdgePolicy {
-    EdgePolicy { name: "p".into(), scope, allow: vec![], deny: vec![], exempt: vec![], limits: vec![] }
+    EdgePolicy {
+        name: "p".into(),
+        scope,
+        allow: vec![],
+        deny: vec![],
+        exempt: vec![],
+        limits: vec![],
+        syn_protection: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -163,11 +163,11 @@ pub const MAPS: &[MapSpec] = &[
             fields: &[
                 ("addr4", "[u8; 4]", "an IPv4 address of its own; 0.0.0.0: it has none"),
                 ("mac", "[u8; 6]", "its hardware address"),
-                ("pad", "[u8; 2]", "0"),
+                ("flags", "u16", "1: what XDP sends back by it is lost, answers are left to the stack"),
             ],
         },
         writer: "agent",
-        reader: "TC",
+        reader: "XDP, TC",
         about: "The interfaces that programs run on. Full: on further ones ARP requests of VIPs go out as probes without a sender.",
     },
     MapSpec {

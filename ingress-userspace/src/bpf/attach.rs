@@ -23,8 +23,8 @@ use super::load::{LoadError, Programs};
 use super::pins::{self, PinnedLink, Pins};
 use super::syscall::{self, LinkPlace};
 use crate::error_chain::chain;
-use tc::{Means, TcError};
-use xdp::XdpError;
+use explain::Obstacle;
+use tc::Means;
 
 /// Where the packets of an interface are met, from the best to the slowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,17 +117,6 @@ pub enum AttachError {
     },
 }
 
-/// Why one interface is not served, or not as well as was asked for.
-#[derive(Debug, thiserror::Error)]
-enum Obstacle {
-    #[error(transparent)]
-    Xdp(#[from] XdpError),
-    #[error(transparent)]
-    Tc(#[from] TcError),
-    #[error("{0}")]
-    NotLoaded(String),
-}
-
 /// How one interface is served.
 #[derive(Debug)]
 struct Served {
@@ -146,6 +135,8 @@ pub struct Attachments {
     pins: Pins,
     programs: Programs,
     wish: Wish,
+    /// Whether packets are sent on to other nodes.
+    steers: bool,
     served: BTreeMap<u32, Served>,
 }
 
@@ -154,11 +145,13 @@ impl Attachments {
     /// socket, so it comes before them.
     pub(super) fn begin(pins: Pins, programs: Programs, wish: Wish) -> Result<Self, AttachError> {
         sk_lookup::attach(&pins, programs.sk_lookup.as_fd())?;
-        Ok(Self { pins, programs, wish, served: BTreeMap::new() })
+        Ok(Self { pins, programs, wish, steers: false, served: BTreeMap::new() })
     }
 
-    /// Serves these interfaces and no others; whether anything changed. What is as it should be is not touched.
-    pub async fn follow(&mut self, wanted: &[Interface]) -> Result<bool, AttachError> {
+    /// Serves these interfaces and no others; whether anything changed. What is as it should be is not touched. `steers` says
+    /// whether packets are sent on to other nodes.
+    pub async fn follow(&mut self, wanted: &[Interface], steers: bool) -> Result<bool, AttachError> {
+        self.steers = steers;
         let home = self.pins.home().to_owned();
         let of_pins = |source| AttachError::Pins { home: home.clone(), source };
         let ours = self.pins.pinned_links().map_err(of_pins)?;
@@ -225,6 +218,7 @@ impl Attachments {
         let Some(served) = self.served.get(&interface.index) else { return false };
         let has_link = |place: LinkPlace| ours.iter().any(|link| link.info.place == place);
         let way_in = match served.hook {
+            Some(Hook::XdpNative) if self.is_mute(interface) => false,
             Some(Hook::XdpNative | Hook::XdpGeneric) => has_link(LinkPlace::Xdp(Some(interface.index))),
             // What stood in the way of XDP may be gone.
             Some(Hook::Tc) => {
@@ -246,9 +240,14 @@ impl Attachments {
             egress: None,
             obstacles: Vec::new(),
         };
-        for hook in self.wish.hooks() {
+        let mut wish = self.wish;
+        if self.is_mute(interface) && wish.hooks().contains(&Hook::XdpNative) {
+            wish.hook = Some(Hook::XdpGeneric);
+            served.obstacles.push(Obstacle::Mute);
+        }
+        for hook in wish.hooks() {
             let outcome = match hook {
-                Hook::XdpNative | Hook::XdpGeneric => self.serve_by_xdp(interface, *hook, ours),
+                Hook::XdpNative | Hook::XdpGeneric => self.serve_by_xdp(interface, (*hook, wish), ours),
                 Hook::Tc => self.serve_by_tc(interface, Direction::In, ours).await.map(|ingress| {
                     served.ingress = Some(ingress);
                     Hook::Tc
@@ -278,9 +277,19 @@ impl Attachments {
         served
     }
 
-    fn serve_by_xdp(&self, interface: &Interface, hook: Hook, ours: &[PinnedLink]) -> Result<Hook, Obstacle> {
+    /// Whether XDP in the driver cannot do what it is for here.
+    fn is_mute(&self, interface: &Interface) -> bool {
+        self.steers && interface.nature.is_mute
+    }
+
+    fn serve_by_xdp(
+        &self,
+        interface: &Interface,
+        how: (Hook, Wish),
+        ours: &[PinnedLink],
+    ) -> Result<Hook, Obstacle> {
         let program = loaded(&self.programs.xdp)?;
-        Ok(xdp::attach(&self.pins, program, interface, (hook, self.wish), ours)?)
+        Ok(xdp::attach(&self.pins, program, interface, how, ours)?)
     }
 
     async fn serve_by_tc(
@@ -317,8 +326,7 @@ impl Attachments {
             }
             Some(Hook::XdpGeneric) if !is_asked_for(Hook::XdpGeneric) && !reason.is_empty() => warn!(
                 interface,
-                reason,
-                "no xdp-native on this interface (driver, MTU or offload settings), stepping down to xdp-generic, which is slower"
+                reason, "no xdp-native on this interface, stepping down to xdp-generic, which is slower"
             ),
             Some(Hook::Tc) if !is_asked_for(Hook::Tc) => {
                 warn!(interface, reason, "no XDP on this interface, stepping down to tc, which is slower");

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ingress_common::flow::{Addr, ip_of};
-use ingress_common::maps::{AclVal, Cluster, Count, Limit, NodeSeen, NodeVal, VipKey, VipVal};
+use ingress_common::maps::{AclVal, Cluster, Count, IfaceVal, Limit, NodeSeen, NodeVal, VipKey, VipVal};
 use ingress_common::source::SCOPE_BITS;
 use serde_json::{Value, json};
 
@@ -110,11 +110,16 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
             table(&["node", "packets", "bytes"], rows)
         }
         "ifaces" => {
-            let entry = |(index, value): (u32, ingress_common::maps::IfaceVal)| {
-                vec![json!(index), json!(IpAddr::from(value.addr4)), json!(mac(value.mac))]
+            let entry = |(index, value): (u32, IfaceVal)| {
+                vec![
+                    json!(index),
+                    json!(IpAddr::from(value.addr4)),
+                    json!(mac(value.mac)),
+                    json!(if value.flags & IfaceVal::MUTE == 0 { "" } else { "mute" }),
+                ]
             };
             let rows = sync::read_hash(&maps.ifaces, "ifaces")?.into_iter().map(entry).collect();
-            table(&["interface", "address", "mac"], rows)
+            table(&["interface", "address", "mac", "flags"], rows)
         }
         "egress" => {
             let entry = |sent: counters::Sent| {

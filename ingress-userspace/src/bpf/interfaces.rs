@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt;
-use rtnetlink::RouteMessageBuilder;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp, XdpAttached,
 };
 use rtnetlink::packet_route::route::RouteAttribute;
+use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::netlink::{NetlinkError, converse};
 
@@ -61,13 +61,16 @@ pub struct Nature {
     pub is_overlay: bool,
     /// Its packets come without an Ethernet header (WireGuard, tun): the XDP program could not read them.
     pub is_bare: bool,
+    /// What XDP in the driver sends back by it is lost: it is a veth, and its other end runs no XDP program (or cannot be
+    /// asked), so that the kernel prepared no queue for such packets there.
+    pub is_mute: bool,
 }
 
 impl Interface {
     /// Whether it carries the node's addresses, as far as can be told: it has one, and it either leads to the default
     /// gateway or is no software overlay as container networks make them.
     pub fn is_of_node(&self) -> bool {
-        let Nature { is_up, is_loopback, has_default_route, is_overlay, is_bare } = self.nature;
+        let Nature { is_up, is_loopback, has_default_route, is_overlay, is_bare, .. } = self.nature;
         is_up && !is_loopback && !is_bare && !self.addresses.is_empty() && (has_default_route || !is_overlay)
     }
 }
@@ -76,9 +79,20 @@ impl Interface {
 pub async fn interfaces() -> Result<Vec<Interface>, NetlinkError> {
     converse(async |handle| {
         let mut interfaces = Vec::new();
+        let mut veths = Vec::new();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.map_err(NetlinkError::refused("list interfaces"))? {
             interfaces.push(interface(&link));
+            veths.extend(is_veth(&link).then(|| (link.header.index, other_end(&link))));
+        }
+        for (index, end) in veths {
+            let runs_xdp = match end {
+                Some(end) => runs_xdp(&handle, end).await,
+                None => false,
+            };
+            if let Some(interface) = interfaces.iter_mut().find(|i| i.index == index) {
+                interface.nature.is_mute = !runs_xdp;
+            }
         }
         let mut addresses = handle.address().get().execute();
         while let Some(message) =
@@ -157,8 +171,41 @@ fn interface(link: &LinkMessage) -> Interface {
             has_default_route: false,
             is_overlay,
             is_bare: link.header.link_layer_type != LinkLayerType::Ether,
+            is_mute: false,
         },
     }
+}
+
+fn is_veth(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos)
+            if infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth))))
+    })
+}
+
+/// The other end of a veth: its number, and the kernel's number here of the network namespace that it is in, if that is
+/// another one.
+fn other_end(link: &LinkMessage) -> Option<(u32, Option<i32>)> {
+    let namespace = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkNetNsId(id) => Some(*id),
+        _ => None,
+    });
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Link(index) => Some((*index, namespace)),
+        _ => None,
+    })
+}
+
+/// Whether an interface, maybe of another network namespace, runs an XDP program. One that must not be looked at does not.
+async fn runs_xdp(handle: &Handle, (index, namespace): (u32, Option<i32>)) -> bool {
+    let mut request = handle.link().get().match_index(index);
+    if let Some(namespace) = namespace {
+        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(namespace));
+    }
+    let Ok(Some(link)) = request.execute().try_next().await else { return false };
+    link.attributes
+        .iter()
+        .any(|attribute| matches!(attribute, LinkAttribute::Xdp(of) if attached_xdp(of).is_some()))
 }
 
 fn attached_xdp(attributes: &[LinkXdp]) -> Option<AttachedXdp> {

@@ -6,15 +6,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
 use std::path::Path;
 
-use ingress_common::maps::{IfaceVal, LAYOUT_VERSION, Meta};
+use ingress_common::maps::{LAYOUT_VERSION, Meta};
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
-use super::attach::{self, AttachError, AttachedInterface, Attachments, Wish};
+use super::attach::{self, AttachError, AttachedInterface, Attachments, Hook, Wish};
 use super::carry;
+use super::ifaces::{fill_ifaces, steers};
 use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
 use super::maps::{Maps, MapsError};
@@ -150,12 +150,13 @@ impl Prepared {
     pub async fn attach(self, interfaces: &[Interface], wish: Wish) -> Result<Kernel, AttachError> {
         let Self { pins, loaded, epoch, contents, slots, lock } = self;
         let Loaded { mut maps, programs } = loaded;
-        if let Err(error) = fill_ifaces(&mut maps, interfaces) {
+        if let Err(error) = fill_ifaces(&mut maps, interfaces, |_| true) {
             warn!(error = %chain(&error), "map of interfaces cannot be filled");
         }
+        let steers = steers(&maps).unwrap_or(false);
         let outcome = async {
             let mut attachments = Attachments::begin(pins.clone(), programs, wish)?;
-            attachments.follow(interfaces).await?;
+            attachments.follow(interfaces, steers).await?;
             if attachments.attached().is_empty() { Err(attachments.failure()) } else { Ok(attachments) }
         };
         match outcome.await {
@@ -210,8 +211,14 @@ impl Kernel {
         }
         // Whoever has it takes over or removes; what remains to be done is seen at the next look.
         let Some(_lock) = self.pins.try_lock().map_err(FollowError::Lock)? else { return Ok(false) };
-        fill_ifaces(&mut self.maps, interfaces)?;
-        Ok(self.attachments.follow(interfaces).await?)
+        let steers = steers(&self.maps)?;
+        let is_changed = self.attachments.follow(interfaces, steers).await?;
+        let attached = self.attachments.attached();
+        let is_native = |interface: &Interface| {
+            attached.iter().any(|it| it.name == interface.name && it.hook == Hook::XdpNative)
+        };
+        fill_ifaces(&mut self.maps, interfaces, is_native)?;
+        Ok(is_changed)
     }
 
     /// What the maps hold.
@@ -325,23 +332,6 @@ fn read_contents(maps: &Maps) -> Result<MapContents, MapsError> {
         limits: sync::read_array(&maps.limits, "limits")?,
         listen: BTreeMap::new(),
     })
-}
-
-/// What programs must know of the interfaces that they run on.
-fn fill_ifaces(maps: &mut Maps, interfaces: &[Interface]) -> Result<(), MapsError> {
-    let value = |interface: &Interface| {
-        let own = interface.addresses.iter().find_map(|address| match address {
-            IpAddr::V4(address) => Some(address.octets()),
-            IpAddr::V6(_) => None,
-        });
-        IfaceVal { addr4: own.unwrap_or_default(), mac: interface.mac, pad: [0; 2] }
-    };
-    let desired = interfaces.iter().map(|interface| (interface.index, value(interface))).collect();
-    let synced = sync::apply_hash(&mut maps.ifaces, "ifaces", &desired)?;
-    for (map, entries, error) in synced.refused {
-        warn!(map, entries, error = %chain(&error), "the kernel refused entries of interfaces");
-    }
-    Ok(())
 }
 
 fn read_meta(maps: &Maps) -> Result<Meta, MapsError> {

@@ -17,6 +17,7 @@ use super::maps::{Maps, MapsError};
 use super::netlink::NetlinkError;
 use super::pins::{PinnedLink, Pins};
 use super::probe::is_bpffs;
+use super::syn_cookies::{self, SynCookies};
 use super::syscall::LinkPlace;
 use super::{dump, sync};
 
@@ -41,6 +42,8 @@ pub struct Report {
     pub limits: Vec<String>,
     /// Drops that were told of in `portcullis drops`, and those that were not.
     pub drops_told: (u64, u64),
+    /// What the kernel says of SYN cookies.
+    pub syn_cookies: SynCookies,
     /// Packets by address and reason.
     pub counters: Vec<PacketCount>,
 }
@@ -184,6 +187,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
         nodes: counters::nodes(&maps)?,
         limits: limits(&maps)?,
         drops_told: counters::drops_told(&maps)?,
+        syn_cookies: syn_cookies::read(),
         counters: counters::packets(&maps)?,
     }))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use ingress_common::verdict::Reason;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -103,6 +104,26 @@ fn print_degraded(degraded: Option<&Value>, out: &mut (dyn io::Write + Send)) ->
     Ok(())
 }
 
+/// Who answers a flood of SYNs, and how often it was done.
+fn print_cookies(report: &Report, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    let cookies = &report.syn_cookies;
+    let when = match cookies.setting {
+        None | Some(0) => "off (net.ipv4.tcp_syncookies)",
+        Some(1) => "while a queue is full",
+        Some(_) => "for every connection",
+    };
+    let here = report.counters.iter().filter(|count| count.reason == Reason::CookieSent.name());
+    writeln!(
+        out,
+        "syn cookies: {when}; sent by {} {}, by the stack {}; accepted {}, failed {}\n",
+        report.mode,
+        here.map(|count| count.packets).sum::<u64>(),
+        cookies.sent_by_stack,
+        cookies.received,
+        cookies.failed
+    )
+}
+
 fn print_table(
     report: &Report,
     (degraded, freshness): (Option<&Value>, Option<&Value>),
@@ -131,7 +152,7 @@ fn print_table(
     writeln!(
         out,
         "listening: {} addresses and ports; connections handed over {}, missed {}, refused {}, moved when a \
-         proxy ended {}\n",
+         proxy ended {}",
         report.listening, lookups.handed_over, lookups.missed, lookups.refused, lookups.moved
     )?;
     if !report.limits.is_empty() {
@@ -141,6 +162,7 @@ fn print_table(
         print_nodes(&report.nodes, out)?;
         writeln!(out)?;
     }
+    print_cookies(report, out)?;
     let interfaces: Vec<_> = report
         .interfaces
         .iter()

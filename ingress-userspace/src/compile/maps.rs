@@ -20,7 +20,7 @@ use ingress_common::maps::{AclVal, Limit, VIP_IDS, VIPS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL};
 
 use crate::model::Model;
-use crate::model::edge::{AddressRange, EdgePolicy, EdgeScope};
+use crate::model::edge::{AddressRange, EdgePolicy, EdgeScope, SynProtection};
 use crate::model::listener::ListenerName;
 
 /// Desired contents of the kernel maps.
@@ -93,7 +93,9 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
-        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits);
+        let answers = protection(policies, for_all.iter().chain(&set)) > SynProtection::Off;
+        let cookies = if answers { VipVal::SYNCOOKIE } else { 0 };
+        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits) | cookies;
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
@@ -116,6 +118,11 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
 fn own_ports(model: &Model, ip: IpAddr) -> &[(u16, ListenerName)] {
     let service = model.edge.services.iter().find(|service| service.addresses.contains(&ip));
     service.map(|service| service.ports.as_slice()).unwrap_or_default()
+}
+
+/// The strongest word of the policies that say one.
+fn protection<'a>(policies: &[EdgePolicy], set: impl Iterator<Item = &'a usize>) -> SynProtection {
+    set.filter_map(|at| policies.get(*at)?.syn_protection).max().unwrap_or_default()
 }
 
 /// For while no proxy listens: new connections to VIPs are dropped instead of refused, so that a client tries again and

@@ -79,6 +79,7 @@ mod tests {
             deny: vec![],
             exempt: vec![],
             limits: limits.iter().map(limit).collect(),
+            syn_protection: None,
         }
     }
 

@@ -55,7 +55,8 @@ pub struct EdgePolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub limits: Vec<Limit>,
-    /// SYN cookies: Auto, Always or Off.
+    /// SYN cookies for the addresses: Auto (the default) sends them while the queue of new connections is full, Always sends
+    /// them for every connection, Off leaves it to the kernel's stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Auto", "Always", "Off"]))]
     pub syn_protection: Option<String>,

@@ -42,6 +42,31 @@ pub struct EdgePolicy {
     pub exempt: Vec<IpNet>,
     /// Each its own bucket; over it, the packet is dropped.
     pub limits: Vec<EdgeLimit>,
+    /// What it says of SYN floods; `None`: nothing. Of several policies on one address the strongest word holds.
+    pub syn_protection: Option<SynProtection>,
+}
+
+/// What is done about SYN floods, from weak to strong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum SynProtection {
+    /// Nothing beyond what the kernel's stack does by itself.
+    Off,
+    /// SYNs are answered by cookies while the queue of their socket is full.
+    #[default]
+    Auto,
+    /// Every SYN is answered by a cookie. The kernel does so at `tcp_syncookies` 2 only.
+    Always,
+}
+
+impl SynProtection {
+    /// As an EdgePolicy writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "Off",
+            Self::Auto => "Auto",
+            Self::Always => "Always",
+        }
+    }
 }
 
 /// The destination addresses of a policy.

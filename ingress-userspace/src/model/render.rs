@@ -351,7 +351,7 @@ fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certifi
 
 fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
     pools::write_pools(out, edge)?;
-    for EdgePolicy { name, scope, allow, deny, exempt, limits } in &edge.policies {
+    for EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection } in &edge.policies {
         let scope = match scope {
             EdgeScope::Cluster => "every served address".to_owned(),
             EdgeScope::Pools(names) => format!("pools {}", names.join(", ")),
@@ -372,6 +372,9 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
                 Per::Address => " per address",
             };
             writeln!(out, "  limit: {} {}{per}, burst {}", limit.per_second, limit.of.unit(), limit.burst)?;
+        }
+        if let Some(protection) = syn_protection {
+            writeln!(out, "  SYN protection: {}", protection.name())?;
         }
     }
     Ok(())

@@ -175,17 +175,18 @@ metrics! {
     SOCKET_LOOKUPS: Counter "portcullis_socket_lookups_total"
         ["result"]
         "Connections and datagrams for served ports by what the kernel did with them: assigned to a socket of the proxy, missed for want of one, refused by a socket, or moved from a socket that closed.";
+    SYN_COOKIES: Counter "portcullis_syn_cookies_total" ["what"]
+        "SYN cookies of the node as its kernel counts them: sent by the stack itself, received (connections opened by one, those of the kernel program included), failed. Those that the kernel program sent are packets of reason cookie-sent.";
     DATAPLANE_MODE: Gauge "portcullis_dataplane_mode"
         ["interface", "mode"]
         "How the kernel half is attached to an interface; 1 for the mode in use.";
     DATAPLANE_DEGRADED: Gauge "portcullis_dataplane_degraded"
         []
-        "Whether the node serves by a slower mode than --mode asks for: 1 or 0.";
+        "Whether the node serves by a slower mode than --mode asks for, or may not send SYN cookies as it should: 1 or 0.";
     DEGRADED_NODES: Gauge "portcullis_degraded_nodes"
         []
         "Nodes whose data plane does not serve, serves by a slower mode than was asked for, or is silent; told by the controller that holds the Lease.";
-    STALE_SECONDS: Gauge "portcullis_stale_seconds"
-        []
+    STALE_SECONDS: Gauge "portcullis_stale_seconds" []
         "For how long the served configuration has not been known to be current; 0 while the API server is followed.";
     LAST_MODEL_SERVED: Gauge "portcullis_last_model_served"
         []
@@ -196,8 +197,7 @@ metrics! {
     POOL_TABLE: Gauge "portcullis_pool_table"
         ["pool"]
         "Fingerprint of the table that places the flows of a pool; nodes with different ones do not agree.";
-    MAP_ENTRIES: Gauge "portcullis_map_entries"
-        ["map"]
+    MAP_ENTRIES: Gauge "portcullis_map_entries" ["map"]
         "Entries of a kernel map.";
 }
 

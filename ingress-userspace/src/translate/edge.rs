@@ -21,7 +21,7 @@ use crate::annotation::value::unmapped;
 use crate::k8s::cluster::{Cluster, reference};
 use crate::k8s::crd;
 use crate::model::block::Blocked;
-use crate::model::edge::{Edge, EdgePolicy, EdgeScope};
+use crate::model::edge::{Edge, EdgePolicy, EdgeScope, SynProtection};
 use crate::model::listener::Listener;
 use crate::problem::{Code, ObjectRef, Severity};
 
@@ -48,6 +48,7 @@ pub(super) fn edge(
             deny: blocked.sources.clone(),
             exempt: Vec::new(),
             limits: Vec::new(),
+            syn_protection: None,
         });
     }
     let cluster_key = key::cluster_key(build, &pools);
@@ -70,19 +71,21 @@ fn policy(
         deny = vec![IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
     }
     let limits = limits::limits(build, owner, &spec.limits);
-    match spec.syn_protection.as_deref() {
-        None | Some("Off") => {}
-        Some(value) => {
-            let message = "this version does not answer with SYN cookies itself, the kernel's own setting holds; write Off";
-            build.problem(
-                owner,
-                (Code::FieldUnsupported, Severity::Warning),
-                ("spec.synProtection", value),
-                message,
-            );
-        }
+    let syn_protection = syn_protection(build, owner, spec.syn_protection.as_deref());
+    let name = owner.name.clone();
+    Some(EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection })
+}
+
+/// What cannot be read is no word against the default.
+fn syn_protection(build: &mut Build<'_>, owner: &ObjectRef, value: Option<&str>) -> Option<SynProtection> {
+    let known = [SynProtection::Off, SynProtection::Auto, SynProtection::Always];
+    let value = value?;
+    let found = known.into_iter().find(|protection| protection.name() == value);
+    if found.is_none() {
+        let message = "is not Auto, Always or Off; Auto is taken; correct it";
+        build.problem(owner, (Code::FieldInvalid, Severity::Error), ("spec.synProtection", value), message);
     }
-    Some(EdgePolicy { name: owner.name.clone(), scope, allow, deny, exempt, limits })
+    found
 }
 
 fn list(build: &mut Build<'_>, owner: &ObjectRef, name: &str, entries: &[String]) -> Vec<IpNet> {

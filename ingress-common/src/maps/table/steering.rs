@@ -82,6 +82,7 @@ pub(super) const NODE_SEEN: MapSpec = MapSpec {
         fields: &[
             ("answered_ns", "u64", "when it last answered a probe, monotonic clock"),
             ("absent_ns", "u64", "when this node last had no listener for a connection"),
+            ("armed_ns", "u64", "when it last answered by SYN cookies, or said so"),
         ],
     },
     writer: "XDP",

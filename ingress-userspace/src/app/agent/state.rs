@@ -11,12 +11,13 @@ use super::figures;
 use crate::admin::Stale;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
+use crate::bpf::syn_cookies;
 use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
     DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, POOL_TABLE, Registry,
-    STALE_SECONDS, Samples,
+    STALE_SECONDS, SYN_COOKIES, Samples,
 };
 
 /// The newest state of the role.
@@ -102,6 +103,12 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         }
         for (interface, mode) in &now.interfaces {
             samples.add(&DATAPLANE_MODE, &[interface, mode], 1.0);
+        }
+        let cookies = syn_cookies::read();
+        for (what, count) in
+            [("sent", cookies.sent_by_stack), ("received", cookies.received), ("failed", cookies.failed)]
+        {
+            samples.add(&SYN_COOKIES, &[what], count as f64);
         }
         if now.interfaces.is_empty() {
             return;

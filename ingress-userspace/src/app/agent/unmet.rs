@@ -11,7 +11,12 @@ const MOST: usize = 50;
 impl Agent {
     /// One line for each thing that is served less well than was asked for.
     pub(super) fn degraded(&self) -> Vec<String> {
-        let mut lines = start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref());
+        let mut lines = start::degraded(
+            &self.settings,
+            self.kernel.as_ref(),
+            self.step_down.as_deref(),
+            &self.model.edge.policies,
+        );
         lines.extend(self.unmet().into_iter().map(|unmet| unmet.sentence));
         if self.kernel.is_some() {
             lines.extend(self.refused.iter().chain(self.peers.refused()).cloned());

@@ -1,7 +1,25 @@
 //! What a person is told of an interface that is not served as was asked for.
 
-use super::{Hook, Obstacle, Served, Wish};
+use super::tc::TcError;
+use super::xdp::XdpError;
+use super::{Hook, Served, Wish};
 use crate::error_chain::chain;
+
+/// Why one interface is not served, or not as well as was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error(transparent)]
+    Xdp(#[from] XdpError),
+    #[error(transparent)]
+    Tc(#[from] TcError),
+    #[error("{0}")]
+    NotLoaded(String),
+    #[error(
+        "the other end of this veth runs no XDP program, and what XDP in the driver sends to other nodes would be lost; \
+         attach one there, an empty one will do"
+    )]
+    Mute,
+}
 
 /// What stood in the way, each thing once.
 pub(super) fn reason(obstacles: &[Obstacle]) -> String {
@@ -19,9 +37,10 @@ pub(super) fn degraded(served: &Served, wish: Wish) -> Vec<String> {
         None => lines.push(format!(
             "{name} runs no program, limits do not hold for what arrives there, and lists at accept only: {reason}"
         )),
-        Some(Hook::XdpGeneric) if wish.hook != Some(Hook::XdpGeneric) => lines.push(format!(
-            "{name} has no xdp-native (driver, MTU or offload settings) and runs xdp-generic, which is slower"
-        )),
+        Some(Hook::XdpGeneric) if wish.hook != Some(Hook::XdpGeneric) => {
+            let why = if reason.is_empty() { "see the driver, the MTU and offload settings" } else { reason.as_str() };
+            lines.push(format!("{name} has no xdp-native and runs xdp-generic, which is slower: {why}"));
+        }
         Some(Hook::Tc) if wish.hook != Some(Hook::Tc) => {
             lines.push(format!("{name} has no XDP and runs tc, which is slower: {reason}"));
         }

@@ -20,7 +20,15 @@ fn policy(name: &str, pools: &[&str]) -> EdgePolicy {
         [] => EdgeScope::Cluster,
         names => EdgeScope::Pools(names.iter().map(|name| (*name).to_owned()).collect()),
     };
-    EdgePolicy { name: name.to_owned(), scope, allow: vec![], deny: vec![], exempt: vec![], limits: vec![] }
+    EdgePolicy {
+        name: name.to_owned(),
+        scope,
+        allow: vec![],
+        deny: vec![],
+        exempt: vec![],
+        limits: vec![],
+        syn_protection: None,
+    }
 }
 
 fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
@@ -101,7 +109,7 @@ fn every_address_of_a_block_serves_every_listener() {
         vip(&contents, "198.18.100.2"),
         "without policies an address and its ports say the same"
     );
-    assert_eq!(entry.flags, 0);
+    assert_eq!(entry.flags, VipVal::SYNCOOKIE);
     assert_eq!(entry.ports, 1 << (80 % 32) | 1 << (443 % 32));
 }
 
@@ -109,8 +117,8 @@ fn every_address_of_a_block_serves_every_listener() {
 fn only_the_served_ports_of_a_node_are_ours() {
     let compiled = compile(&model(vec![], vec![]), &[ip("198.18.0.10")], &MapContents::default());
     let address = compiled.contents.vips[&VipKey::address(addr_of(ip("198.18.0.10")))];
-    assert_eq!(address.flags, VipVal::PORTS_ONLY);
-    assert_eq!(vip(&compiled.contents, "198.18.0.10").flags, 0);
+    assert_eq!(address.flags, VipVal::PORTS_ONLY | VipVal::SYNCOOKIE);
+    assert_eq!(vip(&compiled.contents, "198.18.0.10").flags, VipVal::SYNCOOKIE);
 }
 
 #[test]
@@ -118,8 +126,8 @@ fn a_nodes_address_within_a_pool_keeps_its_other_ports() {
     let model = model(vec![pool("edge", "198.18.0.10", "198.18.0.11")], vec![]);
     let contents = compile(&model, &[ip("198.18.0.10")], &MapContents::default()).contents;
     let flags = |text| contents.vips[&VipKey::address(addr_of(ip(text)))].flags;
-    assert_eq!(flags("198.18.0.10"), VipVal::PORTS_ONLY);
-    assert_eq!(flags("198.18.0.11"), 0);
+    assert_eq!(flags("198.18.0.10"), VipVal::PORTS_ONLY | VipVal::SYNCOOKIE);
+    assert_eq!(flags("198.18.0.11"), VipVal::SYNCOOKIE);
 }
 
 #[test]
