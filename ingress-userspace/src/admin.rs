@@ -1,10 +1,11 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
 //! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/explain`,
-//! `/listeners`, `/freshness`, `/degraded`, `/drops` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/listeners`, `/freshness`, `/degraded`, `/pools`, `/drops` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 pub mod explain;
+pub mod pools;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -89,6 +90,8 @@ pub struct State {
     pub freshness: Arc<watch::Sender<Option<Stale>>>,
     /// What the data plane of this process serves less well than was asked for.
     pub degraded: Arc<watch::Sender<Vec<String>>>,
+    /// The pools that the agent of this process serves.
+    pub pools: Arc<watch::Sender<Vec<pools::PoolView>>>,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
     /// Packets that were dropped lately, as the agent of this process reads them.
@@ -380,6 +383,7 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
         ("/degraded", Access::Socket) => {
             (StatusCode::OK, format!("{}\n", serde_json::json!(*state.degraded.borrow())))
         }
+        ("/pools", Access::Socket) => pools::answer(state),
         ("/drops", Access::Socket) => {
             let after = query.strip_prefix("after=").and_then(|number| number.parse().ok()).unwrap_or(0);
             match serde_json::to_string(&state.drops.after(after)) {

@@ -29,6 +29,7 @@ pub mod probe;
 pub mod report;
 pub mod routes;
 pub mod slots;
+pub mod sockets;
 pub mod steering;
 pub mod syn_cookies;
 pub mod sync;

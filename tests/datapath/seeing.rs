@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use ingress_tests::fleet::Fleet;
 use ingress_tests::http::Outcome;
 use ingress_tests::node::{CLIENT, Node, OTHER, Process, VIP, policy};
 
@@ -131,4 +132,32 @@ fn top_names_the_client_that_is_sent_most() {
     let sent = &sources["sent"][0];
     assert_eq!((sent["client"].as_str(), sent["address"].as_str()), (Some(CLIENT), Some(VIP)), "{sources}");
     assert!(sent["bytes"].as_u64().unwrap() > 0, "{sources}");
+}
+
+#[test]
+fn status_shows_pools_their_nodes_and_who_listens() {
+    let fleet = Fleet::new(2).unwrap();
+    fleet.write("pool.yaml", &ingress_tests::fleet::pool("")).unwrap();
+    for number in [1, 2] {
+        fleet.join(number, "active").unwrap();
+    }
+    let start = |number: usize| fleet.start(number, &format!("node-{number}"), &["--mode", "xdp-native"]);
+    let _processes = [start(1).unwrap(), start(2).unwrap()];
+    let status = || fleet.status_text(1, "node-1");
+    fleet
+        .wait_for("both nodes to be up", || Ok(status().is_ok_and(|text| text.contains("2 of 2 up"))))
+        .unwrap();
+    fleet.wait_for("an answer", || Ok(fleet.get(VIP)?.is_ok())).unwrap();
+    let text = status().unwrap();
+    let line = |text: &str, words: &[&str]| {
+        let found = text.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "no line with {words:?} in\n{text}");
+    };
+    line(&text, &["edge", VIP, "(2)", "node-1", "2 of 2 up"]);
+    line(&text, &["edge", "node-1", "active", "100", "this node"]);
+    line(&text, &["edge", "node-2", "active", "ms ago"]);
+    line(&text, &["80/tcp", VIP, "pid "]);
+    fleet.node(2).unwrap().run("ip link set eth0 down").unwrap();
+    fleet.wait_for("the other node to be down", || Ok(status()?.contains("1 of 2 up"))).unwrap();
+    line(&status().unwrap(), &["edge", "node-2", "down", " s "]);
 }

@@ -175,6 +175,13 @@ impl Fleet {
         Ok(serde_json::from_str(&run(&mut command)?)?)
     }
 
+    /// The same for people, with what the agent of this log adds.
+    pub fn status_text(&self, number: usize, name: &str) -> anyhow::Result<String> {
+        let mut command = self.node(number)?.command(binary()?);
+        command.arg("status").arg("--bpffs").arg(self.bpffs(number));
+        run(command.arg("--admin-socket").arg(self.folder.join(format!("{name}.sock"))))
+    }
+
     /// Packets that a node counted for the VIPs under a reason.
     pub fn packets(&self, number: usize, reason: &str) -> anyhow::Result<u64> {
         let status = self.status(number)?;

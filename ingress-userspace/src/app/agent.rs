@@ -11,6 +11,7 @@ mod figures;
 mod follow;
 mod hear;
 pub mod last_model;
+mod pools;
 pub mod report;
 mod retake;
 pub mod settings;
@@ -344,6 +345,7 @@ impl Agent {
             unenforced: self.unenforced(),
             stale: self.stale,
             nodes: self.peers.view(),
+            pools: self.pools(),
             tables: self.peers.fingerprints(),
             announced: self.announcers.announced(),
             addresses: self.kernel.as_ref().map(|kernel| addresses(kernel.contents())),

@@ -317,6 +317,7 @@ async fn run_agent(
             let now = state.borrow_and_update().clone();
             shown.freshness.send_replace(now.stale);
             shown.degraded.send_replace(now.degraded.clone());
+            shown.pools.send_replace(now.pools.clone());
             if now.is_ready() {
                 shown.readiness.holds("agent");
             } else if now.failing.is_empty() {

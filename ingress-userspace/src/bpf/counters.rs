@@ -86,13 +86,6 @@ pub struct Node {
     pub bytes: u64,
 }
 
-impl Node {
-    /// Whether it answers probes.
-    pub fn is_up(&self) -> bool {
-        self.state != "down"
-    }
-}
-
 /// The other nodes of the pools that this node takes part in.
 pub fn nodes(maps: &Maps) -> Result<Vec<Node>, MapsError> {
     let me = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?.me;

@@ -17,6 +17,7 @@ use super::maps::{Maps, MapsError};
 use super::netlink::NetlinkError;
 use super::pins::{PinnedLink, Pins};
 use super::probe::is_bpffs;
+use super::sockets::{self, PortReport};
 use super::syn_cookies::{self, SynCookies};
 use super::syscall::LinkPlace;
 use super::{dump, sync};
@@ -36,6 +37,8 @@ pub struct Report {
     pub listening: usize,
     /// Connections handed to sockets, and those that found none.
     pub lookups: LookupReport,
+    /// Who listens, by port.
+    pub sockets: Vec<PortReport>,
     /// The other nodes of the pools.
     pub nodes: Vec<Node>,
     /// Limits in force, in words.
@@ -184,6 +187,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
             refused: lookups.errors,
             moved: lookups.moved,
         },
+        sockets: sockets::read(&maps)?,
         nodes: counters::nodes(&maps)?,
         limits: limits(&maps)?,
         drops_told: counters::drops_told(&maps)?,

@@ -1,6 +1,9 @@
 //! `portcullis status`: mode per interface, links, versions, heartbeat and counters. Reads the pins; needs no agent, but
 //! only an agent that runs knows whether its configuration is current.
 
+mod pools;
+mod sockets;
+
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -36,6 +39,7 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
     let report = report::read(&args.bpffs).await?;
     let freshness = ask(&args.admin_socket, "/freshness").await;
     let degraded = ask(&args.admin_socket, "/degraded").await;
+    let pools = ask(&args.admin_socket, "/pools").await;
     match (args.output, report) {
         (OutputFormat::Json, report) => {
             let other = report::other_layout(&args.bpffs);
@@ -46,6 +50,7 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
             if let Some(map) = value.as_object_mut() {
                 map.insert("configuration".to_owned(), freshness.unwrap_or_default());
                 map.insert("degraded".to_owned(), degraded.unwrap_or_default());
+                map.insert("pools".to_owned(), pools.unwrap_or_default());
             }
             writeln!(out, "{value:#}")?;
         }
@@ -64,9 +69,10 @@ pub async fn run(args: &StatusArgs, out: &mut (dyn io::Write + Send)) -> Result<
             }
             print_degraded(degraded.as_ref(), out)?;
             print_freshness(freshness.as_ref(), out)?;
+            print_pools(pools.as_ref(), &[], out)?;
         }
         (OutputFormat::Table, Some(report)) => {
-            print_table(&report, (degraded.as_ref(), freshness.as_ref()), out)?
+            print_table(&report, (degraded.as_ref(), freshness.as_ref(), pools.as_ref()), out)?
         }
     }
     Ok(())
@@ -126,7 +132,7 @@ fn print_cookies(report: &Report, out: &mut (dyn io::Write + Send)) -> io::Resul
 
 fn print_table(
     report: &Report,
-    (degraded, freshness): (Option<&Value>, Option<&Value>),
+    (degraded, freshness, pools): (Option<&Value>, Option<&Value>, Option<&Value>),
     out: &mut (dyn io::Write + Send),
 ) -> io::Result<()> {
     writeln!(out, "mode: {}", report.mode)?;
@@ -158,11 +164,15 @@ fn print_table(
     if !report.limits.is_empty() {
         writeln!(out, "limits: {}\n", report.limits.join(", "))?;
     }
-    if !report.nodes.is_empty() {
+    if !print_pools(pools, &report.nodes, out)? && !report.nodes.is_empty() {
         print_nodes(&report.nodes, out)?;
         writeln!(out)?;
     }
     print_cookies(report, out)?;
+    if !report.sockets.is_empty() {
+        sockets::print(&report.sockets, out)?;
+        writeln!(out)?;
+    }
     let interfaces: Vec<_> = report
         .interfaces
         .iter()
@@ -198,7 +208,18 @@ fn print_table(
     text_table::print(out, &["address", "reason", "action", "packets", "bytes"], &counters)
 }
 
-/// The other nodes, and whether they answer.
+/// The pools, as the agent tells of them; whether it does.
+fn print_pools(pools: Option<&Value>, probed: &[Node], out: &mut (dyn io::Write + Send)) -> io::Result<bool> {
+    let pools = pools.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    if pools.is_empty() {
+        return Ok(false);
+    }
+    pools::print(pools, probed, jiff::Timestamp::now().as_second(), out)?;
+    writeln!(out)?;
+    Ok(true)
+}
+
+/// The other nodes, and whether they answer: what is known without an agent.
 fn print_nodes(nodes: &[Node], out: &mut (dyn io::Write + Send)) -> io::Result<()> {
     let row = |node: &Node| {
         let answered = node.answered_ms_ago.map_or_else(|| "never".to_owned(), |ms| format!("{ms} ms ago"));

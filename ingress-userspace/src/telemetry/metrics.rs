@@ -166,9 +166,6 @@ metrics! {
     TUNNEL_PACKETS: Counter "portcullis_tunnel_packets_total"
         []
         "Packets that other nodes sent on to this one.";
-    NODE_UP: Gauge "portcullis_node_up"
-        ["node"]
-        "Whether another node answers the probes of this one, by its address: 1 or 0.";
     DROPS_TOLD: Counter "portcullis_drops_told_total"
         ["result"]
         "Dropped packets by whether a record tells of them: told, or untold because there were too many at once.";

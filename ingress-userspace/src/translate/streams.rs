@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use ingress_common::tunnel;
+
 use super::Build;
 use super::endpoints::{PortRef, stream_backend, udp_backend};
 use crate::k8s::cluster::{ObjectKey, reference};
@@ -83,6 +85,9 @@ fn listener(
     ];
     if let Some((_, what)) = taken.iter().find(|(taken, _)| *taken == port && kind == Kind::Tcp) {
         return Err(format!("the port is that of {what}; choose another"));
+    }
+    if kind == Kind::Udp && port == tunnel::PORT {
+        return Err("by this port nodes send each other packets of pools; choose another".to_owned());
     }
     let shape = "write namespace/service:port, for TCP followed by :PROXY for a header from clients and again for one to endpoints";
     let mut parts = text.trim().split(':');

@@ -9,7 +9,7 @@
 mod lease;
 mod race;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kube::Client;
@@ -58,12 +58,21 @@ struct Seat {
     wait: Duration,
 }
 
+/// What the nodes agreed on.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Agreed {
+    /// The pools that this node announces.
+    announced: BTreeSet<String>,
+    /// The node that announces each pool, as far as this one knows.
+    holders: BTreeMap<String, String>,
+}
+
 /// What is announced, and what it depends on.
 pub struct Announcers {
     node: String,
     seats: watch::Sender<Vec<Seat>>,
     down: watch::Sender<BTreeSet<String>>,
-    announced: watch::Receiver<BTreeSet<String>>,
+    agreed: watch::Receiver<Agreed>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -72,8 +81,8 @@ impl Announcers {
     pub fn start(agreement: Agreement, node: &str) -> Self {
         let (seats, seats_seen) = watch::channel(Vec::new());
         let (down, down_seen) = watch::channel(BTreeSet::new());
-        let (sender, announced) = watch::channel(BTreeSet::new());
-        let inputs = Inputs { node: node.to_owned(), seats: seats_seen, down: down_seen, announced: sender };
+        let (sender, agreed) = watch::channel(Agreed::default());
+        let inputs = Inputs { node: node.to_owned(), seats: seats_seen, down: down_seen, agreed: sender };
         let task = tokio::spawn(async move {
             match agreement {
                 Agreement::Leases(client, namespace) => lease::run(client, &namespace, inputs).await,
@@ -81,7 +90,8 @@ impl Announcers {
                 Agreement::None => {}
             }
         });
-        Self { node: node.to_owned(), seats, down, announced, _task: AbortOnDropHandle::new(task) }
+        let task = AbortOnDropHandle::new(task);
+        Self { node: node.to_owned(), seats, down, agreed, _task: task }
     }
 
     /// Follows the pools of a model.
@@ -101,12 +111,17 @@ impl Announcers {
 
     /// The pools that this node announces now.
     pub fn announced(&self) -> BTreeSet<String> {
-        self.announced.borrow().clone()
+        self.agreed.borrow().announced.clone()
     }
 
-    /// Resolves when others are announced.
+    /// The node that announces each pool, as far as this one knows.
+    pub fn holders(&self) -> BTreeMap<String, String> {
+        self.agreed.borrow().holders.clone()
+    }
+
+    /// Resolves when others are announced, or by others.
     pub async fn changed(&mut self) {
-        if self.announced.changed().await.is_err() {
+        if self.agreed.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -117,17 +132,18 @@ struct Inputs {
     node: String,
     seats: watch::Receiver<Vec<Seat>>,
     down: watch::Receiver<BTreeSet<String>>,
-    announced: watch::Sender<BTreeSet<String>>,
+    agreed: watch::Sender<Agreed>,
 }
 
 impl Inputs {
-    fn publish(&self, now: BTreeSet<String>) {
-        self.announced.send_if_modified(|announced| {
-            let is_new = *announced != now;
-            if is_new {
-                info!(pools = ?now, "announced pools changed");
+    fn publish(&self, announced: BTreeSet<String>, holders: BTreeMap<String, String>) {
+        let now = Agreed { announced, holders };
+        self.agreed.send_if_modified(|agreed| {
+            if agreed.announced != now.announced {
+                info!(pools = ?now.announced, "announced pools changed");
             }
-            *announced = now;
+            let is_new = *agreed != now;
+            *agreed = now;
             is_new
         });
     }
@@ -166,13 +182,15 @@ fn fnv(parts: &[&[u8]]) -> u64 {
 async fn by_order(mut inputs: Inputs) {
     loop {
         let down = inputs.down.borrow_and_update().clone();
-        let is_first = |seat: &Seat| {
+        let first = |seat: Seat| {
             let mut up = seat.nodes.iter().filter(|name| **name == inputs.node || !down.contains(*name));
-            seat.nodes.is_empty() || up.next() == Some(&inputs.node)
+            let holder = if seat.nodes.is_empty() { Some(&inputs.node) } else { up.next() };
+            Some((seat.pool, holder?.clone()))
         };
         let seats = inputs.seats.borrow_and_update().clone();
-        let mine = seats.into_iter().filter(is_first).map(|seat| seat.pool);
-        inputs.publish(mine.collect());
+        let holders: BTreeMap<String, String> = seats.into_iter().filter_map(first).collect();
+        let mine = holders.iter().filter(|(_, holder)| **holder == inputs.node);
+        inputs.publish(mine.map(|(pool, _)| pool.clone()).collect(), holders);
         let is_over = tokio::select! {
             changed = inputs.seats.changed() => changed.is_err(),
             changed = inputs.down.changed() => changed.is_err(),
@@ -218,6 +236,7 @@ mod tests {
         b.follow(&model(pool(&[("a", Active), ("b", Active)])));
         b.changed().await;
         assert_eq!(b.announced(), BTreeSet::new());
+        assert_eq!(b.holders()["edge"], "a");
         b.down().send_replace(BTreeSet::from(["a".to_owned()]));
         b.changed().await;
         assert_eq!(b.announced(), edge());

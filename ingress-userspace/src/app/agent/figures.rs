@@ -5,7 +5,7 @@ use ingress_common::maps::LookupCount;
 use crate::bpf::counters;
 use crate::bpf::maps::{Maps, MapsError};
 use crate::telemetry::metrics::{
-    DROPS_TOLD, NODE_UP, PACKET_BYTES, PACKETS, SOCKET_LOOKUPS, STEERED_BYTES, STEERED_PACKETS, Samples,
+    DROPS_TOLD, PACKET_BYTES, PACKETS, SOCKET_LOOKUPS, STEERED_BYTES, STEERED_PACKETS, Samples,
     TUNNEL_PACKETS,
 };
 
@@ -23,7 +23,6 @@ pub(super) fn add(maps: &Maps, samples: &mut Samples) -> Result<(), MapsError> {
     }
     for node in counters::nodes(maps)? {
         let name = node.address.to_string();
-        samples.add(&NODE_UP, &[&name], if node.is_up() { 1.0 } else { 0.0 });
         samples.add(&STEERED_PACKETS, &[&name], node.packets as f64);
         samples.add(&STEERED_BYTES, &[&name], node.bytes as f64);
     }

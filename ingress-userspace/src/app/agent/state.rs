@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::figures;
 use crate::admin::Stale;
+use crate::admin::pools::PoolView;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::bpf::syn_cookies;
@@ -45,6 +46,8 @@ pub struct AgentState {
     pub announced: BTreeSet<String>,
     /// The nodes of the pools, this one included, where there are several.
     pub nodes: Vec<NodeView>,
+    /// The pools, for people.
+    pub pools: Vec<PoolView>,
     /// Fingerprints of the tables by pool; equal on nodes that agree.
     pub tables: BTreeMap<String, u64>,
     /// How many addresses of pools the kernel half serves; `None`: there is none.

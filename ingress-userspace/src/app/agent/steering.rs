@@ -50,11 +50,21 @@ pub(super) struct Peers {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+pub(super) struct Known {
     since_ns: u64,
     recent_until_ns: u64,
-    is_down: bool,
+    /// It does not answer.
+    pub(super) is_down: bool,
+    /// Second since which that is so.
+    pub(super) changed_at: i64,
     weight: u16,
+}
+
+impl Known {
+    /// Connections that it should own may live elsewhere.
+    pub(super) fn is_recent(&self) -> bool {
+        self.recent_until_ns > now_ns()
+    }
 }
 
 #[derive(Debug)]
@@ -74,9 +84,14 @@ impl Peers {
         &self.plan.refused
     }
 
+    /// What is known of the node of this name.
+    pub(super) fn known_of(&self, name: &str) -> Option<&Known> {
+        let (id, _) = self.plan.nodes.iter().find(|(_, node)| node.name == name)?;
+        self.known.get(id)
+    }
+
     /// The nodes, for people.
     pub(super) fn view(&self) -> Vec<NodeView> {
-        let now = now_ns();
         let view = |(id, node): (&u16, &crate::compile::steering::Node)| {
             let known = self.known.get(id);
             let is_down = known.is_some_and(|known| known.is_down);
@@ -85,7 +100,7 @@ impl Peers {
                 (false, true) => "draining",
                 (false, false) => "active",
             };
-            let is_recent = known.is_some_and(|known| known.recent_until_ns > now);
+            let is_recent = known.is_some_and(Known::is_recent);
             NodeView { name: node.name.clone(), state, is_recent }
         };
         self.plan.nodes.iter().map(view).collect()
@@ -143,7 +158,8 @@ impl Peers {
             // Nothing is sent to a node that has not answered yet.
             let was_up = before.get(&u32::from(*id)).is_some_and(|value| value.flags & NodeVal::DOWN == 0);
             let is_down = *id != plan.me && !was_up;
-            let fresh = Known { since_ns: now, recent_until_ns, is_down, weight: node.weight };
+            let changed_at = last_model::now();
+            let fresh = Known { since_ns: now, recent_until_ns, is_down, changed_at, weight: node.weight };
             let known = self.known.entry(*id).or_insert(fresh);
             if known.weight != node.weight {
                 (known.weight, known.recent_until_ns) = (node.weight, now + RECENT_NS);
@@ -287,7 +303,7 @@ impl Peers {
                 continue;
             }
             has_changes = true;
-            known.is_down = is_down;
+            (known.is_down, known.changed_at) = (is_down, last_model::now());
             if is_down {
                 // Only an answer from after this counts.
                 known.since_ns = now;

@@ -62,7 +62,7 @@ pub(super) async fn run(client: Client, namespace: &str, mut inputs: Inputs) {
         for step in writer.race.steps(&seats, &down, Instant::now()) {
             writer.write(step).await;
         }
-        inputs.publish(writer.race.announced().clone());
+        inputs.publish(writer.race.announced().clone(), writer.race.holders());
     }
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use serde_json::{Value, json};
     use tokio::sync::watch;
 
-    use super::super::Seat;
+    use super::super::{Agreed, Seat};
     use super::*;
     use crate::controller::testing;
 
@@ -208,32 +208,33 @@ mod tests {
         client: &Client,
         node: &str,
         wait: u64,
-    ) -> (watch::Sender<Vec<Seat>>, watch::Receiver<BTreeSet<String>>, tokio::task::JoinHandle<()>) {
+    ) -> (watch::Sender<Vec<Seat>>, watch::Receiver<Agreed>, tokio::task::JoinHandle<()>) {
         let seat =
             Seat { pool: "edge".into(), is_eligible: true, nodes: vec![], wait: Duration::from_millis(wait) };
         let (seats, seats_seen) = watch::channel(vec![seat]);
         let (down, down_seen) = watch::channel(BTreeSet::new());
-        let (sender, announced) = watch::channel(BTreeSet::new());
-        let inputs = Inputs { node: node.to_owned(), seats: seats_seen, down: down_seen, announced: sender };
+        let (sender, agreed) = watch::channel(Agreed::default());
+        let inputs = Inputs { node: node.to_owned(), seats: seats_seen, down: down_seen, agreed: sender };
         let client = client.clone();
         let task = tokio::spawn(async move {
             let _down = down;
             run(client, "synced", inputs).await;
         });
-        (seats, announced, task)
+        (seats, agreed, task)
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_node_announces_and_the_other_within_three_seconds_of_its_end() {
         let (client, _) = server();
         let (_seats_a, mut a, task_a) = join(&client, "a", 0);
-        a.wait_for(|pools| pools.contains("edge")).await.expect("it runs");
+        a.wait_for(|agreed| agreed.announced.contains("edge")).await.expect("it runs");
         let (_seats_b, mut b, _task_b) = join(&client, "b", 50);
         tokio::time::sleep(Duration::from_secs(30)).await;
-        assert!(a.borrow().contains("edge") && b.borrow().is_empty(), "one alone");
+        assert!(a.borrow().announced.contains("edge") && b.borrow().announced.is_empty(), "one alone");
+        assert_eq!(b.borrow().holders["edge"], "a");
         task_a.abort();
         let dead = Instant::now();
-        b.wait_for(|pools| pools.contains("edge")).await.expect("it runs");
+        b.wait_for(|agreed| agreed.announced.contains("edge")).await.expect("it runs");
         assert!(dead.elapsed() < Duration::from_secs(3), "{:?}", dead.elapsed());
     }
 
@@ -241,13 +242,13 @@ mod tests {
     async fn a_node_that_drains_gives_it_away_at_once() {
         let (client, held) = server();
         let (seats, mut a, _task_a) = join(&client, "a", 0);
-        a.wait_for(|pools| pools.contains("edge")).await.expect("it runs");
+        a.wait_for(|agreed| agreed.announced.contains("edge")).await.expect("it runs");
         seats.send_modify(|seats| seats[0].is_eligible = false);
-        a.wait_for(BTreeSet::is_empty).await.expect("it runs");
+        a.wait_for(|agreed| agreed.announced.is_empty()).await.expect("it runs");
         tokio::time::sleep(Duration::from_secs(1)).await;
         let holder = held.lock().expect("lock").clone().expect("a Lease")["spec"]["holderIdentity"].clone();
         assert_eq!(holder, json!(""));
         let (_seats_b, mut b, _task_b) = join(&client, "b", 0);
-        b.wait_for(|pools| pools.contains("edge")).await.expect("it runs");
+        b.wait_for(|agreed| agreed.announced.contains("edge")).await.expect("it runs");
     }
 }

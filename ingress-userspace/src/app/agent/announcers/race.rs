@@ -107,6 +107,12 @@ impl Race {
         &self.announced
     }
 
+    /// Who holds which Lease.
+    pub(super) fn holders(&self) -> BTreeMap<String, String> {
+        let held = self.leases.keys().filter_map(|pool| Some((pool.clone(), self.holder(pool)?.to_owned())));
+        held.collect()
+    }
+
     /// What is to be written now.
     pub(super) fn steps(&mut self, seats: &[Seat], down: &BTreeSet<String>, now: Instant) -> Vec<Step> {
         let may: BTreeSet<&String> =
