@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod announce;
+#[cfg(test)]
 mod cookie;
 #[cfg(test)]
 mod echo;
