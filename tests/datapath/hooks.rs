@@ -6,7 +6,7 @@ use std::time::Duration;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode, tc::TcAttachOptions};
 use ingress_tests::http::Outcome;
 use ingress_tests::netns;
-use ingress_tests::node::{CLIENT, CLIENT6, NODE, Node, OTHER, Process, VIP, VIP6, policy, run};
+use ingress_tests::node::{CLIENT, CLIENT6, NODE, Node, OTHER, Process, VIP, VIP6, policy, pool, run};
 use ingress_userspace::bpf::object::OBJECT;
 use serde_json::Value;
 
@@ -280,7 +280,11 @@ fn a_link_that_somebody_detached_is_attached_again() {
 #[test]
 fn no_neighbour_learns_from_this_node_where_a_vip_is() {
     for (flags, learns) in [(&["--mode", "userspace"][..], true), (&["--mode", "xdp-native"], false)] {
-        let (node, _process) = served(flags);
+        let node = Node::new().unwrap();
+        // A node that announces the VIP may well say so.
+        node.write("pool.yaml", &pool("announce: None")).unwrap();
+        let _process = node.run("run", flags).unwrap();
+        node.wait_served().unwrap();
         // The client asks nothing; the answer's first packet makes the node ask who has it, in the name of the VIP.
         let link: Value =
             serde_json::from_str(&node.node.run("ip -json link show dev eth0").unwrap()).unwrap();

@@ -68,7 +68,7 @@ impl Node {
         let address = origin.local_addr()?;
         http::serve(origin, "origin");
         this.write("ingress.yaml", &ingress(address))?;
-        this.write("pool.yaml", &pool())?;
+        this.write("pool.yaml", &pool("announce: L2"))?;
         Ok(this)
     }
 
@@ -362,10 +362,11 @@ pub(crate) fn ingress(origin: SocketAddr) -> String {
     )
 }
 
-fn pool() -> String {
+/// The AddressPool of a [`Node`]; `spec` is what follows `blocks`, in YAML flow style.
+pub fn pool(spec: &str) -> String {
     format!(
         "apiVersion: portcullis.dev/v1alpha1\nkind: AddressPool\nmetadata: {{name: edge}}\n\
-         spec: {{blocks: [{{cidr: {VIP}/32}}, {{cidr: \"{VIP6}/128\"}}]}}\n"
+         spec: {{blocks: [{{cidr: {VIP}/32}}, {{cidr: \"{VIP6}/128\"}}], {spec}}}\n"
     )
 }
 
