@@ -34,7 +34,7 @@ pub const fn units(per_second: u64, burst: u64) -> Limit {
         Some(ns) => ns,
     };
     let burst_ns = burst.saturating_sub(1).saturating_mul(rate_ns).saturating_add(tolerance(rate_ns));
-    Limit { kind: 0, per: Limit::SOURCE, bucket: 0, pad: 0, rate_ns, rate_q20: 0, burst_ns }
+    Limit { rate_ns, burst_ns, ..NOTHING }
 }
 
 /// A limit of `per_second` bytes, [`LEAST_BYTES_PER_SECOND`] at least, of which `burst` may arrive at once. The packet that
@@ -46,15 +46,25 @@ pub const fn bytes(per_second: u64, burst: u64) -> Limit {
     let burst_ns = burst as u128 * SECOND_NS as u128 / per_second as u128;
     let burst_ns = if burst_ns > (u64::MAX >> 1) as u128 { u64::MAX >> 1 } else { burst_ns as u64 };
     Limit {
-        kind: 0,
-        per: Limit::SOURCE,
-        bucket: 0,
-        pad: 0,
-        rate_ns: 0,
         rate_q20: if rate_q20 == 0 { 1 } else { rate_q20 },
         burst_ns: burst_ns + CLOCK_TICK_NS - 1,
+        ..NOTHING
     }
 }
+
+/// A limit that costs nothing. (`Default` is not `const`.)
+const NOTHING: Limit = Limit {
+    kind: 0,
+    per: Limit::SOURCE,
+    bucket: 0,
+    ban_after: 0,
+    rate_ns: 0,
+    rate_q20: 0,
+    burst_ns: 0,
+    ban_within_ns: 0,
+    policy: 0,
+    pad: 0,
+};
 
 /// One tick, but less than one connection: a slow limit is exact.
 const fn tolerance(rate_ns: u64) -> u64 {

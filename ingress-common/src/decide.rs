@@ -1,6 +1,6 @@
 //! The packet decision: what a packet is and what was found about it, to a verdict. Pure.
 //!
-//! Precedence: deny, allow-only, then limits, which exempt sources never meet. Lists and limits of packets and bytes are
+//! Precedence: deny, ban, allow-only, then limits; exempt sources never meet bans and limits. Lists and limits of packets and bytes are
 //! applied to everything for a served address, ping and fragments included, so that no detour reaches the stack; limits of
 //! connections only to what opens one.
 
@@ -19,7 +19,7 @@ pub enum Target<'a> {
     Served(&'a VipVal),
 }
 
-/// What the lists say about a packet's source: flags of [`AclVal`], 0 where no entry matched.
+/// What the lists say about a packet's source: flags of [`AclVal`], 0 where no entry matched; and whether it is banned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// From the entries for all addresses.
@@ -56,6 +56,9 @@ pub fn decide(
 pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
     if (listed.all | listed.scope) & AclVal::DENY != 0 {
         return Some(Reason::Denied);
+    }
+    if (listed.all | listed.scope) & AclVal::BANNED != 0 && !is_exempt(listed) {
+        return Some(Reason::Banned);
     }
     let outside_all = vip.flags & VipVal::ALLOW_ONLY_ALL != 0 && listed.all & AclVal::ALLOW == 0;
     let outside_scope = vip.flags & VipVal::ALLOW_ONLY_SCOPE != 0 && listed.scope & AclVal::ALLOW == 0;
@@ -129,6 +132,7 @@ mod tests {
     const ALLOW: u32 = AclVal::ALLOW;
     const DENY: u32 = AclVal::DENY;
     const EXEMPT: u32 = AclVal::EXEMPT;
+    const BANNED: u32 = AclVal::BANNED;
 
     fn flow(payload: Payload) -> Flow {
         Flow { source: v4_mapped([198, 18, 0, 1]), destination: v4_mapped([198, 18, 100, 1]), payload }
@@ -151,6 +155,23 @@ mod tests {
         {
             assert_eq!(open(VipVal::ALLOW_ONLY_ALL | VipVal::LIMIT, all, scope, true), Reason::Denied);
         }
+    }
+
+    #[test]
+    fn a_ban_yields_to_exempt_and_to_deny_and_to_nothing_else() {
+        let only = VipVal::ALLOW_ONLY_ALL;
+        for payload in
+            [Payload::TcpOpen(80), Payload::Tcp(80), Payload::Udp(80), Payload::Other, Payload::Fragment]
+        {
+            let vip = vip(only);
+            let listed = Listed { all: BANNED | ALLOW, scope: 0 };
+            let verdict = decide(&flow(payload), Target::Served(&vip), listed, |_, _| panic!("charged"));
+            assert_eq!(verdict, Verdict { vip_id: 7, reason: Reason::Banned });
+        }
+        assert_eq!(open(only, BANNED, 0, true), Reason::Banned, "before allow-only");
+        assert_eq!(open(0, BANNED | DENY, 0, true), Reason::Denied);
+        assert_eq!(open(VipVal::LIMIT, BANNED, EXEMPT, false), Reason::Exempt);
+        assert_eq!(open(only, BANNED | EXEMPT, 0, false), Reason::NotAllowed);
     }
 
     #[test]
@@ -245,7 +266,7 @@ mod tests {
             payload in payload(),
             is_served: bool,
             flags in 0_u32..512,
-            all in 0_u32..8,
+            all in 0_u32..16,
             scope in 0_u32..8,
             has_room: bool,
         ) {
@@ -265,8 +286,10 @@ mod tests {
             prop_assert!(asked <= 1);
             let meets = if opens && flags & VipVal::LIMIT != 0 { Limit::CONNECTIONS } else { 0 }
                 | if flags & VipVal::LIMIT_PACKETS != 0 { Limit::PACKETS | Limit::BYTES } else { 0 };
-            if denied || !allowed {
-                prop_assert!(drops && asked == 0, "lists are absolute, and cost no token");
+            let banned = all & BANNED != 0 && !exempt;
+            if denied || banned || !allowed {
+                prop_assert!(drops && asked == 0, "lists and bans are absolute, and cost no token");
+                prop_assert_eq!(verdict.reason == Reason::Banned, banned && !denied);
             } else if opens && flags & VipVal::PAUSED != 0 {
                 prop_assert_eq!(verdict.reason, Reason::Paused);
             } else if exempt || meets == 0 {

@@ -3,10 +3,12 @@
 //! The loader compares pinned maps with that table before it reuses them, because the kernel does not. Ports are in host
 //! byte order, addresses 16 bytes as on the wire. A changed type here bumps [`LAYOUT_VERSION`].
 
+mod ban;
 mod limit;
 pub mod memory;
 pub mod table;
 
+pub use ban::{Ban, BanAsk, Strikes};
 pub use limit::{Bucket, GateSlot, Limit};
 
 use crate::flow::Addr;
@@ -32,6 +34,14 @@ pub const GATE_SLOTS: u32 = 1 << 19;
 pub const GLOBALS: u32 = 8;
 /// The row of `globals` for sources that get a bucket.
 pub const NEW_SOURCES_ROW: u32 = 0;
+/// The row of `globals` for sources whose refused packets are counted.
+pub const NEW_STRIKES_ROW: u32 = 1;
+/// Sources that are banned at a time; the agent stops at half of it, so that the kernel forgets none.
+pub const BANS: u32 = 16_384;
+/// Sources whose refused packets are counted; the least recently used goes first.
+pub const STRIKES: u32 = 16_384;
+/// Sources that wait for the agent to ban them.
+pub const BAN_ASKS: u32 = 1_024;
 /// Pools with tables of their own; a pool's number is below this, and 0 is none.
 pub const POOLS: u32 = 64;
 /// Nodes of all pools; a node's number is below this, and 0 is none.
@@ -171,6 +181,8 @@ impl VipVal {
     pub const QUIET: u32 = 1 << 9;
     /// SYNs are answered by cookies while the queue of the socket that they are for is full.
     pub const SYNCOOKIE: u32 = 1 << 10;
+    /// Sources may be banned; without it `bans` is not looked up.
+    pub const BANS: u32 = 1 << 11;
 
     /// The bit of a port in `ports`; others share it.
     #[inline(always)]
@@ -193,8 +205,10 @@ impl AclVal {
     pub const DENY: u32 = 1;
     /// On every allow list of the scope.
     pub const ALLOW: u32 = 1 << 1;
-    /// No limits.
+    /// No limits and no bans.
     pub const EXEMPT: u32 = 1 << 2;
+    /// In no list: what the program found in `bans` stands beside what it found in the lists.
+    pub const BANNED: u32 = 1 << 3;
 }
 
 /// Value of `stats` and `egress`, per CPU.

@@ -6,8 +6,8 @@
 
 use crate::event::EventRate;
 use crate::maps::{
-    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
-    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
+    AclVal, Ban, BanAsk, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount,
+    Meta, NodeSeen, NodeVal, SlotVal, Strikes, VipKey, VipVal, WorkerLoad,
 };
 use crate::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -53,3 +53,9 @@ unsafe impl aya::Pod for GroupVal {}
 unsafe impl aya::Pod for WorkerLoad {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for EventRate {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for Ban {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for BanAsk {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for Strikes {}

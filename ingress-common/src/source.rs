@@ -18,13 +18,13 @@ pub const fn limited_source(source: &Addr) -> Addr {
     [a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// Key of `buckets`.
+/// Key of `buckets`, and of the maps of bans.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SrcKey {
     /// The source, see [`limited_source`].
     pub addr: Addr,
-    /// `Limit::bucket` of the limit that counts.
+    /// `Limit::bucket` of the limit that counts; other maps say what it is there.
     pub bucket: u32,
 }
 const _: () = assert!(size_of::<SrcKey>() == 16 + 4);

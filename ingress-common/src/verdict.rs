@@ -68,11 +68,13 @@ pub enum Reason {
     Claimed = 23,
     /// Opens a connection, and the queue for these is full; answered by a SYN cookie.
     CookieSent = 24,
+    /// The source broke limits until it was banned, and its time is not over.
+    Banned = 25,
 }
 
 impl Reason {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Foreign,
         Self::NotIp,
         Self::Truncated,
@@ -98,6 +100,7 @@ impl Reason {
         Self::Silenced,
         Self::Claimed,
         Self::CookieSent,
+        Self::Banned,
     ];
 
     /// The name in metrics and tables.
@@ -128,6 +131,7 @@ impl Reason {
             Self::Silenced => "silenced",
             Self::Claimed => "claimed",
             Self::CookieSent => "cookie-sent",
+            Self::Banned => "banned",
         }
     }
 
@@ -161,6 +165,7 @@ impl Reason {
             Self::CookieSent => {
                 "opens a connection, and the queue for these is full; answered by a SYN cookie"
             }
+            Self::Banned => "the source broke limits until it was banned, and its time is not over",
         }
     }
 
@@ -174,7 +179,8 @@ impl Reason {
             | Self::Paused
             | Self::Unreachable
             | Self::ProbeReturned
-            | Self::Silenced => Action::Drop,
+            | Self::Silenced
+            | Self::Banned => Action::Drop,
             Self::Steered
             | Self::TooBig
             | Self::EchoAnswered

@@ -3,12 +3,12 @@
 
 use ingress_common::decide::{Listed, Target, decide, is_exempt};
 use ingress_common::flow::{Flow as Judged, Payload};
-use ingress_common::maps::{Limit, VipVal};
+use ingress_common::maps::{AclVal, Limit, VipVal};
 use ingress_common::verdict::Reason;
 
 use crate::packet::{Flow, addr};
 use crate::vips::{address_entry, entry};
-use crate::{limits, lists};
+use crate::{bans, limits, lists};
 
 /// The reason under which the packet of so many bytes is counted, and what of its VIP the later stages need.
 #[inline(always)]
@@ -17,7 +17,7 @@ pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
     let target = target(flow);
     let listed = match target {
         Target::Foreign => Listed::default(),
-        Target::Address(vip) | Target::Served(vip) => lists::of(&flow.source, vip),
+        Target::Address(vip) | Target::Served(vip) => known(flow, vip),
     };
     let judged = Judged { source: addr(flow.source), destination: addr(flow.destination), payload };
     let is_charged = flow.hops == Flow::FROM_NETWORK;
@@ -62,6 +62,16 @@ extern "C" fn judge_owed(flow: *mut Flow) -> u32 {
 #[inline(always)]
 pub(crate) fn settles(flow: &mut Flow) -> bool {
     flow.flags & Flow::OWES == 0 || judge_owed(flow) != 0
+}
+
+/// What lists and bans say about the packet's source.
+#[inline(always)]
+fn known(flow: &mut Flow, vip: &VipVal) -> Listed {
+    let mut listed = lists::of(&flow.source, vip);
+    if vip.flags & VipVal::BANS != 0 && bans::holds(flow) {
+        listed.all |= AclVal::BANNED;
+    }
+    listed
 }
 
 #[inline(always)]

@@ -19,6 +19,7 @@ use ingress_common::bucket::{self, NEW_SOURCES};
 use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, NEW_SOURCES_ROW, VipVal};
 use ingress_common::source::{SrcKey, gate_slot};
 
+use crate::bans;
 use crate::maps::{BUCKETS_MAP, GATE, GLOBALS_MAP, LIMITS_MAP, META};
 use crate::packet::{Flow, Words, is_mapped};
 
@@ -48,11 +49,14 @@ extern "C" fn limits_charge(flow: *mut Flow, row: u32, kinds: u32, len: u64) -> 
         return 1;
     }
     let packet = Packet { now: flow.now(), len, limit };
-    let has_room = match limit.per {
-        Limit::ADDRESS => exact(&key(&flow.destination, limit), &packet),
-        _ => gated(&limited_source(&flow.source), &packet),
-    };
-    u64::from(has_room)
+    if limit.per == Limit::ADDRESS {
+        return u64::from(exact(&key(&flow.destination, limit), &packet));
+    }
+    if gated(&limited_source(&flow.source), &packet) {
+        return 1;
+    }
+    bans::strike(flow, limit);
+    0
 }
 
 /// A packet as a bucket sees it.
@@ -71,7 +75,7 @@ impl Packet<'_> {
 
 /// The part of a source that a limit counts as one, as `ingress_common::source::limited_source` has it.
 #[inline(always)]
-fn limited_source(source: &Words) -> Words {
+pub(crate) fn limited_source(source: &Words) -> Words {
     let [a, b, c, d] = *source;
     if is_mapped(source) { [a, b, c, d] } else { [a, b, 0, 0] }
 }
@@ -135,15 +139,19 @@ fn gated(source: &Words, packet: &Packet<'_>) -> bool {
 #[inline(always)]
 fn first_apart(key: &SrcKey, shared: *mut u64, floor: u64, packet: &Packet<'_>) -> Result<u64, u64> {
     let Some(tat) = packet.charge(floor) else { return Err(floor) };
-    let is_noted = GLOBALS_MAP
-        .get_ptr_mut(NEW_SOURCES_ROW)
-        .is_some_and(|rate| take(rate, 0, &Packet { now: packet.now, len: 0, limit: &NEW_SOURCES }).is_ok());
-    if !is_noted {
+    if !is_within_new_sources(NEW_SOURCES_ROW, packet.now) {
         return take(shared, 0, packet);
     }
     // Of two CPUs that meet it at once, the slower one gives a token away.
     let _ = BUCKETS_MAP.insert(key, Bucket { tat }, u64::from(BPF_NOEXIST));
     Ok(tat)
+}
+
+/// Whether a map may take note of one more source: a row of `globals` counts them.
+#[inline(always)]
+pub(crate) fn is_within_new_sources(row: u32, now: u64) -> bool {
+    let packet = Packet { now, len: 0, limit: &NEW_SOURCES };
+    GLOBALS_MAP.get_ptr_mut(row).is_some_and(|rate| take(rate, 0, &packet).is_ok())
 }
 
 /// Takes the packet's time from a state that counts as `floor` at least. `Ok` is the new state, `Err` the one without room.

@@ -10,6 +10,7 @@
 
 mod announce;
 mod answer;
+mod bans;
 mod carry;
 mod context;
 mod cookie;

@@ -4,15 +4,16 @@
 
 use aya_ebpf::btf_maps::lpm_trie::LpmTrie;
 use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf, SockMap,
+    Array, ArrayOfMaps, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, Queue, RingBuf, SockMap,
 };
 use aya_ebpf::macros::btf_map;
 use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BUCKETS, Bucket, Cluster, Count, EGRESS, EVENTS, GATE_SLOTS, GLOBALS, GROUPS, GateSlot,
-    GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount, Meta, NODES, NodeSeen,
-    NodeVal, PEERS, POOLS, SLOTS, SlotVal, VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
+    ACLS, AclVal, BAN_ASKS, BANS, BUCKETS, Ban, BanAsk, Bucket, Cluster, Count, EGRESS, EVENTS, GATE_SLOTS,
+    GLOBALS, GROUPS, GateSlot, GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount,
+    Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, STRIKES, SlotVal, Strikes, VIP_IDS, VIPS, VipKey,
+    VipVal, WorkerLoad,
 };
 use ingress_common::prefilter::{WORDS4, WORDS6};
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
@@ -48,6 +49,15 @@ pub(crate) static GLOBALS_MAP: Array<u64, { GLOBALS as usize }> = Array::new();
 
 #[btf_map(name = "buckets")]
 pub(crate) static BUCKETS_MAP: LruHashMap<SrcKey, Bucket, { BUCKETS as usize }> = LruHashMap::new();
+
+#[btf_map(name = "bans")]
+pub(crate) static BANS_MAP: LruHashMap<SrcKey, Ban, { BANS as usize }> = LruHashMap::new();
+
+#[btf_map(name = "strikes")]
+pub(crate) static STRIKES_MAP: LruHashMap<SrcKey, Strikes, { STRIKES as usize }> = LruHashMap::new();
+
+#[btf_map(name = "ban_asks")]
+pub(crate) static BAN_ASKS_MAP: Queue<BanAsk, { BAN_ASKS as usize }> = Queue::new();
 
 #[btf_map(name = "stats")]
 pub(crate) static STATS: PerCpuArray<Count, { (VIP_IDS * REASONS) as usize }> = PerCpuArray::new();

@@ -17,7 +17,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use compat::{CompatArgs, duration, switch};
 use objects::{BackendsArgs, CertsArgs, ConfArgs, ExplainArgs, IngressesArgs, LintArgs};
 use publish::PublishArgs;
-use tools::{CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs};
+use tools::{
+    BansArgs, CleanupArgs, DropsArgs, MapsArgs, PreflightArgs, ProbeArgs, ReferenceArgs, StatusArgs, TopArgs,
+};
 use webhook::{WebhookArgs, WebhookCertificateArgs};
 
 /// eBPF-accelerated ingress for Kubernetes on bare metal.
@@ -60,6 +62,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Shows packets that are dropped: from whom, for what address and why, as they come.
     Drops(DropsArgs),
+    /// Lists the sources that this node bans, and ends bans before their time.
+    Bans(BansArgs),
     /// Says who is sent most, whose limits are nearly used up and whose packets are dropped.
     Top(TopArgs),
     /// Looks for what on this node stands in the way; exit code 1: warnings, 2: something does not work.

@@ -7,6 +7,7 @@
 
 pub mod announce;
 pub mod attach;
+pub mod bans;
 mod carry;
 pub mod cleanup;
 pub mod clsact;

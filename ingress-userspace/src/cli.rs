@@ -1,6 +1,7 @@
 //! Commands that are not roles, one file each.
 
 pub mod backends;
+pub mod bans;
 pub mod certs;
 pub mod cleanup;
 pub mod conf;

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
         Command::Maps(args) => done(cli::maps::run(&args, &mut io::stdout().lock())),
         Command::Status(args) => tool(cli::status::run(&args, &mut io::stdout())),
         Command::Drops(args) => tool(cli::drops::run(&args, &mut io::stdout())),
+        Command::Bans(args) => done(cli::bans::run(&args, &mut io::stdout().lock())),
         Command::Top(args) => tool(cli::top::run(&args, &mut io::stdout())),
         Command::Preflight(args) => preflight(&args),
         Command::Cleanup(args) => tool(cli::cleanup::run(&args, &mut io::stdout())),

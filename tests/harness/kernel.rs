@@ -8,6 +8,7 @@
 )]
 
 mod announce;
+pub mod bans;
 pub mod sockets;
 pub mod steering;
 pub mod tc;
@@ -351,6 +352,7 @@ pub fn policy(name: &str, pool: Option<&str>) -> EdgePolicy {
         exempt: vec![],
         limits: vec![],
         syn_protection: None,
+        ban: None,
     }
 }
 

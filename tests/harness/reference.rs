@@ -1,7 +1,9 @@
 //! What a packet should meet, worked out a second time: a parser over a slice and the rules as the documentation tells
 //! them, sharing nothing with the kernel programs but the contents of the maps. For comparing many packets.
 
-use ingress_common::flow::{TCP, UDP, v4_mapped, v4_of};
+use std::collections::BTreeSet;
+
+use ingress_common::flow::{Addr, TCP, UDP, v4_mapped, v4_of};
 use ingress_common::maps::{AclVal, VipKey, VipVal};
 use ingress_common::tunnel::PORT;
 use ingress_common::verdict::{Reason, Verdict};
@@ -51,9 +53,10 @@ enum Transport {
 /// The most IPv6 extension headers that are followed.
 const EXTENSIONS: usize = 4;
 
-/// Works out what the XDP program should say, with maps of these contents and limits that always have room. What belongs to
+/// Works out what the XDP program should say, with maps of these contents, these sources banned (IPv6 ones by their /64) and
+/// limits that always have room. What belongs to
 /// a pool of several nodes, or may have come through the tunnel, is left open.
-pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
+pub fn expect(frame: &[u8], maps: &MapContents, banned: &BTreeSet<Addr>) -> Expected {
     let bytes = Bytes(frame);
     let foreign = |reason| Expected::Exactly(Verdict { vip_id: 0, reason });
     let (Some(first), Some(second)) = (bytes.u16(12), bytes.u16(16)) else {
@@ -89,7 +92,7 @@ pub fn expect(frame: &[u8], maps: &MapContents) -> Expected {
     if is_shared || (!is_vip && may_be_tunnel(&bytes, offset, ether_type == 0x86dd)) {
         return Expected::Anything;
     }
-    Expected::Exactly(judge(&bytes, &ip, maps))
+    Expected::Exactly(judge(&bytes, &ip, maps, banned))
 }
 
 /// IP in IP, or UDP to the port of the tunnel, directly behind an IP header without options.
@@ -166,7 +169,7 @@ fn chain(bytes: &Bytes<'_>, mut protocol: u8, mut offset: usize, end: usize) -> 
     Transport::At { protocol, offset, is_first_fragment, end }
 }
 
-fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents) -> Verdict {
+fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents, banned: &BTreeSet<Addr>) -> Verdict {
     let foreign = Verdict { vip_id: 0, reason: Reason::Foreign };
     let Some(address) = maps.vips.get(&VipKey::address(ip.destination)) else { return foreign };
     let is_ipv4 = v4_of(&ip.destination).is_some();
@@ -180,6 +183,11 @@ fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents) -> Verdict {
     let is_missing = |only: u32, list: u32| vip.flags & only != 0 && list & AclVal::ALLOW == 0;
     let reason = if (all | own) & AclVal::DENY != 0 {
         Reason::Denied
+    } else if vip.flags & VipVal::BANS != 0
+        && is_banned(&ip.source, banned)
+        && (all | own) & AclVal::EXEMPT == 0
+    {
+        Reason::Banned
     } else if is_missing(VipVal::ALLOW_ONLY_ALL, all) || is_missing(VipVal::ALLOW_ONLY_SCOPE, own) {
         Reason::NotAllowed
     } else if served.is_none() {
@@ -192,6 +200,14 @@ fn judge(bytes: &Bytes<'_>, ip: &Ip, maps: &MapContents) -> Verdict {
         Reason::Opened
     };
     Verdict { vip_id: vip.vip_id, reason }
+}
+
+fn is_banned(source: &Addr, banned: &BTreeSet<Addr>) -> bool {
+    let mut subscriber = *source;
+    if v4_of(source).is_none() {
+        subscriber.iter_mut().skip(8).for_each(|byte| *byte = 0);
+    }
+    banned.contains(&subscriber)
 }
 
 /// Port and protocol, whether it opens a connection, and the reason where no port is served.

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod announce;
 #[cfg(test)]
+mod bans;
+#[cfg(test)]
 mod cookie;
 #[cfg(test)]
 mod echo;

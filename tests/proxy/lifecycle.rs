@@ -123,6 +123,7 @@ fn policy(scope: EdgeScope) -> EdgePolicy {
         exempt: vec![],
         limits: vec![],
         syn_protection: None,
+        ban: None,
     }
 }
 

@@ -10,16 +10,22 @@ pub struct Limit {
     pub per: u32,
     /// Names the buckets: rows of the same limit of the same policy share it, whatever the rate.
     pub bucket: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// So many refused packets of a source within `ban_within_ns` ask for a ban; 0: never.
+    pub ban_after: u32,
     /// Time that one connection or packet costs.
     pub rate_ns: u64,
     /// Time that a byte costs, in ns / 2^20.
     pub rate_q20: u64,
     /// Time that may be borrowed.
     pub burst_ns: u64,
+    /// For how long refused packets count together.
+    pub ban_within_ns: u64,
+    /// Names the policy in `strikes`, `ban_asks` and `bans`: what its limits refuse counts together.
+    pub policy: u32,
+    /// Always 0.
+    pub pad: u32,
 }
-const _: () = assert!(size_of::<Limit>() == 4 + 4 + 4 + 4 + 8 + 8 + 8);
+const _: () = assert!(size_of::<Limit>() == 4 + 4 + 4 + 4 + 8 + 8 + 8 + 8 + 4 + 4);
 
 impl Limit {
     /// New TCP connections.

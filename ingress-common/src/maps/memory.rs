@@ -67,6 +67,8 @@ impl MapSpec {
                 let pointers = (3 + 2 * (entries / PAGE)) * POINTER;
                 Memory { fixed: entries + 3 * PAGE + pointers, per_cpu: 0, per_entry: 0 }
             }
+            // One place stays empty.
+            MapKind::Queue => Memory { fixed: (entries + 1) * value, per_cpu: 0, per_entry: 0 },
             MapKind::LpmTrie => Memory { fixed: 0, per_cpu: 0, per_entry: TRIE_NODE },
             MapKind::SockMap => Memory { fixed: entries * POINTER, per_cpu: 0, per_entry: 0 },
             MapKind::ArrayOfMaps => {

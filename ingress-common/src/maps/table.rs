@@ -2,6 +2,7 @@
 //!
 //! `docs/reference/bpf-maps.md` is generated from [`MAPS`]. Names are at most 15 bytes (the kernel cuts longer ones).
 
+mod bans;
 mod events;
 mod limits;
 mod lists;
@@ -31,6 +32,8 @@ pub enum MapKind {
     SockMap,
     /// BPF_MAP_TYPE_ARRAY_OF_MAPS; the value is the number of an inner map.
     ArrayOfMaps,
+    /// BPF_MAP_TYPE_QUEUE; without keys.
+    Queue,
     /// BPF_MAP_TYPE_RINGBUF; without keys, its value is what one record holds and its capacity counts bytes.
     RingBuf,
 }
@@ -105,7 +108,8 @@ pub const MAPS: &[MapSpec] = &[
                     "u32",
                     "1 limit, 2 only sources allowed in scope 0, 4 only sources allowed in `scope`, 8 paused, \
                      16 there are lists in scope 0, 32 there are lists in `scope`, 64 only the served ports are ours, \
-                     128 announced by this node, 256 limits of packets or bytes",
+                     128 announced by this node, 256 limits of packets or bytes, 512 announced by some node of ours, \
+                     1024 SYN cookies, 2048 sources may be banned",
                 ),
                 ("scope", "u32", "scope of its own list entries; 0: none"),
                 ("first_limit", "u16", "first of its rows in `limits`"),
@@ -128,6 +132,9 @@ pub const MAPS: &[MapSpec] = &[
     limits::GATE,
     limits::GLOBALS,
     limits::BUCKETS,
+    bans::BANS,
+    bans::STRIKES,
+    bans::BAN_ASKS,
     MapSpec {
         name: "stats",
         kind: MapKind::PerCpuArray,
@@ -241,6 +248,7 @@ mod tests {
                 "[u8; 6]" => 6,
                 "[u64; 2]" => 16,
                 "[u8; 16]" => 16,
+                "[u8; 32]" => 32,
                 other => panic!("no size for {other}"),
             }
         }

@@ -5,6 +5,7 @@
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
 pub mod announcers;
+mod bans;
 mod crier;
 pub mod drops;
 mod figures;
@@ -29,14 +30,13 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
 use crate::bpf::interfaces::Interface;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::listening::is_listening;
-use crate::bpf::sync::Synced;
 use crate::compile::maps::announce::announce;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
@@ -47,6 +47,7 @@ use announcers::Announcers;
 use crier::Crier;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
+use start::log_synced;
 use state::{AgentState, addresses, entries};
 use steering::Peers;
 
@@ -97,6 +98,7 @@ pub async fn run(
         announcers,
         crier: Crier::start(),
         links: Vec::new(),
+        bans: bans::Tally::default(),
     };
     let mut monitor = follow::monitor();
     agent.look_at_interfaces().await;
@@ -185,6 +187,8 @@ struct Agent {
     crier: Crier,
     /// The interfaces that carry the node's addresses.
     links: Vec<Interface>,
+    /// Whom it banned.
+    bans: bans::Tally,
 }
 
 impl Agent {
@@ -286,6 +290,7 @@ impl Agent {
     }
 
     async fn beat(&mut self, ticks: u32) {
+        self.look_at_bans();
         self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
         self.heartbeat().await;
         if let Some(kernel) = &mut self.kernel {
@@ -350,6 +355,7 @@ impl Agent {
             announced: self.announcers.announced(),
             addresses: self.kernel.as_ref().map(|kernel| addresses(kernel.contents())),
             entries,
+            bans: self.bans.clone(),
         };
         self.state.send_if_modified(|state| {
             let is_new = *state != now;
@@ -380,15 +386,6 @@ impl Agent {
         info!(
             "agent ends; the kernel goes on enforcing lists and limits (`portcullis cleanup` removes them)"
         );
-    }
-}
-
-fn log_synced(synced: &Synced) {
-    if synced.put + synced.removed > 0 {
-        debug!(put = synced.put, removed = synced.removed, "kernel maps changed");
-    }
-    for (map, entries, error) in &synced.refused {
-        error!(map, entries, error = %chain(error), "the kernel refused entries, they are not enforced");
     }
 }
 

@@ -80,6 +80,21 @@ fn network(text: &str) -> Result<IpNet, String> {
         .map_err(|_not_a_prefix| "write an address or a prefix such as 198.51.100.0/24".to_owned())
 }
 
+/// `portcullis bans`.
+#[derive(Debug, Args)]
+pub struct BansArgs {
+    /// End the bans of this address, or of every source in this prefix, instead of listing them. Several may be given;
+    /// `0.0.0.0/0` and `::/0` end all. A source that goes on breaking limits is banned again.
+    #[arg(long, value_name = "CIDR", value_parser = network)]
+    pub lift: Vec<IpNet>,
+    /// How to print.
+    #[arg(short = 'o', long, value_enum, default_value = "table")]
+    pub output: OutputFormat,
+    /// Mount point of the BPF file system.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf")]
+    pub bpffs: PathBuf,
+}
+
 /// `portcullis top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {

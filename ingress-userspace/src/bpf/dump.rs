@@ -3,12 +3,14 @@
 use std::net::IpAddr;
 
 use ingress_common::flow::{Addr, ip_of};
-use ingress_common::maps::{AclVal, Cluster, Count, IfaceVal, Limit, NodeSeen, NodeVal, VipKey, VipVal};
-use ingress_common::source::SCOPE_BITS;
+use ingress_common::maps::{
+    AclVal, Ban, Cluster, Count, IfaceVal, Limit, NodeSeen, NodeVal, Strikes, VipKey, VipVal,
+};
+use ingress_common::source::{SCOPE_BITS, SrcKey};
 use serde_json::{Value, json};
 
 use super::maps::{Maps, MapsError};
-use super::{counters, sync};
+use super::{bans, counters, sync};
 
 /// One decoded map: column names and rows of as many values.
 #[derive(Debug)]
@@ -62,10 +64,28 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
         }
         "buckets" => {
             let rows = sync::read_hash(&maps.buckets, "buckets")?;
-            let entry = |(key, value): (ingress_common::source::SrcKey, ingress_common::maps::Bucket)| {
+            let entry = |(key, value): (SrcKey, ingress_common::maps::Bucket)| {
                 vec![json!(ip_of(&key.addr)), json!(key.bucket), json!(value.tat)]
             };
             table(&["source", "bucket", "tat"], rows.into_iter().map(entry).collect())
+        }
+        "bans" => {
+            let entry = |(key, ban): (SrcKey, Ban)| {
+                let mut row = vec![json!(bans::source(&key.addr).to_string()), json!(bans::name(&ban.name))];
+                row.extend([json!(bans::kind(ban.kind)), json!(ban.since_ns), json!(ban.expires_ns)]);
+                row
+            };
+            let rows = sync::read_hash(&maps.bans, "bans")?.into_iter().map(entry).collect();
+            table(&["source", "policy", "too_many", "since_ns", "expires_ns"], rows)
+        }
+        "strikes" => {
+            let entry = |(key, strikes): (SrcKey, Strikes)| {
+                let mut row = vec![json!(bans::source(&key.addr).to_string()), json!(key.bucket)];
+                row.extend([json!(strikes.drops), json!(strikes.since_ns), json!(strikes.asked_ns)]);
+                row
+            };
+            let rows = sync::read_hash(&maps.strikes, "strikes")?.into_iter().map(entry).collect();
+            table(&["source", "policy", "drops", "since_ns", "asked_ns"], rows)
         }
         "stats" => {
             let entry = |count: counters::PacketCount| {
@@ -270,6 +290,10 @@ fn vip_flags(flags: u32) -> String {
             (VipVal::LISTS_SCOPE, "lists-scope"),
             (VipVal::PORTS_ONLY, "ports-only"),
             (VipVal::ANNOUNCE, "announce"),
+            (VipVal::LIMIT_PACKETS, "limit-packets"),
+            (VipVal::QUIET, "quiet"),
+            (VipVal::SYNCOOKIE, "syn-cookies"),
+            (VipVal::BANS, "bans"),
         ],
     )
 }

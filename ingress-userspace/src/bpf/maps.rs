@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuArray,
-    PerCpuHashMap, SockMap,
+    PerCpuHashMap, Queue, SockMap,
 };
 use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
 use ingress_common::maps::{
-    AclVal, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount, Meta,
-    NodeSeen, NodeVal, SlotVal, VipKey, VipVal, WorkerLoad,
+    AclVal, Ban, BanAsk, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount,
+    Meta, NodeSeen, NodeVal, SlotVal, Strikes, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
 
@@ -32,6 +32,9 @@ pub struct Maps {
     pub acl6_bits: MapData,
     pub limits: Array<MapData, Limit>,
     pub buckets: HashMap<MapData, SrcKey, Bucket>,
+    pub bans: HashMap<MapData, SrcKey, Ban>,
+    pub strikes: HashMap<MapData, SrcKey, Strikes>,
+    pub ban_asks: Queue<MapData, BanAsk>,
     pub stats: PerCpuArray<MapData, Count>,
     pub cluster: Array<MapData, Cluster>,
     pub pools: ArrayOfMaps<MapData, Array<MapData, u64>>,
@@ -109,6 +112,9 @@ impl Maps {
             acl6_bits: open_data(pins, "acl6_bits")?,
             limits: open(pins, "limits")?,
             buckets: open(pins, "buckets")?,
+            bans: open(pins, "bans")?,
+            strikes: open(pins, "strikes")?,
+            ban_asks: open(pins, "ban_asks")?,
             stats: open(pins, "stats")?,
             cluster: open(pins, "cluster")?,
             pools: open(pins, "pools")?,
@@ -184,6 +190,7 @@ fn kernel_type(kind: MapKind) -> MapType {
         MapKind::SockMap => MapType::SockMap,
         MapKind::ArrayOfMaps => MapType::ArrayOfMaps,
         MapKind::RingBuf => MapType::RingBuf,
+        MapKind::Queue => MapType::Queue,
     }
 }
 

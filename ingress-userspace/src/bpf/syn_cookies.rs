@@ -90,6 +90,7 @@ mod tests {
             deny: vec![],
             exempt: vec![],
             limits: vec![],
+            ban: None,
             syn_protection,
         }
     }

@@ -15,8 +15,10 @@ use tokio::net::UnixStream;
 
 use super::{probe, text_table};
 use crate::args::tools::{DropsArgs, OutputFormat};
+use crate::bpf::bans;
 use crate::bpf::counters::PacketCount;
 use crate::bpf::events::{EventReader, EventsError};
+use crate::bpf::maps::MapsError;
 use crate::bpf::report::{self, ReportError};
 use crate::telemetry::drops::{Dropped, Page};
 
@@ -41,6 +43,9 @@ pub enum DropsError {
         "another process reads the dropped packets; name the admin socket of the agent by --admin-socket"
     )]
     Taken,
+    /// The pins.
+    #[error(transparent)]
+    Maps(#[from] MapsError),
     /// Records.
     #[error(transparent)]
     Events(#[from] EventsError),
@@ -59,6 +64,10 @@ pub enum DropsError {
 pub async fn run(args: &DropsArgs, out: &mut (dyn io::Write + Send)) -> Result<(), DropsError> {
     let mut printer = Printer { args, since: begin(args), has_head: false };
     if let Some(first) = ask(&args.admin_socket, 0).await {
+        if args.output == OutputFormat::Table {
+            // Whoever may ask the agent need not be able to read the pins.
+            tell_of_bans(bans::list_pinned(&args.bpffs).unwrap_or_default(), out)?;
+        }
         return of_agent(args, first, &mut printer, out).await;
     }
     let Some(report) = report::read(&args.bpffs).await? else {
@@ -67,6 +76,7 @@ pub async fn run(args: &DropsArgs, out: &mut (dyn io::Write + Send)) -> Result<(
     if args.output == OutputFormat::Table {
         writeln!(out, "no agent answers at {}; dropped so far:", args.admin_socket.display())?;
         summary(&report.counters, args.vip, out)?;
+        tell_of_bans(bans::list_pinned(&args.bpffs)?, out)?;
         writeln!(out)?;
     }
     let mut reader = EventReader::open(&args.bpffs)?.ok_or(DropsError::Taken)?;
@@ -130,6 +140,15 @@ async fn ask(socket: &Path, after: u64) -> Option<Page> {
         async { probe::ask(UnixStream::connect(socket).await?, &format!("/drops?after={after}")).await };
     let answer = tokio::time::timeout(PATIENCE, answer).await.ok()?.ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+/// Whose packets are dropped whatever they are.
+fn tell_of_bans(bans: Option<Vec<bans::Banned>>, out: &mut (dyn io::Write + Send)) -> Result<(), DropsError> {
+    let count = bans.map_or(0, |bans| bans.len());
+    if count > 0 {
+        writeln!(out, "{count} sources are banned; `portcullis bans` lists them")?;
+    }
+    Ok(())
 }
 
 /// Packets dropped by address and reason.

@@ -39,6 +39,7 @@ fn instead(name: &str) -> &'static str {
     match name {
         "socks" => "`portcullis maps slots` is its readable shadow",
         "events" => "`portcullis drops` reads it",
+        "ban_asks" => "the agent empties it, and `portcullis bans` lists who was banned",
         _ => "`bpftool map dump` may",
     }
 }
@@ -117,6 +118,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::SockMap => "sockmap",
         MapKind::ArrayOfMaps => "array_of_maps",
         MapKind::RingBuf => "ringbuf",
+        MapKind::Queue => "queue",
     }
 }
 

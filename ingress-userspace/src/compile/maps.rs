@@ -6,6 +6,7 @@
 //! Write `acl4`, `acl6` and `limits` first, then `vips`, then `listen`; remove in the opposite order.
 
 pub mod announce;
+pub mod bans;
 pub mod bits;
 mod limits;
 mod lists;
@@ -95,7 +96,11 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
         let answers = protection(policies, for_all.iter().chain(&set)) > SynProtection::Off;
         let cookies = if answers { VipVal::SYNCOOKIE } else { 0 };
-        let flags = lists.flags(address.ip, scope) | rows.flags(first_limit, limits) | cookies;
+        let covering = for_all.iter().chain(&set).filter_map(|at| policies.get(*at));
+        let flags = lists.flags(address.ip, scope)
+            | rows.flags(first_limit, limits)
+            | bans::flags(covering)
+            | cookies;
         let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };

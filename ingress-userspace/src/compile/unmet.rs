@@ -80,6 +80,7 @@ mod tests {
             exempt: vec![],
             limits: limits.iter().map(limit).collect(),
             syn_protection: None,
+            ban: None,
         }
     }
 

@@ -55,6 +55,11 @@ pub struct EdgePolicySpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub limits: Vec<Limit>,
+    /// Bans sources that keep breaking the limits per source: a node drops all that they send to addresses whose policies ban,
+    /// until their time is over. Nobody is banned without it. Senders can forge their address, so give the sources that must
+    /// never be shut out in exempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ban: Option<Ban>,
     /// SYN cookies for the addresses: Auto (the default) sends them while the queue of new connections is full, Always sends
     /// them for every connection, Off leaves it to the kernel's stack.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +109,24 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000000000000_i64))]
     pub burst: Option<i64>,
+}
+
+/// When a source is banned, and for how long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Ban {
+    /// So many packets of a source (an IPv6 /64) that limits of this policy refused lead to a ban.
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub after: i64,
+    /// For how long they count together, from the first of them on; 1s to 1h, default 10s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// How long a ban lasts; 1s to 168h, default 10m.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub lasts: Option<String>,
+    /// Sources that each node bans for this policy at a time; default 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8192))]
+    pub max: Option<i64>,
 }
 
 /// What the nodes made of a policy.
@@ -312,10 +335,11 @@ mod tests {
             "targetRefs: [{kind: AddressPool, name: edge}]\nallow: [198.18.0.0/16]\ndeny: [203.0.113.0/24]\n\
              exempt: [198.18.0.10/32]\nlimits:\n- {per: Source, connectionsPerSecond: 50, burst: 100}\n\
              - {per: Address, packetsPerSecond: 200000, burst: 400000}\n\
-             - {per: Source, bytesPerSecond: 12500000, burst: 25000000}\nsynProtection: Auto\n",
+             - {per: Source, bytesPerSecond: 12500000, burst: 25000000}\n\
+             ban: {after: 100, within: 10s, for: 10m, max: 1000}\nsynProtection: Auto\n",
         )
         .expect("parses");
-        assert_eq!(policy.limits.len(), 3);
+        assert_eq!((policy.limits.len(), policy.ban.and_then(|ban| ban.lasts)), (3, Some("10m".to_owned())));
         let pool: AddressPoolSpec = serde_saphyr::from_str(
             "blocks: [{cidr: 198.18.100.0/28}, {start: '2001:db8::10', stop: '2001:db8::1f'}]\nannounce: L2\n\
              nodeSelector: {matchLabels: {edge: \"true\"}}\nautoAssign: true\nserviceSelector: {}\nencapsulation: UDP\n",

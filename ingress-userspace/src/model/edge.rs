@@ -4,6 +4,7 @@ mod pool;
 mod service;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -38,12 +39,14 @@ pub struct EdgePolicy {
     pub allow: Vec<IpNet>,
     /// Never these sources. Several policies unite. Beats everything else.
     pub deny: Vec<IpNet>,
-    /// No limits for these sources.
+    /// No limits and no bans for these sources.
     pub exempt: Vec<IpNet>,
     /// Each its own bucket; over it, the packet is dropped.
     pub limits: Vec<EdgeLimit>,
     /// What it says of SYN floods; `None`: nothing. Of several policies on one address the strongest word holds.
     pub syn_protection: Option<SynProtection>,
+    /// When a source that breaks the limits per source is banned; `None`: never.
+    pub ban: Option<BanRule>,
 }
 
 /// What is done about SYN floods, from weak to strong.
@@ -67,6 +70,19 @@ impl SynProtection {
             Self::Always => "Always",
         }
     }
+}
+
+/// Which sources are banned, and for how long. A node bans for what it saw itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanRule {
+    /// So many packets of a source that limits of the policy refused lead to a ban, at least 1.
+    pub after: u32,
+    /// For how long they count together, from the first of them on.
+    pub within: Duration,
+    /// How long a ban lasts.
+    pub lasts: Duration,
+    /// Sources that the policy bans at a time.
+    pub most: u32,
 }
 
 /// The destination addresses of a policy.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use super::Model;
 use super::backend::{Backend, BackendId, BackendState, EndpointCondition, ExternalName};
 use super::certificate::{Certificate, CertificateId};
-use super::edge::{Edge, EdgePolicy, EdgeScope, Per};
+use super::edge::{BanRule, Edge, EdgePolicy, EdgeScope, Per};
 use super::host::{Host, HostPattern};
 use super::listener::ListenerProtocol;
 use super::policy::client_certificate::{ClientAuth, ClientAuthorities, ClientCertificate};
@@ -351,7 +351,7 @@ fn write_certificate(out: &mut String, id: &CertificateId, certificate: &Certifi
 
 fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
     pools::write_pools(out, edge)?;
-    for EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection } in &edge.policies {
+    for EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection, ban } in &edge.policies {
         let scope = match scope {
             EdgeScope::Cluster => "every served address".to_owned(),
             EdgeScope::Pools(names) => format!("pools {}", names.join(", ")),
@@ -375,6 +375,12 @@ fn write_edge(out: &mut String, edge: &Edge) -> fmt::Result {
         }
         if let Some(protection) = syn_protection {
             writeln!(out, "  SYN protection: {}", protection.name())?;
+        }
+        if let Some(BanRule { after, within, lasts, most }) = ban {
+            writeln!(
+                out,
+                "  ban: after {after} drops within {within:?}, for {lasts:?}, at most {most} sources"
+            )?;
         }
     }
     Ok(())

@@ -169,6 +169,15 @@ metrics! {
     DROPS_TOLD: Counter "portcullis_drops_told_total"
         ["result"]
         "Dropped packets by whether a record tells of them: told, or untold because there were too many at once.";
+    BANS: Gauge "portcullis_bans"
+        ["policy"]
+        "Sources that are banned now, by the EdgePolicy whose limits they broke.";
+    BANS_TOTAL: Counter "portcullis_bans_total"
+        ["policy"]
+        "Sources that were banned since the agent started.";
+    BANS_REFUSED: Counter "portcullis_bans_refused_total"
+        ["policy"]
+        "Times that a source was not banned because its EdgePolicy bans as many as it may.";
     SOCKET_LOOKUPS: Counter "portcullis_socket_lookups_total"
         ["result"]
         "Connections and datagrams for served ports by what the kernel did with them: assigned to a socket of the proxy, missed for want of one, refused by a socket, or moved from a socket that closed.";

@@ -5,6 +5,7 @@
 //! not enforce is a Problem, and the rest of the object holds.
 
 mod addresses;
+mod bans;
 mod key;
 mod limits;
 mod nodes;
@@ -49,6 +50,7 @@ pub(super) fn edge(
             exempt: Vec::new(),
             limits: Vec::new(),
             syn_protection: None,
+            ban: None,
         });
     }
     let cluster_key = key::cluster_key(build, &pools);
@@ -72,8 +74,9 @@ fn policy(
     }
     let limits = limits::limits(build, owner, &spec.limits);
     let syn_protection = syn_protection(build, owner, spec.syn_protection.as_deref());
+    let ban = spec.ban.as_ref().and_then(|ban| bans::rule(build, owner, ban, &limits));
     let name = owner.name.clone();
-    Some(EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection })
+    Some(EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection, ban })
 }
 
 /// What cannot be read is no word against the default.

@@ -5,15 +5,18 @@
 //! other nodes send packets and probes through the tunnel.
 #![expect(clippy::indexing_slicing, reason = "numbers from dice below the length of a fixed list")]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::bail;
-use ingress_common::flow::addr_of;
+use ingress_common::flow::{Addr, addr_of};
 use ingress_common::maps::{Cluster, Limit, NodeVal, VIP_IDS};
+use ingress_common::source::limited_source;
 use ingress_common::tunnel::Header;
 use ingress_common::verdict::{Action, REASONS, Reason, Verdict};
 
 use super::plain::Dice;
+use crate::kernel::bans::BAN;
 use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, connections, model, nets, policy, pool};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::reference::{Expected, expect};
@@ -37,7 +40,7 @@ const ENDS: [[&str; 2]; 2] = [["198.18.0.10", "198.18.0.12"], ["2001:db8::10", "
 const KEY: u64 = 0x1122_3344_5566_7788;
 /// Others.
 const OTHERS: &[&str] = &["198.18.0.11", "2001:db8::11", "198.18.100.2", "224.0.0.1", "ff02::1"];
-/// Anybody, denied, allowed, exempt; both families.
+/// Anybody, denied, allowed, exempt, banned; both families.
 const SOURCES: &[&str] = &[
     "198.18.7.7",
     "198.19.66.6",
@@ -49,7 +52,11 @@ const SOURCES: &[&str] = &[
     "2001:db8:1::1",
     "2001:db8:1::66",
     "2001:db8:9::9",
+    "198.18.1.77",
+    "2001:db8:1:7::7",
 ];
+/// Banned; of an exempt and of a denied source nobody is to notice it.
+const BANNED: &[&str] = &["198.18.1.77", "2001:db8:1:7::1", "198.18.9.9", "2001:db8:66::1"];
 /// After so many packets the counters are compared.
 const BATCH: u64 = 2_000;
 /// The longest packet.
@@ -72,6 +79,7 @@ pub struct Fuzz {
     rig: Rig,
     seeds: Vec<Vec<u8>>,
     ours: Vec<Vec<u8>>,
+    banned: BTreeSet<Addr>,
     dice: Dice,
 }
 
@@ -82,6 +90,7 @@ impl Fuzz {
             rig: rig(),
             seeds: seeds(),
             ours: OURS.iter().map(|text| octets(text)).collect(),
+            banned: BANNED.iter().map(|text| limited_source(&addr_of(ip(text)))).collect(),
             dice: Dice::new(seed),
         }
     }
@@ -105,7 +114,7 @@ impl Fuzz {
             let (verdict, output) = self.rig.pass(frame);
             tally.packets += 1;
             tally.dropped += u64::from(verdict == XDP_DROP);
-            match expect(frame, &self.rig.contents) {
+            match expect(frame, &self.rig.contents, &self.banned) {
                 Expected::Exactly(exactly) => {
                     tally.judged += 1;
                     if let Some(count) = expected.get_mut(exactly.reason.row(exactly.vip_id) as usize) {
@@ -144,7 +153,7 @@ impl Fuzz {
 
     /// The first packet of a batch that should have been counted so.
     fn first(&self, frames: &[Vec<u8>], (vip_id, reason): (u32, Option<Reason>)) -> String {
-        let is_it = |frame: &&Vec<u8>| match expect(frame, &self.rig.contents) {
+        let is_it = |frame: &&Vec<u8>| match expect(frame, &self.rig.contents, &self.banned) {
             Expected::Exactly(verdict) => verdict.vip_id == vip_id && Some(verdict.reason) == reason,
             Expected::Anything => false,
         };
@@ -222,6 +231,7 @@ fn rig() -> Rig {
     walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
     walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
     walled.limits = vec![connections(1, 1)];
+    walled.ban = Some(BAN);
     let node: Vec<IpAddr> = OURS[4..6].iter().map(ip).collect();
     let pools = vec![pool("open", &OURS[..2]), pool("walled", &OURS[2..4]), pool("shared", &SHARED)];
     let mut rig = Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {
@@ -229,6 +239,7 @@ fn rig() -> Rig {
             *limit = Limit { rate_ns: 1, burst_ns: 1 << 54, ..*limit };
         }
     });
+    BANNED.iter().for_each(|source| rig.ban(source, u64::MAX));
     SHARED.iter().for_each(|address| rig.join(address));
     rig.set_cluster(Cluster { seed: 1, keys: [KEY, 0], me: 1, flags: 0 });
     for (id, end) in (1..).zip(0..2) {

@@ -20,10 +20,13 @@ pub(super) const LIMITS: MapSpec = MapSpec {
                 "u32",
                 "names the buckets; rows of the same limit of the same policy share it, whatever the rate",
             ),
-            ("pad", "u32", "0"),
+            ("ban_after", "u32", "so many refused packets of a source ask for a ban; 0: never"),
             ("rate_ns", "u64", "time that one connection or packet costs"),
             ("rate_q20", "u64", "time that a byte costs, in ns / 2^20"),
             ("burst_ns", "u64", "time that may be borrowed"),
+            ("ban_within_ns", "u64", "for how long refused packets count together"),
+            ("policy", "u32", "names the policy in `strikes`, `ban_asks` and `bans`"),
+            ("pad", "u32", "0"),
         ],
     },
     writer: "agent",
@@ -71,7 +74,7 @@ pub(super) const GLOBALS: MapSpec = MapSpec {
     writer: "XDP, TC",
     reader: "XDP, TC",
     about: "Rates of the node. Row 0: sources that get a bucket, 10,000 per second at most; beyond that the new ones of a slot \
-            share its limit.",
+            share its limit. Row 1: sources that get an entry of `strikes`, as many; of further ones nothing is counted.",
 };
 
 pub(super) const BUCKETS: MapSpec = MapSpec {

@@ -2,10 +2,10 @@
 
 use ingress_common::maps::LookupCount;
 
-use crate::bpf::counters;
 use crate::bpf::maps::{Maps, MapsError};
+use crate::bpf::{bans, counters};
 use crate::telemetry::metrics::{
-    DROPS_TOLD, PACKET_BYTES, PACKETS, SOCKET_LOOKUPS, STEERED_BYTES, STEERED_PACKETS, Samples,
+    BANS, DROPS_TOLD, PACKET_BYTES, PACKETS, SOCKET_LOOKUPS, STEERED_BYTES, STEERED_PACKETS, Samples,
     TUNNEL_PACKETS,
 };
 
@@ -31,5 +31,8 @@ pub(super) fn add(maps: &Maps, samples: &mut Samples) -> Result<(), MapsError> {
     let (told, untold) = counters::drops_told(maps)?;
     samples.add(&DROPS_TOLD, &["told"], told as f64);
     samples.add(&DROPS_TOLD, &["untold"], untold as f64);
+    for (policy, count) in bans::by_policy(maps)? {
+        samples.add(&BANS, &[&policy], count as f64);
+    }
     Ok(())
 }

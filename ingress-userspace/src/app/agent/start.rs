@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::log_synced;
 use super::settings::AgentSettings;
 use super::steering::Peers;
 use crate::args::ModeArg;
@@ -14,6 +13,7 @@ use crate::bpf::kernel::{self, Kernel, PrepareError};
 use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
+use crate::bpf::sync::Synced;
 use crate::bpf::{cleanup, report, slots, syn_cookies};
 use crate::compile::maps::announce::announce;
 use crate::compile::maps::{compile, pause};
@@ -208,4 +208,14 @@ pub(super) fn degraded(
 pub(super) fn mode_name(kernel: Option<&Kernel>) -> &'static str {
     let slowest = kernel.and_then(|kernel| kernel.attached().iter().map(|interface| interface.hook).max());
     slowest.map_or("userspace", Hook::name)
+}
+
+/// Says what came of writing the maps.
+pub(super) fn log_synced(synced: &Synced) {
+    if synced.put + synced.removed > 0 {
+        debug!(put = synced.put, removed = synced.removed, "kernel maps changed");
+    }
+    for (map, entries, error) in &synced.refused {
+        error!(map, entries, error = %chain(error), "the kernel refused entries, they are not enforced");
+    }
 }

@@ -7,6 +7,7 @@ use ingress_common::maps::{VipKey, VipVal};
 use tokio::sync::watch;
 use tracing::debug;
 
+use super::bans::Tally;
 use super::figures;
 use crate::admin::Stale;
 use crate::admin::pools::PoolView;
@@ -17,8 +18,8 @@ use crate::compile::maps::MapContents;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
-    DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE, POOL_TABLE, Registry,
-    STALE_SECONDS, SYN_COOKIES, Samples,
+    BANS_REFUSED, BANS_TOTAL, DATAPLANE_DEGRADED, DATAPLANE_MODE, LAST_MODEL_SERVED, MAP_ENTRIES, NODE_STATE,
+    POOL_TABLE, Registry, STALE_SECONDS, SYN_COOKIES, Samples,
 };
 
 /// The newest state of the role.
@@ -54,6 +55,8 @@ pub struct AgentState {
     pub addresses: Option<usize>,
     /// Entries per kernel map.
     pub entries: BTreeMap<&'static str, usize>,
+    /// Whom the agent banned.
+    pub bans: Tally,
 }
 
 /// A node of the pools.
@@ -122,6 +125,12 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         for (pool, fingerprint) in &now.tables {
             // What a sample can hold exactly.
             samples.add(&POOL_TABLE, &[pool], (fingerprint >> 11) as f64);
+        }
+        for (policy, count) in &now.bans.banned {
+            samples.add(&BANS_TOTAL, &[policy], *count as f64);
+        }
+        for (policy, count) in &now.bans.refused {
+            samples.add(&BANS_REFUSED, &[policy], *count as f64);
         }
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);

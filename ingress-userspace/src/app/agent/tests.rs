@@ -90,6 +90,7 @@ async fn limits_that_need_the_programs_are_told_in_userspace_mode() {
         exempt: vec![],
         limits: vec![EdgeLimit { of, per: Per::Source, per_second: 1, burst: 1 }],
         syn_protection: None,
+        ban: None,
     };
     let mut first = Arc::into_inner(world(1, 80).unwrap()).unwrap();
     let mut model = (*first.model).clone();

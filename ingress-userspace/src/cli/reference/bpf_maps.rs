@@ -127,6 +127,7 @@ fn kind(kind: MapKind) -> &'static str {
         MapKind::SockMap => "sockmap",
         MapKind::ArrayOfMaps => "array of maps",
         MapKind::RingBuf => "ring buffer",
+        MapKind::Queue => "queue",
     }
 }
 

@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ingress_common::maps::{LIMITS, LIMITS_PER_VIP, Limit, VipVal};
 
-use super::{MapContents, PolicySet, free_id};
+use super::{MapContents, PolicySet, bans, free_id};
 use crate::compile::edge::limit as compiled;
-use crate::model::edge::{Counted, EdgePolicy, Per};
+use crate::model::edge::{BanRule, Counted, EdgePolicy, Per};
 
 /// First row and number of rows.
 type Range = (u16, u16);
@@ -96,6 +96,7 @@ impl Rows {
 
     fn limits(&mut self, policies: &[EdgePolicy], set: &[usize]) -> Vec<Limit> {
         let mut limits = Vec::new();
+        let numbers = bans::ids(policies);
         for (at, policy) in set.iter().filter_map(|at| Some((*at, policies.get(*at)?))) {
             let mut seen: BTreeMap<(Counted, Per), u8> = BTreeMap::new();
             for (nth, limit) in policy.limits.iter().enumerate() {
@@ -107,7 +108,8 @@ impl Rows {
                     free_id([policy.name.as_bytes(), &kind].into_iter(), ids)
                 });
                 *alike = alike.saturating_add(1);
-                limits.push(compiled(limit, bucket));
+                let number = numbers.get(at).copied().unwrap_or_default();
+                limits.push(banning(compiled(limit, bucket), policy.ban, number));
             }
         }
         limits
@@ -133,6 +135,17 @@ impl Rows {
         let first = (0..=LIMITS.checked_sub(u32::from(count))?)
             .find(|first| (*first..first + u32::from(count)).all(|row| !self.taken.contains(&row)))?;
         u16::try_from(first).ok()
+    }
+}
+
+/// A limit per source of a policy with this number, which bans.
+fn banning(limit: Limit, rule: Option<BanRule>, policy: u32) -> Limit {
+    match rule {
+        Some(rule) if limit.per == Limit::SOURCE => {
+            let ban_within_ns = u64::try_from(rule.within.as_nanos()).unwrap_or(u64::MAX);
+            Limit { ban_after: rule.after, ban_within_ns, policy, ..limit }
+        }
+        _ => limit,
     }
 }
 

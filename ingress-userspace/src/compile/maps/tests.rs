@@ -28,6 +28,7 @@ fn policy(name: &str, pools: &[&str]) -> EdgePolicy {
         exempt: vec![],
         limits: vec![],
         syn_protection: None,
+        ban: None,
     }
 }
 
