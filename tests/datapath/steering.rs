@@ -7,7 +7,7 @@ use ingress_tests::http::Outcome;
 use ingress_tests::node::{Process, VIP, VIP6};
 
 /// Nodes 1 to `count`, all members of the pool, each known to be up by the others.
-fn fleet(count: usize, spec: &str) -> (Fleet, Vec<Process>) {
+pub(crate) fn fleet(count: usize, spec: &str) -> (Fleet, Vec<Process>) {
     let fleet = Fleet::new(count).unwrap();
     fleet.write("pool.yaml", &ingress_tests::fleet::pool(spec)).unwrap();
     for number in 1..=count {

@@ -14,12 +14,11 @@ use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
 use crate::bpf::probe::{Bpffs, Missing, probe};
 use crate::bpf::sync::Synced;
-use crate::bpf::{cleanup, report, slots, syn_cookies};
+use crate::bpf::{cleanup, report, slots};
 use crate::compile::maps::announce::announce;
 use crate::compile::maps::{compile, pause};
 use crate::error_chain::chain;
 use crate::model::Model;
-use crate::model::edge::EdgePolicy;
 
 /// Why the kernel half does not run.
 #[derive(Debug, thiserror::Error)]
@@ -53,9 +52,6 @@ pub(super) struct Started {
 
 /// Puts the kernel half in place, or says why the node serves without although it should; the service comes up in any case.
 pub(super) async fn start(settings: &AgentSettings, model: &Model, peers: &mut Peers) -> Started {
-    for unmet in syn_cookies::unmet(&model.edge.policies) {
-        warn!(unmet, "SYN floods meet less than they should");
-    }
     let hook = match settings.mode {
         ModeArg::Auto => None,
         ModeArg::XdpNative => Some(Hook::XdpNative),
@@ -191,17 +187,15 @@ pub(super) fn degraded(
     settings: &AgentSettings,
     kernel: Option<&Kernel>,
     step_down: Option<&str>,
-    policies: &[EdgePolicy],
 ) -> Vec<String> {
     let without = step_down.map(|reason| format!("stepped down to userspace mode: {reason}"));
-    let cookies = syn_cookies::unmet(policies);
-    let Some(kernel) = kernel else { return without.into_iter().chain(cookies).collect() };
+    let Some(kernel) = kernel else { return without.into_iter().collect() };
     let mut known = kernel.refused();
     known.extend(kernel.attached().into_iter().map(|interface| interface.name));
     let missing = missing(settings, &known).into_iter().map(|name| {
         format!("interface {name} does not exist, and is served once it does; correct --interface")
     });
-    without.into_iter().chain(kernel.degraded()).chain(missing).chain(cookies).collect()
+    without.into_iter().chain(kernel.degraded()).chain(missing).collect()
 }
 
 /// The mode of the node: the slowest of its interfaces.

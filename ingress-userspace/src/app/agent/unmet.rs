@@ -3,6 +3,7 @@
 use tracing::warn;
 
 use super::{Agent, start};
+use crate::bpf::syn_cookies;
 use crate::compile::unmet::{Unmet, without_kernel};
 
 /// Lines that are kept; the log has all of them.
@@ -11,12 +12,7 @@ const MOST: usize = 50;
 impl Agent {
     /// One line for each thing that is served less well than was asked for.
     pub(super) fn degraded(&self) -> Vec<String> {
-        let mut lines = start::degraded(
-            &self.settings,
-            self.kernel.as_ref(),
-            self.step_down.as_deref(),
-            &self.model.edge.policies,
-        );
+        let mut lines = start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref());
         lines.extend(self.unmet().into_iter().map(|unmet| unmet.sentence));
         if self.kernel.is_some() {
             lines.extend(self.refused.iter().chain(self.peers.refused()).cloned());
@@ -40,11 +36,16 @@ impl Agent {
         }
     }
 
-    /// What is left undone without a kernel half. Where only the node itself is served, nobody is kept out.
+    /// What is left undone without a kernel half, and what the kernel's settings do not permit. Where only the node itself is
+    /// served, nobody is kept out.
     fn unmet(&self) -> Vec<Unmet> {
-        if self.kernel.is_some() || !self.settings.serves_the_node() {
+        if !self.settings.serves_the_node() {
             return Vec::new();
         }
-        without_kernel(&self.model.edge)
+        let edge = &self.model.edge;
+        let mut unmet = if self.kernel.is_some() { Vec::new() } else { without_kernel(edge) };
+        let cookies = syn_cookies::unmet(&edge.policies).into_iter();
+        unmet.extend(cookies.map(|sentence| Unmet { policy: None, sentence }));
+        unmet
     }
 }

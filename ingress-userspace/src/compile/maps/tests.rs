@@ -132,6 +132,21 @@ fn a_nodes_address_within_a_pool_keeps_its_other_ports() {
 }
 
 #[test]
+fn of_several_policies_the_strongest_word_on_syn_cookies_holds() {
+    let says = |name, pools: &[&str], word| EdgePolicy { syn_protection: Some(word), ..policy(name, pools) };
+    let answers = |policies| {
+        let model = model(vec![pool("edge", "198.18.100.1", "198.18.100.1")], policies);
+        vip(&compiled(&model, &MapContents::default()), "198.18.100.1").flags & VipVal::SYNCOOKIE != 0
+    };
+    let off = || says("off", &[], SynProtection::Off);
+    assert!(!answers(vec![off()]));
+    assert!(answers(vec![off(), says("on", &["edge"], SynProtection::Auto)]));
+    assert!(answers(vec![off(), says("on", &["edge"], SynProtection::Always)]));
+    assert!(!answers(vec![off(), says("other", &["other"], SynProtection::Always)]), "of another address");
+    assert!(!answers(vec![off(), policy("silent", &["edge"])]));
+}
+
+#[test]
 fn a_pause_holds_for_every_entry_and_ends_with_the_next_contents() {
     let model = model(vec![pool("edge", "198.18.100.1", "198.18.100.2")], vec![]);
     let serving = compiled(&model, &MapContents::default());
