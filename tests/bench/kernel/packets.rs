@@ -6,16 +6,17 @@
 //!
 //! Repeated runs see the packet as the run before left it, and always the same source. Rows for which that would be
 //! another packet are measured one run at a time, each with the packet as it came, against the row `BASE` measured in the
-//! same way and in turn; what they cost more is added to the ratio of `BASE`. What a system call leaves in the caches is
+//! same way and in turn (the row of cookies: against `SEGMENT`); what they cost more is added to the ratio of that one. What a system call leaves in the caches is
 //! in both and so in neither.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use ingress_common::flow::addr_of;
 use ingress_common::maps::{Cluster, Limit, NodeVal, VipKey};
 use ingress_common::steer::TABLE_SLOTS;
 use ingress_common::verdict::Reason;
 use ingress_tests::kernel::{EMPTY_PROGRAM, PROGRAM, Rig, Seen, connections, model, nets, policy, pool};
+use ingress_tests::netns::Namespace;
 use ingress_tests::packet::{ACK, Packet};
 use ingress_tests::tunnel::hash;
 use ingress_userspace::model::edge::{Counted, EdgeLimit};
@@ -32,6 +33,8 @@ const OPENED: f64 = 12.0;
 const LIST: f64 = 8.0;
 /// A new source with every packet.
 const FLOOD: f64 = 20.0;
+/// A SYN that is answered by a cookie: most of it is the kernel's making of the cookie.
+const COOKIE: f64 = 45.0;
 const ROUNDS: usize = 21;
 const REPEAT: u32 = 400_000;
 /// Single runs of a row that cannot be repeated.
@@ -43,6 +46,7 @@ const PLAIN: &str = "198.18.100.1";
 const LISTED: &str = "198.18.101.1";
 const LIMITED: &str = "198.18.102.1";
 const METERED: &str = "198.18.103.1";
+const SHIELDED: &str = "198.18.104.1";
 const PLAIN6: &str = "2001:db8:100::1";
 const NODE: &str = "198.18.0.10";
 /// A source with a bucket of its own.
@@ -62,11 +66,15 @@ struct Case {
 
 /// What single runs are compared with.
 const BASE: &str = "served: new connection, lists (miss), charged, by the table, a socket listens";
+/// The same for the row of cookies, whose address has no limits.
+const SEGMENT: &str = "served: segment, no lists";
 
 /// All rows.
 pub(crate) fn measure() -> Vec<Row> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut rig = rig(&listener);
+    let (_namespace, always) = listens_by_cookies();
+    rig.listen(SocketAddr::new(ip(SHIELDED), 80), 1, &always);
     let mut cases = cases();
     if std::env::var("ONLY").is_ok() {
         cases.retain(|c| c.name == BASE || c.name.contains("no li") || c.name.contains("over"));
@@ -103,8 +111,8 @@ pub(crate) fn measure() -> Vec<Row> {
         }
         return rows;
     }
-    let listed = of("served: segment, list of 50,000, denied") - of("served: segment, no lists");
-    let base = of(BASE);
+    let listed = of("served: segment, list of 50,000, denied") - of(SEGMENT);
+    let (base, segment) = (of(BASE), of(SEGMENT));
     rows.push(row("a hit in a list of 50,000 prefixes adds", listed, Some(LIST)));
     let flood = (0..SINGLES).map(|n| {
         // An odd factor visits every address of 10.0.0.0/8 in an order that no cache foresees.
@@ -114,9 +122,25 @@ pub(crate) fn measure() -> Vec<Row> {
     let more = singly(&rig, flood, &Packet::syn(NEIGHBOUR, LIMITED, 80).bytes()) / empty;
     let steered = std::iter::repeat_n(Packet::syn(STEERED, LIMITED, 80).bytes(), SINGLES as usize);
     let sent = singly(&rig, steered, &Packet::syn(NEIGHBOUR, LIMITED, 80).bytes()) / empty;
+    let syn = Packet::syn(NEIGHBOUR, SHIELDED, 80).bytes();
+    assert_eq!(rig.send(&syn).seen.reason, Reason::CookieSent, "a listener that always wants cookies");
+    let answered = std::iter::repeat_n(syn, SINGLES as usize);
+    let cookie = singly(&rig, answered, &Packet::tcp(NEIGHBOUR, PLAIN, 80, ACK).data(500).bytes()) / empty;
+    rows.push(row("served: new connection, answered by a SYN cookie", segment + cookie, Some(COOKIE)));
     rows.push(row("served: new connection of another node, sent on over UDP", base + sent, None));
     rows.push(row("served: new connections of ever new sources (flood)", base + more, Some(FLOOD)));
     rows
+}
+
+/// A listener for which a cookie is due for every SYN, and the network namespace with that setting.
+fn listens_by_cookies() -> (Namespace, TcpListener) {
+    let namespace = Namespace::new("cookies").unwrap();
+    let listen = || {
+        std::fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap();
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    };
+    let listener = namespace.enter(listen).unwrap();
+    (namespace, listener)
 }
 
 /// What each of these frames takes more than `base`, in ns, one run at a time.
@@ -162,12 +186,7 @@ fn cases() -> Vec<Case> {
             Reason::Foreign,
             None,
         ),
-        case(
-            "served: segment, no lists",
-            Packet::tcp(client, PLAIN, 80, ACK).data(500),
-            Reason::Admitted,
-            None,
-        ),
+        case(SEGMENT, Packet::tcp(client, PLAIN, 80, ACK).data(500), Reason::Admitted, None),
         case(
             "served: segment, no lists, IPv6",
             Packet::tcp(client6, PLAIN6, 80, ACK),
@@ -224,6 +243,7 @@ fn rig(listener: &TcpListener) -> Rig {
         pool("listed", &[LISTED]),
         pool("limited", &[LIMITED]),
         pool("metered", &[METERED]),
+        pool("shielded", &[SHIELDED]),
         pool("others", &others),
     ];
     let node = NODE.parse().map_or_else(|_| Vec::new(), |ip| vec![ip]);
