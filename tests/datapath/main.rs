@@ -7,6 +7,8 @@ mod bans;
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod flood;
 #[cfg(test)]
 mod hooks;

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -162,15 +162,52 @@ impl Fleet {
         command.arg("--bpffs").arg(self.bpffs(number));
         command.arg("--admin-socket").arg(self.folder.join(format!("{name}.sock")));
         command.args(["--healthz-port", "0", "--workers", "2", "--drain-timeout", "10"]).args(more);
+        self.spawn(name, &mut command)
+    }
+
+    /// Starts `portcullis agent` of this binary on a node; `name` is that of its log.
+    pub fn agent(&self, number: usize, name: &str, binary: &Path) -> anyhow::Result<Process> {
+        let mut command = self.node(number)?.command(binary);
+        command.arg("agent").arg("--manifests").arg(self.folder.join("manifests"));
+        command.args(["--node-name", NAMES.get(number).copied().context("a name")?]);
+        command.arg("--bpffs").arg(self.bpffs(number)).arg("--link-socket").arg(self.link_socket(number));
+        command.args(["--healthz-port", "0", "--mode", "xdp-native"]);
+        self.spawn(name, &mut command)
+    }
+
+    /// Starts `portcullis proxy` on a node, which connects to the node's agent.
+    pub fn proxy(&self, number: usize, name: &str) -> anyhow::Result<Process> {
+        let mut command = self.node(number)?.command(binary()?);
+        command.arg("proxy").arg("--link-socket").arg(self.link_socket(number));
+        command.args(["--healthz-port", "0", "--workers", "2", "--drain-timeout", "10"]);
+        self.spawn(name, &mut command)
+    }
+
+    fn link_socket(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("agent-{number}.sock"))
+    }
+
+    fn spawn(&self, name: &str, command: &mut Command) -> anyhow::Result<Process> {
         let log = self.folder.join(format!("{name}.log"));
         let output = fs::File::create(&log)?;
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        Process::spawn(&mut command, log)
+        Process::spawn(command, log)
+    }
+
+    /// Pulls the cable of a node.
+    pub fn unplug(&self, number: usize) -> anyhow::Result<()> {
+        self.switch.run(&format!("ip link set n{number} down"))?;
+        Ok(())
     }
 
     /// The state of a node as `portcullis status` prints it.
     pub fn status(&self, number: usize) -> anyhow::Result<serde_json::Value> {
-        let mut command = self.node(number)?.command(binary()?);
+        self.status_of(number, &binary()?)
+    }
+
+    /// The same by this binary, which may be of another map layout.
+    pub fn status_of(&self, number: usize, binary: &Path) -> anyhow::Result<serde_json::Value> {
+        let mut command = self.node(number)?.command(binary);
         command.args(["status", "--output", "json", "--bpffs"]).arg(self.bpffs(number));
         Ok(serde_json::from_str(&run(&mut command)?)?)
     }
