@@ -14,6 +14,7 @@ const PAGES: &[(&str, &str)] = &[
     ("bpf-maps", "docs/reference/bpf-maps.md"),
     ("cli", "docs/reference/cli.md"),
     ("problems", "docs/reference/problems.md"),
+    ("objects", "docs/reference/objects.md"),
     ("crds", "charts/portcullis/crds/portcullis.dev.yaml"),
 ];
 

@@ -191,6 +191,8 @@ pub enum ReferencePage {
     Cli,
     /// docs/reference/problems.md
     Problems,
+    /// docs/reference/objects.md
+    Objects,
     /// charts/portcullis/crds/*.yaml
     Crds,
 }

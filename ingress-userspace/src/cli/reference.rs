@@ -6,6 +6,7 @@ pub mod command_line;
 pub mod config_map;
 pub mod crds;
 pub mod metrics;
+pub mod objects;
 pub mod problems;
 
 use std::io;
@@ -26,6 +27,7 @@ pub fn page(page: ReferencePage) -> anyhow::Result<String> {
         ReferencePage::Cli => command_line::command_line_page(),
         ReferencePage::Metrics => metrics::metrics_page(),
         ReferencePage::Problems => problems::problems_page(),
+        ReferencePage::Objects => objects::objects_page()?,
         ReferencePage::Crds => crds::crds_page()?,
     })
 }

@@ -161,6 +161,7 @@ fn print_table(
          proxy ended {}",
         report.listening, lookups.handed_over, lookups.missed, lookups.refused, lookups.moved
     )?;
+    print_cookies(report, out)?;
     if !report.limits.is_empty() {
         writeln!(out, "limits: {}\n", report.limits.join(", "))?;
     }
@@ -168,7 +169,6 @@ fn print_table(
         print_nodes(&report.nodes, out)?;
         writeln!(out)?;
     }
-    print_cookies(report, out)?;
     if !report.sockets.is_empty() {
         sockets::print(&report.sockets, out)?;
         writeln!(out)?;

@@ -206,7 +206,7 @@ pub struct AddressPoolSpec {
     /// Nodes that serve the pool; default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<Selector>,
-    /// Whether Services may get addresses of this pool without naming it.
+    /// Whether Services may get addresses of this pool without asking for them; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_assign: Option<bool>,
     /// Services that may get addresses of this pool; default all.
@@ -307,6 +307,12 @@ fn entries<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
         Some(serde_json::Value::Array(values)) => values.into_iter().map(text).collect(),
         Some(single) => vec![text(single)],
     })
+}
+
+/// The definitions of both kinds as values, by kind: for the reference.
+pub fn definitions() -> serde_json::Result<Vec<(&'static str, serde_json::Value)>> {
+    let both = [("EdgePolicy", EdgePolicy::crd()), ("AddressPool", AddressPool::crd())];
+    both.into_iter().map(|(kind, crd)| Ok((kind, serde_json::to_value(&crd)?))).collect()
 }
 
 /// The definitions of both kinds as YAML, each a document: for the chart and `portcullis reference crds`.

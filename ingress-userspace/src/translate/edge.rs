@@ -63,7 +63,8 @@ fn policy(
     spec: &crd::EdgePolicySpec,
     known: scope::Known<'_>,
 ) -> Option<EdgePolicy> {
-    let scope = scope::scope(build, owner, spec, known)?;
+    // What is wrong with the rest is told all the same.
+    let scope = scope::scope(build, owner, spec, known);
     let allow = list(build, owner, "allow", &spec.allow);
     let mut deny = list(build, owner, "deny", &spec.deny);
     let exempt = list(build, owner, "exempt", &spec.exempt);
@@ -76,7 +77,7 @@ fn policy(
     let syn_protection = syn_protection(build, owner, spec.syn_protection.as_deref());
     let ban = spec.ban.as_ref().and_then(|ban| bans::rule(build, owner, ban, &limits));
     let name = owner.name.clone();
-    Some(EdgePolicy { name, scope, allow, deny, exempt, limits, syn_protection, ban })
+    Some(EdgePolicy { name, scope: scope?, allow, deny, exempt, limits, syn_protection, ban })
 }
 
 /// What cannot be read is no word against the default.
