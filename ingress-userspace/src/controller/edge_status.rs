@@ -77,10 +77,10 @@ fn unenforced(policy: ObjectRef, nodes: &BTreeSet<String>) -> Problem {
         object: policy,
         code: Code::FieldUnsupported,
         severity: Severity::Warning,
-        field: "spec.limits".to_owned(),
+        field: "spec".to_owned(),
         value: String::new(),
         message: format!(
-            "packets and bytes are not limited on {} nodes, which serve in userspace mode and see connections only: {}; the \
+            "limits of packets and bytes, and bans, do not hold on {} nodes, which serve in userspace mode and see connections only: {}; the \
              Events of their pods say why; limit connectionsPerSecond there",
             nodes.len(),
             named(nodes)
@@ -395,7 +395,7 @@ mod tests {
         let status = of_policy(&policy, &other, true, (&[], &nodes));
         assert_eq!(status["conditions"][1]["reason"], "Programmed");
         let notices = nodes.notices(&[(ObjectKey::new("", "floods"), policy)].into());
-        assert!(format!("{notices:?}").contains("not limited on 1 nodes"), "{notices:?}");
+        assert!(format!("{notices:?}").contains("do not hold on 1 nodes"), "{notices:?}");
     }
 
     #[test]
