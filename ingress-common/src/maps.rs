@@ -96,8 +96,7 @@ impl Meta {
     /// The agent ended in order: another one need not wait for its silence.
     pub const ENDED: u32 = 1;
 
-    /// Whether the agent's last sign of life is recent. A sign from the future (the clocks of two readers may differ by a
-    /// tick) is.
+    /// Whether the agent's last sign of life is recent, or from the future: clocks of two readers differ by a tick.
     #[inline(always)]
     pub const fn is_alive(&self, now_ns: u64) -> bool {
         now_ns.saturating_sub(self.heartbeat_ns) < SILENCE_NS
@@ -280,15 +279,16 @@ impl NodeVal {
 pub struct NodeSeen {
     /// Monotonic clock when it last answered a probe.
     pub answered_ns: u64,
+    /// The same of an answer that did not call its agent silent.
+    pub led_ns: u64,
     /// Monotonic clock when it last had no listener for a connection, which the next candidate then took. Of this node only.
     pub absent_ns: u64,
     /// Monotonic clock when it last answered by SYN cookies, or said so; see [`ARMED_NS`].
     pub armed_ns: u64,
 }
-const _: () = assert!(size_of::<NodeSeen>() == 8 + 8 + 8);
+const _: () = assert!(size_of::<NodeSeen>() == 8 + 8 + 8 + 8);
 
-/// For how long a node that sent a SYN cookie counts as one that does, in ns: connections are charged by their proof then,
-/// not by their SYN.
+/// For how long after a SYN cookie a node charges connections by their proof, not by their SYN, in ns.
 pub const ARMED_NS: u64 = 10_000_000_000;
 
 /// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its

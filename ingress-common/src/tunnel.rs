@@ -36,6 +36,8 @@ impl Header {
     pub const ANSWER: u8 = 1 << 1;
     /// In an answer: the node answers SYNs by cookies at present.
     pub const ARMED: u8 = 1 << 2;
+    /// In an answer: the agent of the node gave no sign of life for so long that its programs announce nothing.
+    pub const SILENT: u8 = 1 << 3;
 }
 
 /// Bytes that the tunnel adds in front of an inner packet.

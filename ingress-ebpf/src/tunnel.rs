@@ -13,7 +13,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use crate::context::{Context, OuterHeaders};
 use crate::cookie;
-use crate::maps::{CLUSTER, NODE_SEEN, NODES_MAP, PEERS_MAP};
+use crate::maps::{CLUSTER, META, NODE_SEEN, NODES_MAP, PEERS_MAP};
 use crate::packet::{Flow, Packet, Words, addr, is_mapped, word};
 use crate::report;
 use crate::vips::address_entry;
@@ -80,6 +80,10 @@ fn opened<C: Context>(ctx: &C, outer: &mut Flow) -> Option<u32> {
                 // SAFETY: as above.
                 unsafe { (*seen).armed_ns = now };
             }
+            if header.flags & Header::SILENT == 0 {
+                // SAFETY: as above.
+                unsafe { (*seen).led_ns = now };
+            }
             return Some(RETURNED);
         }
         room += UDP_HEADER + HEADER;
@@ -125,7 +129,7 @@ fn peer(address: &Words) -> Option<u32> {
     unsafe { PEERS_MAP.get(&addr(*address)).copied() }
 }
 
-/// Turns a probe into its answer: back the same way, with the other flag.
+/// Turns a probe into its answer: back the same way, with the other flag, and with a word on the agent.
 #[inline(always)]
 fn answer<C: Context>(ctx: &C, packet: &Packet, outer: &mut Flow) -> Option<()> {
     let link = Link::of(packet, outer.ip, outer.is_ipv6())?.reversed();
@@ -146,8 +150,11 @@ fn answer<C: Context>(ctx: &C, packet: &Packet, outer: &mut Flow) -> Option<()> 
     };
     let header = packet.far::<[u8; UDP_HEADER + HEADER]>(udp)? as usize;
     put16(header, 6, 0);
-    let armed = if cookie::is_armed(cookie::me(), outer.now()) { Header::ARMED } else { 0 };
-    put16(header, UDP_HEADER + 2, u16::from_ne_bytes([Header::ANSWER | armed, 0]));
+    let now = outer.now();
+    let armed = if cookie::is_armed(cookie::me(), now) { Header::ARMED } else { 0 };
+    let is_led = META.get(0).is_some_and(|meta| meta.is_alive(now));
+    let silent = if is_led { 0 } else { Header::SILENT };
+    put16(header, UDP_HEADER + 2, u16::from_ne_bytes([Header::ANSWER | armed | silent, 0]));
     link.write(ctx)
 }
 

@@ -3,6 +3,8 @@
 //! Each test has its own namespaces, BPF file system and manifests. Asserted is what a client sees, and the counters.
 
 #[cfg(test)]
+mod announce;
+#[cfg(test)]
 mod bans;
 #[cfg(test)]
 mod cleanup;

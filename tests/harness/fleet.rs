@@ -119,6 +119,34 @@ impl Fleet {
         Ok(())
     }
 
+    /// From now on the client asks who has the VIPs, which are on its link.
+    pub fn ask_neighbours(&self) -> anyhow::Result<()> {
+        self.client.run(&format!("ip route replace {VIP} dev eth0"))?;
+        self.client.run(&format!("ip route replace {VIP6} dev eth0"))?;
+        Ok(())
+    }
+
+    /// The hardware address that the client knows for an address.
+    pub fn neighbour(&self, address: &str) -> anyhow::Result<Option<String>> {
+        let shown = self.client.run(&format!("ip -json neigh show to {address} dev eth0"))?;
+        let shown: serde_json::Value = serde_json::from_str(&shown)?;
+        let mac = shown.get(0).and_then(|entry| entry.get("lladdr")?.as_str());
+        Ok(mac.map(str::to_owned))
+    }
+
+    /// The hardware address of a node.
+    pub fn mac(&self, number: usize) -> anyhow::Result<String> {
+        let shown = self.node(number)?.run("ip -json link show dev eth0")?;
+        let shown: serde_json::Value = serde_json::from_str(&shown)?;
+        let mac = shown.get(0).and_then(|link| link.get("address")?.as_str());
+        Ok(mac.context("a hardware address")?.to_owned())
+    }
+
+    /// Puts it back.
+    pub fn plug(&self, number: usize) -> anyhow::Result<()> {
+        self.switch.run(&format!("ip link set n{number} up")).map(drop)
+    }
+
     /// The namespace of a node.
     pub fn node(&self, number: usize) -> anyhow::Result<&Namespace> {
         self.nodes.get(number - 1).context("a node of this number")
@@ -229,8 +257,12 @@ impl Fleet {
 
     /// One request of the client over a connection of its own; the body names the node that answered.
     pub fn get(&self, to: &str) -> anyhow::Result<Outcome> {
+        self.get_within(to, Duration::from_secs(5))
+    }
+
+    /// The same with its own patience.
+    pub fn get_within(&self, to: &str, patience: Duration) -> anyhow::Result<Outcome> {
         let to: IpAddr = to.parse()?;
-        let patience = Duration::from_secs(5);
         self.client.enter(|| http::get(None, SocketAddr::new(to, 80), "x.example.test", patience))
     }
 
@@ -256,7 +288,8 @@ impl Fleet {
         let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
         logs.map(|entry| {
             let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<_> = text.lines().collect();
+            // Requests that were served explain nothing.
+            let lines: Vec<_> = text.lines().filter(|line| !line.contains("\" 200 ")).collect();
             let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
             format!("== {}\n{end}\n", entry.path().display())
         })

@@ -111,10 +111,10 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
         }
         "node_seen" => {
             let entry = |(node, seen): (u32, NodeSeen)| {
-                vec![json!(node), json!(seen.answered_ns), json!(seen.absent_ns)]
+                vec![json!(node), json!(seen.answered_ns), json!(seen.led_ns), json!(seen.absent_ns)]
             };
             let rows = sync::read_array(&maps.node_seen, "node_seen")?.into_iter().map(entry).collect();
-            table(&["node", "answered_ns", "absent_ns"], rows)
+            table(&["node", "answered_ns", "led_ns", "absent_ns"], rows)
         }
         "peers" => {
             let entry = |(addr, node): (Addr, u32)| vec![json!(ip_of(&addr)), json!(node)];

@@ -285,7 +285,7 @@ fn tunnels() -> Vec<Vec<u8>> {
         for (source, vip) in [(SOURCES[0], SHARED[0]), (SOURCES[5], SHARED[1])] {
             let packet = Packet::syn(source, vip, 80).data(9);
             let inner = packet.bytes().split_off(packet.link_len());
-            let over_udp = [0, Header::PROBE, Header::ANSWER].map(|flags| {
+            let over_udp = [0, Header::PROBE, Header::ANSWER, Header::ANSWER | Header::SILENT].map(|flags| {
                 Some(Udp { source_port: 50_000, version: Header::VERSION, flags, pool: 1, key: KEY })
             });
             for udp in over_udp.into_iter().chain([None]) {

@@ -247,12 +247,21 @@ fn probes_are_answered_and_answers_noted() {
                 destination: probe.source,
                 ..with(Header::ANSWER)
             };
-            // The answer is the probe turned round.
-            let expected = answer.around(&[]);
-            expect(&mut rig, way.name, &probe.around(&[]), None, Reason::ProbeAnswered, Some(&expected));
+            // The answer is the probe turned round, and says so when there is no agent any more.
+            for (seconds, flags) in [(0, Header::ANSWER), (11, Header::ANSWER | Header::SILENT)] {
+                rig.set_heartbeat(Some(seconds));
+                let answer =
+                    Outer { udp: answer.udp.clone().map(|udp| Udp { flags, ..udp }), ..answer.clone() };
+                let expected = answer.around(&[]);
+                expect(&mut rig, way.name, &probe.around(&[]), None, Reason::ProbeAnswered, Some(&expected));
+            }
             assert_eq!(rig.seen(2).answered_ns, 0);
-            expect(&mut rig, way.name, &with(Header::ANSWER).around(&[]), None, Reason::ProbeReturned, None);
+            let silent = with(Header::ANSWER | Header::SILENT).around(&[]);
+            expect(&mut rig, way.name, &silent, None, Reason::ProbeReturned, None);
             assert!(rig.seen(2).answered_ns > 0, "the answer of node 2 is noted");
+            assert_eq!(rig.seen(2).led_ns, 0, "its agent is silent");
+            expect(&mut rig, way.name, &with(Header::ANSWER).around(&[]), None, Reason::ProbeReturned, None);
+            assert!(rig.seen(2).led_ns > 0);
             assert_eq!(rig.seen(3).answered_ns, 0);
 
             let stranger = Outer { source: address(STRANGER[family]), ..probe.clone() }.around(&[]);

@@ -81,6 +81,7 @@ pub(super) const NODE_SEEN: MapSpec = MapSpec {
         size: size_of::<NodeSeen>() as u32,
         fields: &[
             ("answered_ns", "u64", "when it last answered a probe, monotonic clock"),
+            ("led_ns", "u64", "when it last did so with an agent that is alive"),
             ("absent_ns", "u64", "when this node last had no listener for a connection"),
             ("armed_ns", "u64", "when it last answered by SYN cookies, or said so"),
         ],

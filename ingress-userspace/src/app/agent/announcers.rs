@@ -104,9 +104,16 @@ impl Announcers {
         });
     }
 
-    /// Which nodes do not answer to those that probe them.
-    pub fn down(&self) -> &watch::Sender<BTreeSet<String>> {
-        &self.down
+    /// Takes note of the nodes that announce nothing, as those know that probe them.
+    pub fn notice(&self, now: BTreeSet<String>) {
+        self.down.send_if_modified(|down| {
+            let is_new = *down != now;
+            if is_new {
+                info!(nodes = ?now, "nodes that cannot announce changed");
+            }
+            *down = now;
+            is_new
+        });
     }
 
     /// The pools that this node announces now.
@@ -237,10 +244,10 @@ mod tests {
         b.changed().await;
         assert_eq!(b.announced(), BTreeSet::new());
         assert_eq!(b.holders()["edge"], "a");
-        b.down().send_replace(BTreeSet::from(["a".to_owned()]));
+        b.notice(BTreeSet::from(["a".to_owned()]));
         b.changed().await;
         assert_eq!(b.announced(), edge());
-        b.down().send_replace(BTreeSet::new());
+        b.notice(BTreeSet::new());
         b.changed().await;
         b.follow(&model(pool(&[("a", Draining), ("b", Active)])));
         b.changed().await;

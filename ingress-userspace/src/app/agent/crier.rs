@@ -2,7 +2,8 @@
 //! nobody acknowledges what was heard.
 //!
 //! What is new is an address on an interface: a pool that this node takes over, an address that joins a pool, a link
-//! that comes back.
+//! that comes back; and everything, when another node was not heard for a while, which in between may have said
+//! otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,6 +32,8 @@ struct News {
     interfaces: Vec<Interface>,
     /// The VIPs that it announces.
     addresses: BTreeSet<IpAddr>,
+    /// Counts up when all of it is new.
+    edition: u32,
 }
 
 /// Addresses by the number of their interface.
@@ -51,10 +54,16 @@ impl Crier {
     /// From now on, this holds.
     fn tell(&self, now: News) {
         self.news.send_if_modified(|news| {
+            let now = News { edition: news.edition, ..now };
             let is_new = *news != now;
             *news = now;
             is_new
         });
+    }
+
+    /// Neighbours may have heard otherwise: they are told again.
+    pub(super) fn repeat(&self) {
+        self.news.send_modify(|news| news.edition = news.edition.wrapping_add(1));
     }
 }
 
@@ -65,7 +74,7 @@ impl Agent {
             Some(kernel) if kernel.standing() == Standing::Owner => announced(kernel.contents()),
             _ => BTreeSet::new(),
         };
-        self.crier.tell(News { interfaces: self.links.clone(), addresses });
+        self.crier.tell(News { interfaces: self.links.clone(), addresses, edition: 0 });
     }
 }
 
@@ -78,10 +87,16 @@ struct Round {
 
 async fn run(mut news: watch::Receiver<News>, mut send: impl FnMut(&Interface, &BTreeSet<IpAddr>)) {
     let mut known = Places::new();
+    let mut edition = 0;
     let mut rounds: Vec<Round> = Vec::new();
     loop {
         let now = news.borrow_and_update().clone();
         let places = places(&now);
+        if now.edition != edition {
+            edition = now.edition;
+            known.clear();
+            rounds.clear();
+        }
         let gained = without(&places, &known);
         known = places;
         if gained.values().any(|addresses| !addresses.is_empty()) {
@@ -178,6 +193,7 @@ mod tests {
         News {
             interfaces: interfaces.iter().map(|index| interface(*index)).collect(),
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            edition: 0,
         }
     }
 
@@ -214,6 +230,11 @@ mod tests {
             [new(5100, 1), new(5100, 2), one(5600, 3), one(6600, 3), one(7600, 3)],
             "what was given away is said no more"
         );
+
+        // Somebody may have said otherwise.
+        sender.send_replace(News { edition: 1, ..news(&[3], &["198.18.100.1"]) });
+        sleep(5000).await;
+        assert_eq!(take(), [one(10_600, 3), one(11_600, 3), one(12_600, 3)]);
         drop(sender);
         task.await.unwrap();
     }

@@ -2,9 +2,13 @@
 //!
 //! Every half second each node gets a probe through the tunnel, which its program answers by itself; one that has not
 //! answered for [`SILENCE`] is passed over until it does. That changes no table: which nodes there are is said by the model.
+//! The answer also says whether the agent of the node lives; one that does not leaves its VIPs to others.
+
+mod numbers;
+mod sockets;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ingress_common::flow::addr_of;
@@ -23,11 +27,15 @@ use crate::compile::rendezvous::{Candidate, table};
 use crate::compile::steering::{Numbers, Steering, enter, plan};
 use crate::error_chain::chain;
 use crate::model::Model;
+use numbers::pools_of;
+use sockets::Sockets;
 
 /// Between two probes of a node.
 pub(super) const PROBE: Duration = Duration::from_millis(500);
 /// A node that has not answered for this long takes no packets.
 const SILENCE: Duration = Duration::from_millis(1600);
+/// After such a gap between two answers the node at the other end may have taken this one for dead.
+const GAP: Duration = Duration::from_millis(1200);
 /// Probes between two looks at the ways to all nodes.
 const LOOK_AT_WAYS: u32 = 20;
 /// What the way between nodes is taken for while it is not known.
@@ -40,23 +48,29 @@ pub(super) struct Peers {
     /// The plan is that of a model, not the empty one of the start.
     is_planned: bool,
     ways: BTreeMap<IpAddr, Hop>,
-    /// Since when a node is expected to answer, and until when it is recent; monotonic clock in ns.
+    /// What is known of each node.
     known: BTreeMap<u16, Known>,
     /// What the tables in the kernel were made of, with their fingerprints.
     made: BTreeMap<u16, (Vec<Candidate>, u64)>,
     entered: Option<(Cluster, Nodes)>,
     sockets: Option<Sockets>,
     ticks: u32,
+    /// The last answers came after a gap.
+    was_apart: bool,
 }
 
+/// Times are of the monotonic clock, in ns.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Known {
+    /// Since when it is expected to answer.
     since_ns: u64,
     recent_until_ns: u64,
     /// It does not answer.
     pub(super) is_down: bool,
     /// Second since which that is so.
     pub(super) changed_at: i64,
+    /// When its agent was last known to live; at first, when it had to show that.
+    led_ns: u64,
     weight: u16,
 }
 
@@ -65,12 +79,6 @@ impl Known {
     pub(super) fn is_recent(&self) -> bool {
         self.recent_until_ns > now_ns()
     }
-}
-
-#[derive(Debug)]
-struct Sockets {
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
 }
 
 impl Peers {
@@ -112,6 +120,15 @@ impl Peers {
             Some((self.plan.pools.get(number)?.clone(), *fingerprint))
         };
         self.made.iter().filter_map(of).collect()
+    }
+
+    /// Nodes without a living agent, which announce nothing; one that was not heard of yet has its time.
+    fn without_agent(&self) -> BTreeSet<String> {
+        let now = now_ns();
+        let is_dead = |known: &Known| Duration::from_nanos(now.saturating_sub(known.led_ns)) >= SILENCE;
+        let others = self.plan.nodes.iter().filter(|(id, _)| **id != self.plan.me);
+        let dead = others.filter(|(id, _)| self.known.get(id).is_some_and(is_dead));
+        dead.map(|(_, node)| node.name.clone()).collect()
     }
 
     /// Plans for a model. What an earlier process left in the kernel keeps its numbers.
@@ -159,7 +176,14 @@ impl Peers {
             let was_up = before.get(&u32::from(*id)).is_some_and(|value| value.flags & NodeVal::DOWN == 0);
             let is_down = *id != plan.me && !was_up;
             let changed_at = last_model::now();
-            let fresh = Known { since_ns: now, recent_until_ns, is_down, changed_at, weight: node.weight };
+            let fresh = Known {
+                since_ns: now,
+                recent_until_ns,
+                is_down,
+                changed_at,
+                led_ns: now,
+                weight: node.weight,
+            };
             let known = self.known.entry(*id).or_insert(fresh);
             if known.weight != node.weight {
                 (known.weight, known.recent_until_ns) = (node.weight, now + RECENT_NS);
@@ -280,6 +304,13 @@ impl Peers {
         let ids: BTreeSet<u16> = self.plan.nodes.keys().copied().filter(|id| *id != self.plan.me).collect();
         match steering::seen(maps, &ids) {
             Ok(seen) => {
+                for (id, seen) in &seen {
+                    if let Some(known) = self.known.get_mut(id) {
+                        let gap = Duration::from_nanos(seen.led_ns.saturating_sub(known.led_ns));
+                        self.was_apart |= gap >= GAP;
+                        known.led_ns = known.led_ns.max(seen.led_ns);
+                    }
+                }
                 self.judge(&seen.into_iter().map(|(id, seen)| (id, seen.answered_ns)).collect())
                     || has_new_way
             }
@@ -347,46 +378,18 @@ impl Agent {
     /// Asks the other nodes whether they are there.
     pub(super) async fn probe(&mut self) {
         let Some(kernel) = &mut self.kernel else { return };
-        if kernel.standing() == Standing::Owner && self.peers.probe(kernel.maps_and_contents().0).await {
+        if kernel.standing() != Standing::Owner {
+            return;
+        }
+        let was_apart = std::mem::take(&mut self.peers.was_apart);
+        if self.peers.probe(kernel.maps_and_contents().0).await {
             self.apply();
             self.publish_state();
         }
-    }
-}
-
-impl Sockets {
-    /// Bound to the tunnel's port: answers come back to it, and are taken by the program before they reach the socket.
-    fn open() -> Self {
-        let open = |address: IpAddr| {
-            let open = || {
-                let domain = if address.is_ipv4() { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
-                let socket = socket2::Socket::new(domain, socket2::Type::DGRAM, None)?;
-                socket.set_nonblocking(true)?;
-                // Another agent may be ending beside this one.
-                socket.set_reuse_port(true)?;
-                if address.is_ipv6() {
-                    socket.set_only_v6(true)?;
-                }
-                socket.bind(&SocketAddr::new(address, PORT).into())?;
-                Ok::<_, std::io::Error>(UdpSocket::from(socket))
-            };
-            open()
-                .inspect_err(|error| warn!(%address, port = PORT, %error, "nodes of this family cannot be probed; free the port"))
-                .ok()
-        };
-        Self { v4: open(Ipv4Addr::UNSPECIFIED.into()), v6: open(Ipv6Addr::UNSPECIFIED.into()) }
-    }
-}
-
-/// The numbers of the pools in the maps, by the addresses that name them.
-fn pools_of(model: &Model, contents: &MapContents) -> BTreeMap<String, u16> {
-    let mut numbers = BTreeMap::new();
-    for (key, value) in contents.vips.iter().filter(|(_, value)| value.pool != 0) {
-        let ip = ingress_common::flow::ip_of(&key.addr);
-        let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| block.contains(ip)));
-        if let Some(pool) = pool {
-            numbers.insert(pool.name.clone(), value.pool);
+        self.announcers.notice(self.peers.without_agent());
+        if was_apart {
+            // Others may have said that the addresses are theirs. They had the time between two probes to give them back.
+            self.crier.repeat();
         }
     }
-    numbers
 }
