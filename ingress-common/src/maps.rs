@@ -175,11 +175,12 @@ impl VipVal {
     pub const ANNOUNCE: u32 = 1 << 7;
     /// Every packet is charged against `limits`: there are some of packets or bytes.
     pub const LIMIT_PACKETS: u32 = 1 << 8;
-    /// On the entry of an address: one of our nodes tells the neighbours that it has it, so this one keeps quiet unless
-    /// ANNOUNCE says that it is the one.
+    /// On the entry of an address: one of our nodes answers for it, and this one keeps quiet without ANNOUNCE.
     pub const QUIET: u32 = 1 << 9;
     /// SYNs are answered by cookies while the queue of the socket that they are for is full.
     pub const SYNCOOKIE: u32 = 1 << 10;
+    /// With SYNCOOKIE: the kernel is asked for a cookie for every SYN, not only for some while none is due.
+    pub const SYNCOOKIE_ALWAYS: u32 = 1 << 12;
     /// Sources may be banned; without it `bans` is not looked up.
     pub const BANS: u32 = 1 << 11;
 

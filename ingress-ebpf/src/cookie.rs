@@ -39,6 +39,9 @@ const LONGEST: usize = 15;
 const ANSWER: usize = TcpHdr::LEN + 4;
 /// Without window scaling (there is no option for it) the largest window that the kernel itself begins with.
 const WINDOW: u16 = 64_240;
+/// While no cookie has been due lately, the kernel is asked for one SYN in so many whether one is: to ask takes about as
+/// long as all else that is done for a SYN. A power of two.
+const SAMPLE: u32 = 8;
 /// How often the note that cookies are sent is renewed, in ns.
 const NOTE_NS: u64 = 250_000_000;
 
@@ -89,6 +92,9 @@ pub(crate) fn shield<C: Context>(ctx: &C, flow: &mut Flow) -> u32 {
 
 #[inline(always)]
 fn opens<C: Context>(ctx: &C, flow: &mut Flow, port: u16) -> u32 {
+    if !is_asked(flow) {
+        return CHARGED;
+    }
     let mut tcp = [0_u32; LONGEST];
     if !header(ctx, flow, &mut tcp) {
         return CHARGED;
@@ -105,6 +111,16 @@ fn opens<C: Context>(ctx: &C, flow: &mut Flow, port: u16) -> u32 {
     // Nothing asks for the flow's hash any more.
     flow.hash = u64::from(cookie as u32) | u64::from(u32::from_be(tcp[1])) << 32;
     DUE
+}
+
+/// Whether the kernel is asked about this SYN: about every one once a cookie was due, else about a few. By chance, so that
+/// nobody can send those alone that are not looked at; the first ones of a flood get their cookies of the stack.
+#[inline(always)]
+fn is_asked(flow: &mut Flow) -> bool {
+    // SAFETY: a helper without arguments.
+    flow.vip_flags & VipVal::SYNCOOKIE_ALWAYS != 0
+        || unsafe { bpf_get_prandom_u32() } % SAMPLE == 0
+        || is_armed(me(), flow.now())
 }
 
 /// Turns a SYN into the answer with the cookie that [`shield`] made; whether the way back is known.

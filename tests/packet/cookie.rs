@@ -8,7 +8,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use ingress_common::flow::{TCP, addr_of};
-use ingress_common::maps::{Limit, VipKey};
+use ingress_common::maps::{Limit, VipKey, VipVal};
 use ingress_common::verdict::Reason;
 use ingress_tests::kernel::{Rig, Seen, Sent, XDP_TX, connections, model, nets, policy, pool};
 use ingress_tests::netns::Namespace;
@@ -43,6 +43,10 @@ fn site(setting: &str, policies: Vec<EdgePolicy>) -> Site {
     fs::write("/proc/sys/net/ipv4/tcp_syncookies", setting).expect("the setting of the namespace");
     let model = model(vec![pool("edge", &[VIP, VIP6])], policies);
     let mut rig = Rig::new(&model, &[], |contents| {
+        // The kernel is asked about every SYN, so that each test knows which.
+        for vip in contents.vips.values_mut().filter(|vip| vip.flags & VipVal::SYNCOOKIE != 0) {
+            vip.flags |= VipVal::SYNCOOKIE_ALWAYS;
+        }
         for limit in contents.limits.values_mut().filter(|limit| limit.rate_ns > 0) {
             let units = limit.burst_ns / limit.rate_ns;
             *limit = Limit { rate_ns: HOUR_NS, burst_ns: units * HOUR_NS, ..*limit };
@@ -169,7 +173,7 @@ fn the_segment_size_is_that_of_the_address_where_it_has_one() {
     for (vip, packet) in [(VIP, syn()), (VIP6, syn6())] {
         let key = VipKey::served(addr_of(vip.parse().unwrap()), 80, TCP);
         let value = site.rig.contents.vips[&key];
-        site.rig.set_vip(key, ingress_common::maps::VipVal { mss: 1380, ..value });
+        site.rig.set_vip(key, VipVal { mss: 1380, ..value });
         answered(&mut site.rig, vip, &packet.bytes(), 14, 1380);
     }
 }
@@ -219,6 +223,37 @@ fn nothing_is_answered_while_no_cookie_is_due() {
     always.syn_protection = Some(SynProtection::Always);
     let mut site = self::site("2", vec![off, always]);
     assert_eq!(site.rig.send(&syn().bytes()).seen.reason, Reason::CookieSent, "the strongest word holds");
+}
+
+#[test]
+fn a_few_syns_are_asked_about_until_a_cookie_is_due() {
+    let mut site = site("2", vec![]);
+    for hook in ["at XDP", "at TC"] {
+        let key = VipKey::served(addr_of(VIP.parse().unwrap()), 80, TCP);
+        let value = site.rig.contents.vips[&key];
+        site.rig.set_vip(key, VipVal { flags: value.flags & !VipVal::SYNCOOKIE_ALWAYS, ..value });
+        site.rig.forget(0);
+        let rounds = 20;
+        let mut passed = 0;
+        for _ in 0..rounds {
+            while site.rig.send(&syn().bytes()).seen.reason != Reason::CookieSent {
+                passed += 1;
+            }
+            for _ in 0..10 {
+                assert_eq!(
+                    site.rig.send(&syn().bytes()).seen.reason,
+                    Reason::CookieSent,
+                    "all from then on {hook}"
+                );
+            }
+            site.rig.forget(0);
+        }
+        // One in eight, by chance: 140 are expected, and a number outside is one in millions.
+        assert!((8..rounds * 8 * 3).contains(&passed), "{passed} {hook}");
+        if hook == "at XDP" {
+            site.rig = site.rig.at_tc();
+        }
+    }
 }
 
 #[test]

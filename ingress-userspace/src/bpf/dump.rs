@@ -293,6 +293,7 @@ fn vip_flags(flags: u32) -> String {
             (VipVal::LIMIT_PACKETS, "limit-packets"),
             (VipVal::QUIET, "quiet"),
             (VipVal::SYNCOOKIE, "syn-cookies"),
+            (VipVal::SYNCOOKIE_ALWAYS, "always"),
             (VipVal::BANS, "bans"),
         ],
     )

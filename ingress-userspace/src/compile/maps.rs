@@ -94,8 +94,11 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
         let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
-        let answers = protection(policies, for_all.iter().chain(&set)) > SynProtection::Off;
-        let cookies = if answers { VipVal::SYNCOOKIE } else { 0 };
+        let cookies = match protection(policies, for_all.iter().chain(&set)) {
+            SynProtection::Off => 0,
+            SynProtection::Auto => VipVal::SYNCOOKIE,
+            SynProtection::Always => VipVal::SYNCOOKIE | VipVal::SYNCOOKIE_ALWAYS,
+        };
         let covering = for_all.iter().chain(&set).filter_map(|at| policies.get(*at));
         let flags = lists.flags(address.ip, scope)
             | rows.flags(first_limit, limits)

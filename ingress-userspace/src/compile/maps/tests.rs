@@ -141,7 +141,11 @@ fn of_several_policies_the_strongest_word_on_syn_cookies_holds() {
     let off = || says("off", &[], SynProtection::Off);
     assert!(!answers(vec![off()]));
     assert!(answers(vec![off(), says("on", &["edge"], SynProtection::Auto)]));
-    assert!(answers(vec![off(), says("on", &["edge"], SynProtection::Always)]));
+    let always = vec![off(), says("on", &["edge"], SynProtection::Always)];
+    assert!(answers(always.clone()));
+    let model = model(vec![pool("edge", "198.18.100.1", "198.18.100.1")], always);
+    let contents = compiled(&model, &MapContents::default());
+    assert_ne!(vip(&contents, "198.18.100.1").flags & VipVal::SYNCOOKIE_ALWAYS, 0, "asked for every SYN");
     assert!(!answers(vec![off(), says("other", &["other"], SynProtection::Always)]), "of another address");
     assert!(!answers(vec![off(), policy("silent", &["edge"])]));
 }
