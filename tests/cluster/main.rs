@@ -23,11 +23,30 @@ mod suite;
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use anyhow::Context as _;
+use aya::Ebpf;
+use aya::programs::{Xdp, XdpMode};
 use ingress_tests::cluster::Rig;
+use ingress_tests::kernel::EMPTY_PROGRAM;
+use ingress_userspace::bpf::object::OBJECT;
 
 /// What a scenario works with.
 pub(crate) struct Context {
     pub(crate) rig: Rig,
+    /// Keeps the programs at the switch's ends of the nodes' links.
+    _passing: Ebpf,
+}
+
+/// An empty program at the other end of each node's link, without which a veth loses what XDP sends back by it.
+fn passing() -> anyhow::Result<Ebpf> {
+    let object = OBJECT.context("the tests were built without the kernel half")?;
+    let mut passing = Ebpf::load(object)?;
+    let program: &mut Xdp = passing.program_mut(EMPTY_PROGRAM).context("the empty program")?.try_into()?;
+    program.load()?;
+    for port in ["node-0", "node-1"] {
+        program.attach(port, XdpMode::Driver)?;
+    }
+    Ok(passing)
 }
 
 /// The first VIP is routed to node 0, the second to node 1: so a test knows which node answered.
@@ -114,7 +133,7 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     };
     let Some(rig) = Rig::here() else { return Rig::enter() };
-    let context = Context { rig };
+    let context = Context { rig, _passing: passing()? };
     let chosen = SCENARIOS.iter().enumerate().take(last + 1);
     let chosen = chosen.filter(|(at, (name, _))| !is_only || *at < FOUNDATIONS || matches(name));
     let chosen: Vec<&(&str, Scenario)> = chosen.map(|(_, scenario)| scenario).collect();
