@@ -292,8 +292,7 @@ const _: () = assert!(size_of::<NodeSeen>() == 8 + 8 + 8 + 8);
 /// For how long after a SYN cookie a node charges connections by their proof, not by their SYN, in ns.
 pub const ARMED_NS: u64 = 10_000_000_000;
 
-/// For how long connections are looked for at other nodes after one came, came back, had no listener or changed its
-/// share, in ns. Older ones are not found any more; two hours is what TCP itself takes to notice a dead peer (RFC 9293, 3.8.4).
+/// For how long, in ns, connections are looked for at other nodes after a change: what TCP takes to notice a dead peer.
 pub const RECENT_NS: u64 = 2 * 3600 * 1_000_000_000;
 
 /// Value of `ifaces`: what programs must know of the interface they run on.
