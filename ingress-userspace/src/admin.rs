@@ -5,13 +5,14 @@
 //! before the old one is gone.
 
 pub mod explain;
+mod listen;
 pub mod pools;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,13 +32,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::args::AdminArgs;
-use crate::listener::bind::shared_socket;
 use crate::model::{Model, render};
 use crate::telemetry::drops::DropLog;
 use crate::telemetry::metrics::Registry;
-
-/// Connections that wait to be accepted.
-const BACKLOG: i32 = 128;
 
 /// Whether the process should get traffic: conditions by name, each with a reason while it does not hold.
 #[derive(Debug, Default)]
@@ -222,27 +219,7 @@ pub enum AdminError {
 
 /// Binds the endpoints and says where they are.
 pub fn bind(endpoints: &Endpoints) -> Result<Server, AdminError> {
-    let mut tcp = Vec::new();
-    let mut port = endpoints.port;
-    let everywhere = [IpAddr::V6(Ipv6Addr::UNSPECIFIED), IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-    let is_everywhere = endpoints.addresses.is_empty();
-    let addresses = if is_everywhere { &everywhere[..] } else { &endpoints.addresses };
-    for address in addresses {
-        let address = SocketAddr::new(*address, port);
-        match shared_socket(address, BACKLOG).and_then(TcpListener::from_std) {
-            Ok(listener) => {
-                let address = listener.local_addr().unwrap_or(address);
-                port = address.port();
-                info!(%address, "admin endpoint listening");
-                tcp.push(listener);
-            }
-            Err(source)
-                if is_everywhere
-                    && address.is_ipv6()
-                    && matches!(source.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {}
-            Err(source) => return Err(AdminError::Port { address, source }),
-        }
-    }
+    let tcp = listen::listen(endpoints)?;
     let unix = match &endpoints.socket {
         None => None,
         Some(path) => {

@@ -70,7 +70,8 @@ fn memlock(map: &Map) -> u64 {
         | Map::LpmTrie(map)
         | Map::SockMap(map)
         | Map::ArrayOfMaps(map)
-        | Map::RingBuf(map) => map.fd(),
+        | Map::RingBuf(map)
+        | Map::Queue(map) => map.fd(),
         other => panic!("say where the fd of {other:?} is"),
     };
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap();
