@@ -19,10 +19,11 @@ const AFTER_OUTAGE: Duration = Duration::from_secs(60);
 /// Longer than every clock of the controller.
 const LONG: Duration = Duration::from_secs(75);
 
+/// Whether both nodes, and the VIPs, whose connections either of them may own, answer so.
 fn answers(host: &str, path: &str, status: u16) -> anyhow::Result<()> {
-    for vip in VIPS {
-        let answer = get(http(vip), host, path)?;
-        ensure!(answer.status == status, "{vip}: {host}{path}: {}", answer.head);
+    for address in NODES.iter().chain(&VIPS) {
+        let answer = get(http(address), host, path)?;
+        ensure!(answer.status == status, "{address}: {host}{path}: {}", answer.head);
     }
     Ok(())
 }

@@ -250,12 +250,21 @@ impl Kernel {
     pub fn apply(&mut self, contents: MapContents) -> Result<Synced, MapsError> {
         let mut synced = Synced::default();
         if self.check_standing()? == Standing::Owner {
+            // Who is let in shall find a socket: sockets come before the end of a pause and before new addresses, and go
+            // after them.
+            let grows = self.contents.listen.keys().all(|key| contents.listen.contains_key(key));
+            if grows {
+                synced.merge(self.slots.publish(&mut self.maps, &contents.listen)?);
+            }
             // What the kernel refused is tried again: there may be room by now.
             if contents != self.contents || self.is_incomplete {
-                synced = sync::apply(&mut self.maps, &contents)?;
-                self.is_incomplete = !synced.refused.is_empty();
+                let changed = sync::apply(&mut self.maps, &contents)?;
+                self.is_incomplete = !changed.refused.is_empty();
+                synced.merge(changed);
             }
-            synced.merge(self.slots.publish(&mut self.maps, &contents.listen)?);
+            if !grows {
+                synced.merge(self.slots.publish(&mut self.maps, &contents.listen)?);
+            }
         }
         self.contents = contents;
         Ok(synced)
