@@ -1,18 +1,16 @@
 //! Bans: whether one holds for a packet's source, and which refused packets ask for one.
 #![expect(
     unsafe_code,
-    reason = "map values are reached through raw pointers, keys are put together from words; functions that the verifier looks at \
-              by themselves"
+    reason = "map values are reached through raw pointers; functions that the verifier looks at by themselves"
 )]
 
-use core::mem::{offset_of, transmute};
+use core::mem::offset_of;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ingress_common::maps::{Ban, BanAsk, Limit, NEW_STRIKES_ROW, Strikes};
-use ingress_common::source::SrcKey;
 
-use crate::limits::{is_within_new_sources, limited_source};
+use crate::limits::{is_within_new_sources, limited_source, source_key};
 use crate::maps::{BAN_ASKS_MAP, BANS_MAP, STRIKES_MAP};
 use crate::packet::{Flow, Words, addr};
 
@@ -28,7 +26,7 @@ pub(crate) fn holds(flow: &mut Flow) -> bool {
 extern "C" fn bans_hold(flow: *mut Flow) -> u32 {
     // SAFETY: the verifier checks that callers pass a whole flow, or none.
     let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
-    let Some(ban) = BANS_MAP.get_ptr_mut(&key(&limited_source(&flow.source), 0)) else { return 0 };
+    let Some(ban) = BANS_MAP.get_ptr_mut(&source_key(&limited_source(&flow.source), 0)) else { return 0 };
     // SAFETY: points at a map value, which stays valid until the program ends.
     let expires_ns = unsafe { read_volatile(&raw const (*ban).expires_ns) };
     u32::from(expires_ns > flow.now())
@@ -50,7 +48,7 @@ extern "C" fn bans_strike(flow: *mut Flow, limit: *const Limit) -> u32 {
     let (Some(flow), Some(limit)) = (unsafe { flow.as_mut() }, unsafe { limit.as_ref() }) else { return 0 };
     let now = flow.now();
     let source = limited_source(&flow.source);
-    let key = key(&source, limit.policy);
+    let key = source_key(&source, limit.policy);
     let Some(entry) = STRIKES_MAP.get_ptr_mut(&key) else {
         let mut first = Strikes::default().with_one(now, 0);
         let asks = first.asks(now, limit.ban_after) && ask(&source, limit);
@@ -82,13 +80,4 @@ fn ask(source: &Words, limit: &Limit) -> bool {
     BAN_ASKS_MAP.push(&ask, 0).is_ok()
 }
 
-#[inline(always)]
-fn key(source: &Words, bucket: u32) -> SrcKey {
-    let [a, b, c, d] = *source;
-    // SAFETY: the bytes of a key, see the assertion below.
-    unsafe { transmute::<[u32; 5], SrcKey>([a, b, c, d, bucket]) }
-}
-
-/// The key is put together from words, not from fields; this is what that relies on.
-const _: () = assert!(size_of::<SrcKey>() == 20 && offset_of!(SrcKey, bucket) == 16);
 const _: () = assert!(offset_of!(Ban, expires_ns) == 0);

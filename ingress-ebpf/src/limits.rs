@@ -50,7 +50,7 @@ extern "C" fn limits_charge(flow: *mut Flow, row: u32, kinds: u32, len: u64) -> 
     }
     let packet = Packet { now: flow.now(), len, limit };
     if limit.per == Limit::ADDRESS {
-        return u64::from(exact(&key(&flow.destination, limit), &packet));
+        return u64::from(exact(&source_key(&flow.destination, limit.bucket), &packet));
     }
     if gated(&limited_source(&flow.source), &packet) {
         return 1;
@@ -80,14 +80,15 @@ pub(crate) fn limited_source(source: &Words) -> Words {
     if is_mapped(source) { [a, b, c, d] } else { [a, b, 0, 0] }
 }
 
+/// The key of a source or address, put together from words: field by field it would be copied byte by byte.
 #[inline(always)]
-fn key(words: &Words, limit: &Limit) -> SrcKey {
+pub(crate) fn source_key(words: &Words, bucket: u32) -> SrcKey {
     let [a, b, c, d] = *words;
     // SAFETY: the bytes of a key, see the assertion below.
-    unsafe { transmute::<[u32; 5], SrcKey>([a, b, c, d, limit.bucket]) }
+    unsafe { transmute::<[u32; 5], SrcKey>([a, b, c, d, bucket]) }
 }
 
-/// The key is put together from words, not from fields; this is what that relies on.
+/// This is what that relies on.
 const _: () = assert!(size_of::<SrcKey>() == 20 && offset_of!(SrcKey, bucket) == 16);
 
 /// A bucket that is always there: that of an address.
@@ -121,7 +122,7 @@ fn gated(source: &Words, packet: &Packet<'_>) -> bool {
         };
     }
     let floor = settled(shared, packet);
-    let key = key(source, packet.limit);
+    let key = source_key(source, packet.limit.bucket);
     let taken = match BUCKETS_MAP.get_ptr_mut(&key) {
         Some(state) => take(state.cast(), floor, packet),
         None => first_apart(&key, shared, floor, packet),

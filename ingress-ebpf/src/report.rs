@@ -6,11 +6,11 @@
 
 use aya_ebpf::EbpfContext;
 use ingress_common::maps::{Count, LookupCount};
-use ingress_common::source::{SrcKey, limited_source};
 use ingress_common::verdict::{Reason, Verdict};
 
+use crate::limits::{limited_source, source_key};
 use crate::maps::{EGRESS_MAP, LK_STATS, NODE_STATS, STATS};
-use crate::packet::{Words, addr};
+use crate::packet::Words;
 
 #[inline(always)]
 pub(crate) fn count(ctx: &impl EbpfContext, verdict: Verdict, bytes: u64) {
@@ -28,7 +28,7 @@ pub(crate) fn sent(vip_id: u32, destination: &Words, packets: u64, bytes: u64) {
         // SAFETY: a checked map value of this CPU.
         add(unsafe { &mut *count }, packets, bytes);
     }
-    let key = SrcKey { addr: limited_source(&addr(*destination)), bucket: vip_id };
+    let key = source_key(&limited_source(destination), vip_id);
     match EGRESS_MAP.get_ptr_mut(&key) {
         // SAFETY: as above.
         Some(count) => add(unsafe { &mut *count }, packets, bytes),

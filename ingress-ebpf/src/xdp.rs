@@ -109,9 +109,8 @@ fn here<C: Context>(ctx: &C, flow: &mut Flow, reason: Reason) -> Reason {
     }
     match ctx.shield(flow) {
         cookie::DUE if ctx.reply(flow) => Reason::CookieSent,
-        // The kernel sends the cookie itself.
-        cookie::DUE => reason,
-        cookie::NOTHING => reason,
+        // The kernel sends the cookie itself, or there is nothing to do.
+        cookie::DUE | cookie::NOTHING => reason,
         // A SYN for which there is room, or the proof of a source.
         _ if judge::settles(flow) => reason,
         _ => Reason::OverLimit,
