@@ -40,6 +40,27 @@ fn auto_takes_xdp_native_where_the_driver_has_it() {
     assert!(!process.log().contains("stepping down"), "{}", process.log());
 }
 
+/// What XDP in the driver sends by a veth is lost when the other end runs no program.
+#[test]
+fn a_node_that_sends_packets_on_takes_xdp_generic_on_a_veth_that_would_lose_them() {
+    let node = Node::new().unwrap();
+    for (name, address) in [("node-1", NODE), ("node-2", "198.18.0.11")] {
+        let manifest = format!(
+            "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}}}\n\
+             status: {{addresses: [{{type: InternalIP, address: {address}}}]}}\n"
+        );
+        node.write(&format!("{name}.yaml"), &manifest).unwrap();
+    }
+    let process = node.run("run", &["--node-name", "node-1", "--mode", "xdp-native"]).unwrap();
+    node.wait_for("the mode of a node that steers", || {
+        Ok(node.status().is_ok_and(|status| status["interfaces"][0]["mode"] == "xdp-generic"))
+    })
+    .unwrap();
+    let why = "the other end of this veth runs no XDP program";
+    node.wait_for("a word of it", || Ok(node.admin("run", "/degraded")?.contains(why))).unwrap();
+    assert_said(&process, &[why]);
+}
+
 #[test]
 fn generic_mode_can_be_asked_for_and_left_again() {
     let node = Node::new().unwrap();

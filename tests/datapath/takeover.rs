@@ -150,6 +150,36 @@ fn a_killed_proxy_hands_over_to_the_one_beside_it() {
 }
 
 #[test]
+fn who_comes_before_the_first_proxy_listens_is_never_refused() {
+    /// Each SYN has a new chance to come in the moment between.
+    const CLIENTS: usize = 8;
+    const PATIENCE: Duration = Duration::from_millis(10);
+    let node = Node::new().unwrap();
+    let _agent = node.agent("agent", &["--mode", "xdp-native"]).unwrap();
+    let ask = || node.get_within(CLIENT, VIP, 80, PATIENCE).unwrap();
+    for round in 0..5 {
+        node.wait_for("the VIP to be paused", || Ok(ask() == Outcome::TimedOut)).unwrap();
+        std::thread::scope(|scope| {
+            let until_answered = || {
+                let deadline = Instant::now() + Duration::from_secs(20);
+                let mut outcome = ask();
+                while !outcome.is_ok() && outcome != Outcome::Refused && Instant::now() < deadline {
+                    outcome = ask();
+                }
+                outcome
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(until_answered)).collect();
+            let proxy = node.proxy(&format!("proxy-{round}")).unwrap();
+            for client in clients {
+                let outcome = client.join().unwrap();
+                assert!(outcome.is_ok(), "round {round}: {outcome:?}");
+            }
+            assert!(proxy.stop().unwrap().success());
+        });
+    }
+}
+
+#[test]
 fn a_proxy_that_drains_alone_lets_new_clients_wait() {
     let node = Node::new().unwrap();
     // A backend that never answers keeps a request open, and the drain with it.
