@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aya::Ebpf;
 use aya::programs::{Xdp, XdpMode};
 use ingress_userspace::bpf::object::OBJECT;
@@ -17,6 +17,7 @@ use crate::http::{self, Outcome};
 use crate::kernel::EMPTY_PROGRAM;
 use crate::netns::{self, Namespace};
 use crate::node::{Process, VIP, VIP6, binary, ingress, run};
+use crate::patience;
 
 /// The client's address.
 pub const CLIENT: &str = "198.18.0.100";
@@ -26,7 +27,6 @@ pub const CLIENT6: &str = "2001:db8::100";
 pub const NAMES: [&str; 6] = ["nobody", "node-1", "node-2", "node-3", "node-4", "node-5"];
 
 const PREFIX: &str = "portcullis-fleet-";
-const PATIENCE: Duration = Duration::from_secs(30);
 const ORIGIN: &str = "127.0.0.1:8081";
 
 /// Nodes, a switch, a client.
@@ -267,33 +267,13 @@ impl Fleet {
     }
 
     /// Waits until something is true; the logs explain why it is not.
-    pub fn wait_for(
-        &self,
-        what: &str,
-        mut is_true: impl FnMut() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_true()? {
-            if Instant::now() > deadline {
-                bail!("waited {PATIENCE:?} for {what}\n{}", self.logs());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    pub fn wait_for(&self, what: &str, is_true: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        patience::wait_for(what, &self.folder, is_true)
     }
 
     /// The ends of all logs.
     pub fn logs(&self) -> String {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return String::new() };
-        let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
-        logs.map(|entry| {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            // Requests that were served explain nothing.
-            let lines: Vec<_> = text.lines().filter(|line| !line.contains("\" 200 ")).collect();
-            let end = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
-            format!("== {}\n{end}\n", entry.path().display())
-        })
-        .collect()
+        patience::ends_of_logs(&self.folder)
     }
 }
 
@@ -307,18 +287,11 @@ pub fn pool(spec: &str) -> String {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            print_logs(&self.logs());
-        }
+        patience::show_logs_of_a_failure(&self.folder);
         for number in 1..=self.nodes.len() {
             // Lazily: a process that has just been killed may still hold it.
             let _ = Command::new("umount").args(["--lazy"]).arg(self.bpffs(number)).output();
         }
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a failed test shows the logs of its processes")]
-fn print_logs(logs: &str) {
-    eprintln!("{logs}");
 }

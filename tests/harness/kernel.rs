@@ -366,6 +366,25 @@ pub fn nets(texts: &[&str]) -> Vec<ipnet::IpNet> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
+/// A policy for every address, and one for the pool `walled` that uses all lists and a limit.
+pub fn everywhere_and_walled() -> [EdgePolicy; 2] {
+    let mut everywhere = policy("everywhere", None);
+    everywhere.deny = nets(&["198.19.66.0/24", "2001:db8:66::/48"]);
+    let mut walled = policy("walled", Some("walled"));
+    walled.allow = nets(&["198.18.1.0/24", "2001:db8:1::/48", "198.18.9.0/24", "2001:db8:9::/48"]);
+    walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
+    walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
+    walled.limits = vec![connections(1, 1)];
+    [everywhere, walled]
+}
+
+/// Limits that never run out, which leaves their bookkeeping as it is.
+pub fn without_end(contents: &mut MapContents) {
+    for limit in contents.limits.values_mut() {
+        *limit = Limit { rate_ns: 1, burst_ns: 1 << 54, ..*limit };
+    }
+}
+
 /// A model that serves ports 80 and 443.
 pub fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
     let listener = |name: &str, port| Listener {

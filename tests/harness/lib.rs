@@ -14,6 +14,7 @@ pub mod netns;
 pub mod node;
 pub mod origin;
 pub mod packet;
+mod patience;
 pub mod proxy;
 pub mod redis;
 pub mod reference;

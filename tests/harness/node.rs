@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail};
 
 use crate::http::{self, Outcome};
 use crate::netns::{self, Namespace};
+use crate::patience;
 
 /// A virtual address that no interface has.
 pub const VIP: &str = "198.18.100.10";
@@ -200,47 +201,21 @@ impl Node {
     }
 
     /// Waits until something is true; the logs of this node explain why it is not.
-    pub fn wait_for(
-        &self,
-        what: &str,
-        mut is_true: impl FnMut() -> anyhow::Result<bool>,
-    ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_true()? {
-            if Instant::now() > deadline {
-                bail!("waited {PATIENCE:?} for {what}\n{}", self.logs());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(())
+    pub fn wait_for(&self, what: &str, is_true: impl FnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        patience::wait_for(what, &self.folder, is_true)
     }
 
     /// The ends of all logs.
     pub fn logs(&self) -> String {
-        let Ok(entries) = fs::read_dir(&self.folder) else { return String::new() };
-        let logs = entries.flatten().filter(|entry| entry.path().extension().is_some_and(|e| e == "log"));
-        logs.map(|entry| {
-            let text = fs::read_to_string(entry.path()).unwrap_or_default();
-            let lines: Vec<_> = text.lines().collect();
-            let end = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default().join("\n");
-            format!("== {}\n{end}\n", entry.path().display())
-        })
-        .collect()
+        patience::ends_of_logs(&self.folder)
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprint_logs(&self.logs());
-        }
+        patience::show_logs_of_a_failure(&self.folder);
         remove(&self.folder);
     }
-}
-
-#[expect(clippy::print_stderr, reason = "a failed test shows the logs of its processes")]
-fn eprint_logs(logs: &str) {
-    eprintln!("{logs}");
 }
 
 /// A running process. Killed when dropped.

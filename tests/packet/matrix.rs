@@ -4,9 +4,8 @@
 //! The outcome is the product of two small tables: what the lists say of a source at an address, and what a shape is to an
 //! address that admits its source.
 
-use ingress_common::maps::Limit;
 use ingress_common::verdict::Reason;
-use ingress_tests::kernel::{Rig, Seen, connections, model, nets, policy, pool};
+use ingress_tests::kernel::{Rig, Seen, everywhere_and_walled, model, pool, without_end};
 use ingress_tests::packet::{ACK, FIN, PSH, Packet, RST, SYN};
 
 /// A name and an address of each family.
@@ -164,21 +163,9 @@ fn outcome(to: Party, family: usize, lists: Lists, is: Is) -> (Option<&'static s
 }
 
 fn rig() -> Rig {
-    let mut everywhere = policy("everywhere", None);
-    everywhere.deny = nets(&["198.19.66.0/24", "2001:db8:66::/48"]);
-    let mut walled = policy("walled", Some("walled"));
-    walled.allow = nets(&["198.18.1.0/24", "2001:db8:1::/48", "198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
-    walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.limits = vec![connections(1, 1)];
     let pools = vec![pool("open", &OPEN.1), pool("walled", &WALLED.1)];
     let node = NODE.1.map(|text| text.parse().unwrap());
-    Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {
-        // Room for every row.
-        for limit in contents.limits.values_mut() {
-            *limit = Limit { rate_ns: 1, burst_ns: 1 << 54, ..*limit };
-        }
-    })
+    Rig::new(&model(pools, everywhere_and_walled().to_vec()), &node, without_end)
 }
 
 fn check(mut rig: Rig) {

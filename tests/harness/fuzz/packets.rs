@@ -10,14 +10,14 @@ use std::net::IpAddr;
 
 use anyhow::bail;
 use ingress_common::flow::{Addr, addr_of};
-use ingress_common::maps::{Cluster, Limit, NodeVal, VIP_IDS};
+use ingress_common::maps::{Cluster, NodeVal, VIP_IDS};
 use ingress_common::source::limited_source;
 use ingress_common::tunnel::Header;
 use ingress_common::verdict::{Action, REASONS, Reason, Verdict};
 
 use super::plain::Dice;
 use crate::kernel::bans::BAN;
-use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, connections, model, nets, policy, pool};
+use crate::kernel::{Rig, XDP_ABORTED, XDP_DROP, XDP_PASS, everywhere_and_walled, model, pool, without_end};
 use crate::packet::{ACK, FIN, Packet, RST, SYN};
 use crate::reference::{Expected, expect};
 use crate::tunnel::{Outer, Udp};
@@ -224,21 +224,11 @@ fn check_exactly(frame: &[u8], verdict: u32, output: &[u8], exactly: Verdict) ->
 
 /// Addresses with and without policies.
 fn rig() -> Rig {
-    let mut everywhere = policy("everywhere", None);
-    everywhere.deny = nets(&["198.19.66.0/24", "2001:db8:66::/48"]);
-    let mut walled = policy("walled", Some("walled"));
-    walled.allow = nets(&["198.18.1.0/24", "2001:db8:1::/48", "198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.deny = nets(&["198.18.1.66/32", "2001:db8:1::66/128"]);
-    walled.exempt = nets(&["198.18.9.0/24", "2001:db8:9::/48"]);
-    walled.limits = vec![connections(1, 1)];
+    let [everywhere, mut walled] = everywhere_and_walled();
     walled.ban = Some(BAN);
     let node: Vec<IpAddr> = OURS[4..6].iter().map(ip).collect();
     let pools = vec![pool("open", &OURS[..2]), pool("walled", &OURS[2..4]), pool("shared", &SHARED)];
-    let mut rig = Rig::new(&model(pools, vec![everywhere, walled]), &node, |contents| {
-        for limit in contents.limits.values_mut() {
-            *limit = Limit { rate_ns: 1, burst_ns: 1 << 54, ..*limit };
-        }
-    });
+    let mut rig = Rig::new(&model(pools, vec![everywhere, walled]), &node, without_end);
     BANNED.iter().for_each(|source| rig.ban(source, u64::MAX));
     SHARED.iter().for_each(|address| rig.join(address));
     rig.set_cluster(Cluster { seed: 1, keys: [KEY, 0], me: 1, flags: 0 });
