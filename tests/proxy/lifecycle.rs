@@ -8,7 +8,7 @@ use ingress_tests::client::{self, Http1, Http2};
 use ingress_tests::kernel::connections;
 use ingress_tests::origin::Origin;
 use ingress_tests::proxy::{Instance, eventually, policies, simple};
-use ingress_userspace::model::edge::{AddressRange, EdgePolicy, EdgeScope, Pool};
+use ingress_userspace::model::edge::{AddressRange, BanRule, EdgePolicy, EdgeScope, Pool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -183,4 +183,25 @@ async fn edge_policies_are_enforced_at_accept() {
     for _ in 0..10 {
         assert_eq!(client::fetch(proxy.http, "a", "/").await.unwrap().status, 200);
     }
+
+    // Four refused connections lead to a ban, which outlasts what the limit would have given back, and new policies; of an
+    // exempt source nobody notices it.
+    let rule =
+        BanRule { after: 4, within: Duration::from_secs(600), lasts: Duration::from_secs(600), most: 10 };
+    let banning = |limits| EdgePolicy { limits, ban: Some(rule), ..policy(EdgeScope::Cluster) };
+    proxy.publish(with(vec![banning(limits())])).await.unwrap();
+    for _ in 0..10 {
+        let _ = client::fetch(proxy.http, "a", "/").await;
+    }
+    let banned = "portcullis_accept_refused_total{reason=\"banned\"}";
+    let before = proxy.metric(banned).await;
+    assert!(before >= 1.0, "{before}");
+    proxy.publish(with(vec![banning(vec![])])).await.unwrap();
+    assert!(client::fetch(proxy.http, "a", "/").await.is_err(), "the ban goes on");
+    assert!(proxy.metric(banned).await > before, "refused for the ban");
+    let exempt = EdgePolicy { exempt: me(), ..banning(vec![]) };
+    proxy.publish(with(vec![exempt])).await.unwrap();
+    assert_eq!(client::fetch(proxy.http, "a", "/").await.unwrap().status, 200);
+    proxy.publish(with(vec![EdgePolicy { ban: None, ..banning(vec![]) }])).await.unwrap();
+    assert_eq!(client::fetch(proxy.http, "a", "/").await.unwrap().status, 200, "no policy bans");
 }

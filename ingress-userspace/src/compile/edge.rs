@@ -1,12 +1,13 @@
 //! EdgePolicies → the accept-time table. What the kernel holds is compiled in `maps`, from the same model.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ingress_common::bucket::{bytes, units};
 use ingress_common::maps::Limit;
 
-use crate::model::edge::{AddressRange, Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per};
-use crate::snapshot::edge::{EdgeRules, EdgeTable};
+use crate::model::edge::{AddressRange, BanRule, Counted, Edge, EdgeLimit, EdgePolicy, EdgeScope, Per};
+use crate::snapshot::edge::{AcceptBan, EdgeRules, EdgeTable};
 use crate::snapshot::networks::Networks;
 
 /// The table; the state of limits is that of the table before.
@@ -33,8 +34,13 @@ pub fn compile(edge: &Edge, before: &EdgeTable) -> EdgeTable {
         deny: Networks::new(&policy.deny),
         exempt: Networks::new(&policy.exempt),
         limits: at_accept(policy),
+        ban: policy.ban.map(ban),
     });
-    EdgeTable { policies: policies.collect(), buckets: Arc::clone(&before.buckets) }
+    EdgeTable {
+        policies: policies.collect(),
+        buckets: Arc::clone(&before.buckets),
+        bans: Arc::clone(&before.bans),
+    }
 }
 
 /// The limits that can be charged at accept: packets of a connection are not seen there. Named without their rate, so that a
@@ -46,6 +52,19 @@ fn at_accept(policy: &EdgePolicy) -> Vec<Limit> {
         limits.push(limit(entry, u32::try_from(alike).unwrap_or(u32::MAX)));
     }
     limits
+}
+
+/// A ban at accept: refused connections count together while their bucket is not empty.
+fn ban(rule: BanRule) -> AcceptBan {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let rate_ns = (ns(rule.within) / u64::from(rule.after.max(1))).max(1);
+    let strikes = rule.after.checked_sub(2).map(|further| Limit {
+        kind: Limit::CONNECTIONS,
+        rate_ns,
+        burst_ns: rate_ns.saturating_mul(further.into()),
+        ..Limit::default()
+    });
+    AcceptBan { strikes, lasts_ns: ns(rule.lasts), most: rule.most as usize }
 }
 
 /// A limit as the decision reads it.

@@ -28,17 +28,14 @@ fn of_policy(policy: &EdgePolicy) -> Option<Unmet> {
         .collect();
     units.sort_unstable();
     units.dedup();
-    let limits = (!units.is_empty()).then(|| format!("limits of {}", units.join(" and ")));
-    let bans = policy.ban.as_ref().map(|_| "bans".to_owned());
-    let parts: Vec<String> = limits.into_iter().chain(bans).collect();
-    if parts.is_empty() {
+    if units.is_empty() {
         return None;
     }
     let sentence = format!(
-        "EdgePolicy {}: its {} are not enforced in userspace mode, which sees connections and no packets; give the node a \
-         kernel mode, or limit connectionsPerSecond",
+        "EdgePolicy {}: its limits of {} are not enforced in userspace mode, which sees connections and no packets; give the \
+         node a kernel mode, or limit connectionsPerSecond",
         policy.name,
-        parts.join(" and ")
+        units.join(" and ")
     );
     Some(Unmet { policy: Some(policy.name.clone()), sentence })
 }

@@ -91,6 +91,29 @@ impl Buckets {
         Ok(tightest.unwrap_or(Level { limit: Limit { rate_ns: 1, ..Limit::default() }, backlog_ns: 0 }))
     }
 
+    /// Whether the bucket of `client` is not empty yet. Takes nothing.
+    pub fn is_busy(&self, identity: &str, client: impl Hash, now: u64) -> bool {
+        let hash = self.keys.hash_one((identity, client)).max(1);
+        let set = usize::try_from(hash % SETS as u64).unwrap_or_default();
+        let slots = self.slots.get().and_then(|sets| sets.get(set)).into_iter().flatten();
+        slots
+            .filter(|slot| slot.key.load(Ordering::Relaxed) == hash)
+            .any(|slot| slot.empty_at.load(Ordering::Relaxed) > now)
+    }
+
+    /// Fills the bucket of `client`, so that it is empty no sooner than `empty_at`.
+    pub fn fill(&self, identity: &str, client: impl Hash, empty_at: u64, now: u64) {
+        if let Some(slot) = self.slot(self.keys.hash_one((identity, client)), now) {
+            slot.empty_at.fetch_max(empty_at, Ordering::Relaxed);
+        }
+    }
+
+    /// How many are not empty yet. Looks at all of them.
+    pub fn busy(&self, now: u64) -> usize {
+        let slots = self.slots.get().into_iter().flatten().flatten();
+        slots.filter(|slot| slot.empty_at.load(Ordering::Relaxed) > now).count()
+    }
+
     /// Fills the bucket of `client` for one of its limits, so that it is empty no sooner than `empty_at`.
     pub fn raise(&self, identity: &str, client: impl Hash, limit: &Limit, empty_at: u64) {
         let hash = self.keys.hash_one((identity, client)) ^ spread(limit);

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ingress_common::decide::{Listed, Target, decide};
 use ingress_common::flow::{Addr, Flow, Payload, addr_of};
@@ -21,6 +22,8 @@ pub struct EdgeTable {
     pub policies: Vec<EdgeRules>,
     /// State of the limits, kept across tables.
     pub buckets: Arc<Buckets>,
+    /// Who is banned, likewise.
+    pub bans: Arc<Bans>,
 }
 
 /// One policy.
@@ -38,6 +41,28 @@ pub struct EdgeRules {
     pub exempt: Networks,
     /// Of connections, each with buckets of its own.
     pub limits: Vec<Limit>,
+    /// Who breaks the limits per source too often is banned; `None`: nobody.
+    pub ban: Option<AcceptBan>,
+}
+
+/// When the limits that are enforced at accept lead to a ban.
+#[derive(Clone, Copy, Debug)]
+pub struct AcceptBan {
+    /// Has room for the refused connections that do not lead to a ban yet; `None`: the first one does.
+    pub strikes: Option<Limit>,
+    /// How long a ban lasts.
+    pub lasts_ns: u64,
+    /// Sources that are banned at a time.
+    pub most: usize,
+}
+
+/// Who is banned at accept, for all policies that ban.
+#[derive(Debug, Default)]
+pub struct Bans {
+    /// Until when, by source.
+    sources: Buckets,
+    /// Until when there is no room, so that nobody looks for it: an attack from many sources must not cost a search each.
+    full_until: AtomicU64,
 }
 
 /// Which part of the policies the caller enforces.
@@ -80,6 +105,9 @@ impl EdgeTable {
             if enforce == Enforce::ListsAndLimits && !policy.limits.is_empty() {
                 vip.flags |= VipVal::LIMIT;
             }
+            if policy.ban.is_some() {
+                vip.flags |= VipVal::BANS;
+            }
         }
         let flow = Flow {
             source: addr_of(source),
@@ -87,8 +115,11 @@ impl EdgeTable {
             payload: Payload::TcpOpen(local.port()),
         };
         let client = limited_source(&flow.source);
+        if vip.flags & VipVal::BANS != 0 && self.bans.hold(client, now()) {
+            listed.all |= AclVal::BANNED;
+        }
         let verdict = decide(&flow, Target::Served(&vip), listed, |_, _| {
-            covering().all(|policy| policy.admits(&self.buckets, client, flow.destination))
+            covering().all(|policy| policy.admits(self, client, flow.destination))
         });
         (verdict.action() == Action::Drop).then_some(verdict.reason)
     }
@@ -101,11 +132,48 @@ impl EdgeRules {
         })
     }
 
-    fn admits(&self, buckets: &Buckets, client: Addr, address: Addr) -> bool {
+    fn admits(&self, table: &EdgeTable, client: Addr, address: Addr) -> bool {
         let now = now();
         self.limits.iter().all(|limit| {
             let whose = if limit.per == Limit::ADDRESS { address } else { client };
-            buckets.admit(&(&*self.name, limit.per, limit.bucket), whose, limit, now)
+            let has_room = table.buckets.admit(&(&*self.name, limit.per, limit.bucket), whose, limit, now);
+            if !has_room && limit.per == Limit::SOURCE {
+                self.strike(table, client, now);
+            }
+            has_room
         })
+    }
+
+    /// Takes note of a refused connection, and bans its source when it is one too many.
+    fn strike(&self, table: &EdgeTable, client: Addr, now: u64) {
+        let Some(AcceptBan { strikes, lasts_ns, most }) = self.ban else { return };
+        let has_room =
+            strikes.is_some_and(|limit| table.buckets.admit(&(&*self.name, "strikes"), client, &limit, now));
+        if !has_room {
+            table.bans.enter(client, lasts_ns, most, now);
+        }
+    }
+}
+
+impl Bans {
+    /// In the buckets, which know of more than one name.
+    const NAME: &str = "bans";
+    /// How long nobody looks for room again.
+    const FULL_NS: u64 = 1_000_000_000;
+
+    fn hold(&self, client: Addr, now: u64) -> bool {
+        self.sources.is_busy(Self::NAME, client, now)
+    }
+
+    /// Bans a source, unless there are `most` already.
+    fn enter(&self, client: Addr, lasts_ns: u64, most: usize, now: u64) {
+        if now < self.full_until.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.sources.busy(now) >= most {
+            self.full_until.store(now.saturating_add(Self::FULL_NS), Ordering::Relaxed);
+            return;
+        }
+        self.sources.fill(Self::NAME, client, now.saturating_add(lasts_ns), now);
     }
 }

@@ -37,7 +37,7 @@ crossed a network interface, the connection is reset.\n\n\
 | `exempt` | yes | yes |\n\
 | `limits` of connections | every SYN | at accept |\n\
 | `limits` of packets and bytes | every packet | not enforced: condition `Programmed`, an Event, and `portcullis status` say so |\n\
-| `ban` | by the programs, of sources that limits refused | not enforced, and said likewise |\n\
+| `ban` | of sources whose packets limits refused; outlives the agent; `portcullis bans` | of sources whose connections limits refused, until the process ends; `max` counts for all policies together |\n\
 | `synProtection` | the programs answer with cookies, as far as `net.ipv4.tcp_syncookies` permits | the kernel's own cookies, by the same setting |\n\n\
 Each node limits what it receives: a client that reaches the service through several nodes has the limit of each.\n";
 
