@@ -168,9 +168,21 @@ pub(crate) fn nodes(context: &Context) -> anyhow::Result<()> {
         "the list says so"
     );
     annotate("portcullis.dev/state-")?;
-    rig.delete(ANNOUNCED)?;
     eventually("it is active again", SOON, || {
         ensure!(members(context)?.iter().all(|(_, line)| line["state"] == "active"));
         Ok(())
-    })
+    })?;
+    // An agent that hangs cannot give anything away.
+    let second = holder()?;
+    let agents = rig.processes("data-plane", "agent")?;
+    let hangs = agents.iter().find(|agent| agent.node == second).context("no agent of the holder")?;
+    hangs.signal("STOP")?;
+    let taken = eventually("the pool of an agent that hangs is taken over", SOON, || {
+        let now = holder()?;
+        ensure!(!now.is_empty() && now != second, "{now:?}");
+        Ok(())
+    });
+    hangs.signal("CONT")?;
+    taken?;
+    rig.delete(ANNOUNCED)
 }

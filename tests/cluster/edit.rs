@@ -173,6 +173,37 @@ pub(crate) fn edge_policy(context: &Context) -> anyhow::Result<()> {
     })
 }
 
+/// Of all clients on the switch only the second address is limited.
+const BAN: &str = r"
+apiVersion: portcullis.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: ban-one}
+spec:
+  targetRefs: [{kind: AddressPool, name: edge}]
+  exempt: [198.18.0.0/25, 198.18.0.128/26]
+  limits: [{per: Source, connectionsPerSecond: 1, burst: 1}]
+  ban: {after: 2, within: 60s, for: 1h}
+";
+
+pub(crate) fn ban(context: &Context) -> anyhow::Result<()> {
+    let client = OTHER_CLIENT.parse().ok();
+    context.rig.apply(BAN)?;
+    eventually("an Event on the policy names the banned source", Duration::from_secs(60), || {
+        let _refused_or_not = get_from(client, http(VIPS[0]), HOST, "/");
+        let selector = "--field-selector=involvedObject.name=ban-one,reason=SourcesBanned";
+        let events = context.rig.kubectl(&["get", "events", "-n", "default", selector])?;
+        ensure!(events.contains("node-0 banned 1 source, lastly 198.18.0.200/32 for 3600 s"), "{events:?}");
+        Ok(())
+    })?;
+    ensure!(get_from(client, http(VIPS[0]), HOST, "/").is_err(), "it is banned");
+    both_nodes("others are served", HOST, "/", 200)?;
+    context.rig.delete(BAN)?;
+    eventually("a ban ends with its policy", SOON, || {
+        ensure!(get_from(client, http(VIPS[0]), HOST, "/")?.status == 200);
+        Ok(())
+    })
+}
+
 pub(crate) fn delete(context: &Context) -> anyhow::Result<()> {
     context.rig.kubectl(&["delete", "ingress", "shop", "--wait"])?;
     both_nodes("a deleted Ingress answers 404", HOST, "/", 404)

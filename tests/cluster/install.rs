@@ -101,6 +101,14 @@ pub(crate) fn release(context: &Context, action: &str, values: &str) -> anyhow::
     Ok(())
 }
 
+/// Of what a node sees only with the programs.
+const PACKETS: &str = r"
+apiVersion: portcullis.dev/v1alpha1
+kind: EdgePolicy
+metadata: {name: packets}
+spec: {scope: Cluster, limits: [{per: Source, packetsPerSecond: 100000, burst: 100000}]}
+";
+
 pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
     // The proxy's user changes, and two users cannot share its metrics port: no surge this once (see the chart's README).
     let update = "{rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}";
@@ -118,7 +126,17 @@ pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
         ensure!(process.status("CapEff")? == "0000000000000400", "{}", process.status("CapEff")?);
         has_mode(context, &process.node, "userspace")?;
     }
-    Ok(())
+    context.rig.apply(PACKETS)?;
+    eventually("the policy says what does not hold", SOON, || {
+        let path = r#"jsonpath={.status.conditions[?(@.type=="Programmed")]}"#;
+        let condition = context.rig.kubectl(&["get", "edgepolicy", "packets", "-o", path])?;
+        ensure!(condition.contains("\"NotEnforced\"") && condition.contains("node-0, node-1"), "{condition}");
+        let selector = "--field-selector=involvedObject.name=packets";
+        let events = context.rig.kubectl(&["get", "events", "-n", "default", selector])?;
+        ensure!(events.contains("limits of packets and bytes do not hold on 2 nodes"), "{events}");
+        Ok(())
+    })?;
+    context.rig.delete(PACKETS)
 }
 
 /// A Secret with a certificate of this name, signed by itself; the file of the certificate.

@@ -108,6 +108,7 @@ const SCENARIOS: &[(&str, Scenario)] = &[
     ("scope: one namespace, and rights nowhere else", scope::one_namespace),
     ("scope: namespaces by label", scope::labelled_namespaces),
     ("an EdgePolicy drops a source in the kernel", edit::edge_policy),
+    ("an EdgePolicy bans a source, and an Event says whom", edit::ban),
     ("requests succeed while the API server is down, then changes apply", faults::api_server),
     ("absence: killed agents and proxies serve the last model without the API server", absence::start),
     ("absence: watches whose history is gone list again and fail no request", absence::gone),

@@ -244,7 +244,12 @@ impl Process {
 
     /// Ends it as the kernel would.
     pub fn kill(&self) -> anyhow::Result<()> {
-        run(Command::new("kill").args(["-9", &self.pid.to_string()])).map(|_| ())
+        self.signal("KILL")
+    }
+
+    /// Sends a signal, by its name.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        run(Command::new("kill").args(["-s", name, &self.pid.to_string()])).map(|_| ())
     }
 }
 

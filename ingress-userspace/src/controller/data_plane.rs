@@ -171,6 +171,9 @@ impl DataPlane {
                 for policy in &report.unenforced {
                     self.nodes.unenforced.entry(policy.clone()).or_default().insert(node.to_owned());
                 }
+                for (policy, words) in &report.bans {
+                    self.nodes.bans.entry(policy.clone()).or_default().insert(node.to_owned(), words.clone());
+                }
             }
             let of_node = if is_ready { &mut self.nodes.ready } else { &mut self.nodes.failing };
             of_node.insert(node.to_owned());

@@ -40,6 +40,8 @@ pub struct Nodes {
     pub failing: BTreeSet<String>,
     /// The nodes that do not enforce a policy as a whole, by its name: they serve in `userspace` mode.
     pub unenforced: BTreeMap<String, BTreeSet<String>>,
+    /// Whom nodes banned for a policy, in words, by its name and by node.
+    pub bans: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Nodes {
@@ -48,7 +50,7 @@ impl Nodes {
         let of = |set: &BTreeSet<String>| {
             set.iter().filter(|name| names.contains(name.as_str())).cloned().collect()
         };
-        Self { ready: of(&self.ready), failing: of(&self.failing), unenforced: BTreeMap::new() }
+        Self { ready: of(&self.ready), failing: of(&self.failing), ..Self::default() }
     }
 
     /// As a policy has them: who does not enforce it as a whole fails it.
@@ -57,17 +59,23 @@ impl Nodes {
         Self {
             ready: self.ready.difference(unenforced).cloned().collect(),
             failing: self.failing.union(unenforced).cloned().collect(),
-            unenforced: self.unenforced.clone(),
+            ..self.clone()
         }
     }
 
-    /// Events on policies that some nodes do not enforce as a whole.
+    /// Events on policies: that some nodes do not enforce them as a whole, and whom nodes banned.
     pub fn notices(&self, policies: &Objects<EdgePolicy>) -> Vec<Notice> {
-        let told = self.unenforced.iter().filter_map(|(name, nodes)| {
-            let policy = policies.get(&ObjectKey::new("", &**name))?;
-            Some(Notice::problem(&unenforced(reference(&**policy), nodes)))
+        let of =
+            |name: &String| policies.get(&ObjectKey::new("", &**name)).map(|policy| reference(&**policy));
+        let told = self
+            .unenforced
+            .iter()
+            .filter_map(|(name, nodes)| Some(Notice::problem(&unenforced(of(name)?, nodes))));
+        let bans = self.bans.iter().filter_map(|(name, nodes)| Some((of(name)?, nodes)));
+        let banned = bans.flat_map(|(policy, nodes)| {
+            nodes.iter().map(move |(node, words)| Notice::banned(policy.clone(), node, words))
         });
-        told.collect()
+        told.chain(banned).collect()
     }
 }
 
@@ -80,7 +88,7 @@ fn unenforced(policy: ObjectRef, nodes: &BTreeSet<String>) -> Problem {
         field: "spec".to_owned(),
         value: String::new(),
         message: format!(
-            "limits of packets and bytes, and bans, do not hold on {} nodes, which serve in userspace mode and see connections only: {}; the \
+            "limits of packets and bytes do not hold on {} nodes, which serve in userspace mode and see connections only: {}; the \
              Events of their pods say why; limit connectionsPerSecond there",
             nodes.len(),
             named(nodes)
@@ -385,6 +393,7 @@ mod tests {
         let nodes = Nodes {
             ready: names(&["a", "b"]),
             unenforced: BTreeMap::from([("floods".to_owned(), names(&["b"]))]),
+            bans: BTreeMap::from([("floods".to_owned(), [("a".to_owned(), "2 sources".to_owned())].into())]),
             ..Nodes::default()
         };
         let status = of_policy(&policy, &owner, true, (&[], &nodes));
@@ -395,7 +404,9 @@ mod tests {
         let status = of_policy(&policy, &other, true, (&[], &nodes));
         assert_eq!(status["conditions"][1]["reason"], "Programmed");
         let notices = nodes.notices(&[(ObjectKey::new("", "floods"), policy)].into());
+        assert_eq!(notices.len(), 2);
         assert!(format!("{notices:?}").contains("do not hold on 1 nodes"), "{notices:?}");
+        assert!(format!("{notices:?}").contains("a banned 2 sources; "), "{notices:?}");
     }
 
     #[test]

@@ -74,6 +74,12 @@ impl Notice {
         Self { object: pod, is_warning: false, reason: "DataplaneRecovered", note, occurrence }
     }
 
+    /// A policy for which a node banned sources.
+    pub fn banned(policy: ObjectRef, node: &str, words: &str) -> Self {
+        let note = format!("{node} banned {words}; `portcullis bans` on the node lists them and lifts them");
+        Self { object: policy, is_warning: false, reason: "SourcesBanned", note, occurrence: String::new() }
+    }
+
     /// An object that agents cannot get.
     pub fn not_copied(object: ObjectRef, note: &str) -> Self {
         let note = note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or_default().to_owned();

@@ -30,6 +30,8 @@ pub const PROBLEMS: &str = "portcullis.dev/problems";
 pub const FAILING: &str = "portcullis.dev/failing";
 /// EdgePolicies that are not enforced as a whole, by name, with blanks between them.
 const UNENFORCED: &str = "portcullis.dev/unenforced";
+/// Whom the agent banned since it started, by EdgePolicy: `name: words; name: words`.
+const BANS: &str = "portcullis.dev/bans";
 /// Since when mode and problems are as they are, by the clock of the node.
 pub const SINCE: &str = "portcullis.dev/since";
 /// Between two signs of life.
@@ -58,6 +60,9 @@ pub struct NodeReport {
     pub unenforced: Vec<String>,
     /// Since when it is so.
     pub since: String,
+    /// Whom the agent banned since it started, in words, by EdgePolicy. An attack changes it all the time: it is told with
+    /// the next sign of life.
+    pub bans: BTreeMap<String, String>,
 }
 
 /// What is told for people beside it, as of the last sign of life.
@@ -105,9 +110,12 @@ impl NodeReport {
             annotations.insert(UNENFORCED.to_owned(), self.unenforced.join(" "));
         }
         if !self.problems.is_empty() {
-            let end = self.problems.floor_char_boundary(LONGEST);
-            let cut = self.problems.get(..end).unwrap_or_default();
-            annotations.insert(PROBLEMS.to_owned(), cut.to_owned());
+            annotations.insert(PROBLEMS.to_owned(), cut(&self.problems).to_owned());
+        }
+        if !self.bans.is_empty() {
+            let bans: Vec<String> =
+                self.bans.iter().map(|(policy, words)| format!("{policy}: {words}")).collect();
+            annotations.insert(BANS.to_owned(), cut(&bans.join("; ")).to_owned());
         }
         Lease {
             metadata: ObjectMeta {
@@ -143,8 +151,23 @@ impl NodeReport {
             is_failing: annotations.contains_key(FAILING),
             unenforced: says(UNENFORCED).split_whitespace().map(str::to_owned).collect(),
             since: says(SINCE),
+            bans: says(BANS).split("; ").filter_map(|one| one.split_once(": ")).map(owned).collect(),
         })
     }
+
+    /// Whether the same is wrong, or right. Bans come and go.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let lasting = |report: &Self| Self { since: String::new(), bans: BTreeMap::new(), ..report.clone() };
+        lasting(self) == lasting(other)
+    }
+}
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(LONGEST)).unwrap_or_default()
+}
+
+fn owned((name, words): (&str, &str)) -> (String, String) {
+    (name.to_owned(), words.to_owned())
 }
 
 #[cfg(test)]
@@ -162,6 +185,16 @@ mod tests {
             is_failing: true,
             unenforced: vec!["edge".to_owned(), "floods".to_owned()],
             since: "2026-01-01T00:00:00Z".to_owned(),
+            bans: BTreeMap::from([
+                (
+                    "edge".to_owned(),
+                    "1 source, lastly 2001:db8::/64 for 600 s, for too many packets".to_owned(),
+                ),
+                (
+                    "floods".to_owned(),
+                    "7 sources, lastly 198.18.0.1/32 for 60 s, for too many bytes".to_owned(),
+                ),
+            ]),
         };
         let lease = report.lease("synced", &Figures::default(), Timestamp::UNIX_EPOCH);
         assert_eq!(NodeReport::read(&lease), Some(report.clone()));

@@ -23,8 +23,8 @@ pub struct Tally {
     pub banned: BTreeMap<String, u64>,
     /// Sources that were not banned, because the policy bans as many as it may; by policy.
     pub refused: BTreeMap<String, u64>,
-    /// The last one in words; empty: nobody was banned.
-    pub last: String,
+    /// The last one in words, by policy.
+    last: BTreeMap<String, String>,
     looks: u32,
     /// What went wrong was said.
     is_failing: bool,
@@ -59,6 +59,16 @@ impl Agent {
 }
 
 impl Tally {
+    /// For people, by policy.
+    pub(super) fn words(&self) -> BTreeMap<String, String> {
+        let words = |(policy, last): (&String, &String)| {
+            let count = self.banned.get(policy).copied().unwrap_or_default();
+            let sources = if count == 1 { "source" } else { "sources" };
+            (policy.clone(), format!("{count} {sources}, lastly {last}"))
+        };
+        self.last.iter().map(words).collect()
+    }
+
     /// Whether there is anything new.
     fn note(&mut self, outcome: bans::Outcome) -> bool {
         let is_news = !outcome.banned.is_empty() || !outcome.refused.is_empty();
@@ -68,8 +78,8 @@ impl Tally {
                 info!(%source, policy, too_many, seconds = left_seconds, "source banned");
             }
             *self.banned.entry(policy.clone()).or_default() += 1;
-            self.last =
-                format!("{source} for {left_seconds} s by EdgePolicy {policy}, for too many {too_many}");
+            self.last
+                .insert(policy.clone(), format!("{source} for {left_seconds} s, for too many {too_many}"));
         }
         if let Some(more @ 1..) = outcome.banned.len().checked_sub(MOST_LOGGED) {
             info!(more, "further sources banned; `portcullis bans` lists them");
@@ -114,6 +124,8 @@ mod tests {
         assert!(tally.note(outcome));
         assert_eq!(tally.banned, BTreeMap::from([("a".to_owned(), 2), ("b".to_owned(), 1)]));
         assert_eq!(tally.refused["b"], 7);
-        assert_eq!(tally.last, "2001:db8::/64 for 600 s by EdgePolicy a, for too many packets");
+        let words = tally.words();
+        assert_eq!(words["a"], "2 sources, lastly 2001:db8::/64 for 600 s, for too many packets");
+        assert_eq!(words["b"], "1 source, lastly 198.18.0.2/32 for 600 s, for too many packets");
     }
 }

@@ -78,7 +78,7 @@ pub async fn run(client: Client, settings: ReportSettings, mut state: watch::Rec
                 changed = state.changed() => if changed.is_err() { return },
             }
             let now = report(&settings, &state.borrow_and_update(), told.as_ref());
-            if told.as_ref().is_some_and(|told| *told != now) {
+            if told.as_ref().is_some_and(|told| !told.is_as(&now)) {
                 sleep_until(due.min(begun + PAUSE)).await;
                 break;
             }
@@ -103,8 +103,9 @@ fn report(settings: &ReportSettings, state: &AgentState, told: Option<&NodeRepor
         is_failing: !state.failing.is_empty(),
         unenforced: state.unenforced.clone(),
         since: String::new(),
+        bans: state.bans.words(),
     };
-    let same = told.filter(|told| NodeReport { since: String::new(), ..(*told).clone() } == now);
+    let same = told.filter(|told| told.is_as(&now));
     let since = same.map_or_else(|| Timestamp::now().to_string(), |told| told.since.clone());
     NodeReport { since, ..now }
 }

@@ -28,6 +28,7 @@ fn lease(problems: &str, renewed: i64) -> Lease {
         is_failing: false,
         unenforced: if problems.is_empty() { Vec::new() } else { vec!["floods".to_owned()] },
         since: format!("since {renewed}"),
+        bans: Default::default(),
     };
     let mut lease = report.lease("synced", &Figures::default(), Timestamp::from_second(renewed).unwrap());
     (lease.metadata.uid, lease.metadata.resource_version) = (Some("u".into()), Some("7".into()));
