@@ -21,6 +21,8 @@ mod lists;
 #[cfg(test)]
 mod modes;
 #[cfg(test)]
+mod reported;
+#[cfg(test)]
 mod restarts;
 #[cfg(test)]
 mod roles;

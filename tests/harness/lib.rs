@@ -18,6 +18,7 @@ mod patience;
 pub mod proxy;
 pub mod redis;
 pub mod reference;
+pub mod release;
 pub mod responder;
 pub mod secure;
 pub mod tunnel;

@@ -7,6 +7,7 @@ use aya::Ebpf;
 use aya::maps::Map;
 use ingress_common::maps::table::MAPS;
 use ingress_tests::kernel::load_every_program;
+use ingress_tests::release::release;
 use ingress_userspace::bpf::object::OBJECT;
 
 /// What the verifier may have to look at in one program: a fifth of what it would put up with.
@@ -45,7 +46,7 @@ fn every_map_of_the_table_is_in_the_object_and_no_other() {
 /// Before 6.4 the kernel counted keys and values alone.
 #[test]
 fn maps_cost_what_the_documentation_says() {
-    if kernel() < (6, 4) {
+    if release().unwrap() < (6, 4) {
         return;
     }
     let cpus = possible_cpus();
@@ -77,12 +78,6 @@ fn memlock(map: &Map) -> u64 {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).unwrap();
     let line = info.lines().find_map(|line| line.strip_prefix("memlock:")).expect("memlock");
     line.trim().parse().unwrap()
-}
-
-fn kernel() -> (u32, u32) {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map_while(|text| text.parse().ok());
-    (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
 fn possible_cpus() -> u64 {
