@@ -26,6 +26,10 @@ pub const CLIENT6: &str = "2001:db8::100";
 /// What the origins of the nodes answer, by the number of the node.
 pub const NAMES: [&str; 6] = ["nobody", "node-1", "node-2", "node-3", "node-4", "node-5"];
 
+/// The key that the nodes share.
+pub const KEY: &str = "apiVersion: v1\nkind: Secret\nmetadata: {name: portcullis.key, namespace: default}\n\
+                       stringData: {key: 00112233445566778899aabbccddeeff}\n";
+
 const PREFIX: &str = "portcullis-fleet-";
 const ORIGIN: &str = "127.0.0.1:8081";
 
@@ -82,11 +86,7 @@ impl Fleet {
         this.route_by(1)?;
         this.write("ingress.yaml", &ingress(ORIGIN.parse()?))?;
         this.write("pool.yaml", &pool(""))?;
-        this.write(
-            "key.yaml",
-            "apiVersion: v1\nkind: Secret\nmetadata: {name: portcullis.key, namespace: default}\n\
-             stringData: {key: 00112233445566778899aabbccddeeff}\n",
-        )?;
+        this.write("key.yaml", KEY)?;
         Ok(this)
     }
 
@@ -165,16 +165,7 @@ impl Fleet {
 
     /// Makes a node a member of the pool, `active` or `draining`.
     pub fn join(&self, number: usize, state: &str) -> anyhow::Result<()> {
-        self.write(
-            &format!("node-{number}.yaml"),
-            &format!(
-                "apiVersion: v1\nkind: Node\n\
-                 metadata: {{name: node-{number}, annotations: {{portcullis.dev/state: {state}}}}}\n\
-                 status: {{addresses: [{{type: InternalIP, address: {}}}, {{type: InternalIP, address: \"{}\"}}]}}\n",
-                address(number),
-                address6(number)
-            ),
-        )
+        self.write(&format!("node-{number}.yaml"), &member(number, state))
     }
 
     /// Takes a node out of the pool.
@@ -275,6 +266,17 @@ impl Fleet {
     pub fn logs(&self) -> String {
         patience::ends_of_logs(&self.folder)
     }
+}
+
+/// A node as a member of the pool, `active` or `draining`.
+pub fn member(number: usize, state: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Node\n\
+         metadata: {{name: node-{number}, annotations: {{portcullis.dev/state: {state}}}}}\n\
+         status: {{addresses: [{{type: InternalIP, address: {}}}, {{type: InternalIP, address: \"{}\"}}]}}\n",
+        address(number),
+        address6(number)
+    )
 }
 
 /// The pool of both VIPs; `spec` is what follows the blocks, in YAML flow style, with a leading comma.

@@ -311,7 +311,7 @@ pub fn run(command: &mut Command) -> anyhow::Result<String> {
 }
 
 /// An Ingress for every host, served by an origin.
-pub(crate) fn ingress(origin: SocketAddr) -> String {
+pub fn ingress(origin: SocketAddr) -> String {
     format!(
         "apiVersion: networking.k8s.io/v1\n\
          kind: IngressClass\n\

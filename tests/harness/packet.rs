@@ -159,6 +159,22 @@ impl Packet {
         self
     }
 
+    /// These bytes as data.
+    #[must_use]
+    pub fn text(mut self, data: &[u8]) -> Self {
+        self.payload.extend(data);
+        self
+    }
+
+    /// Replaces the number of the first byte of a TCP segment, and the number that it acknowledges.
+    #[must_use]
+    pub fn numbers(mut self, sequence: u32, acknowledged: u32) -> Self {
+        assert!(self.protocol == TCP, "only TCP numbers its bytes");
+        self.payload[4..8].copy_from_slice(&sequence.to_be_bytes());
+        self.payload[8..12].copy_from_slice(&acknowledged.to_be_bytes());
+        self
+    }
+
     /// Keeps only this many bytes of what is under the IP header; the IP length says so.
     #[must_use]
     pub fn transport_bytes(mut self, len: usize) -> Self {
@@ -303,6 +319,13 @@ mod tests {
         assert_eq!(frame[30..34], [198, 18, 100, 1]);
         assert_eq!(frame[36..38], 443_u16.to_be_bytes());
         assert_eq!(frame[47], SYN);
+    }
+
+    #[test]
+    fn numbers_and_data_go_into_the_segment() {
+        let segment = Packet::tcp("198.18.0.1", "198.18.100.1", 80, ACK).numbers(1, 2).text(b"hello").bytes();
+        assert_eq!(segment[38..46], [0, 0, 0, 1, 0, 0, 0, 2]);
+        assert_eq!((&segment[54..], segment[17]), (&b"hello"[..], 45));
     }
 
     #[test]

@@ -14,6 +14,7 @@ const FOLDER: u32 = 0o040_755;
 const PROGRAM: u32 = 0o100_755;
 
 /// Files by their path in the machine.
+#[derive(Clone)]
 pub(crate) struct Image {
     files: BTreeMap<String, Vec<u8>>,
     /// Where programs are stripped.

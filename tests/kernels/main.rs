@@ -3,15 +3,17 @@
 //! Debian's packages of Linux 6.1, 6.12 and the newest are started by qemu without any hardware support. The machine's whole
 //! system is the test binaries, `portcullis` and the tools that the tests call. Shown is that the verifier of each kernel
 //! takes every program (and looks at no more than twice the instructions of [`RECORDED`]), what becomes of each packet of
-//! the tier packet, and that requests get through XDP and SK_LOOKUP in each mode.
+//! the tier packet, and that requests get through XDP and SK_LOOKUP in each mode. Then two kernels are nodes of one pool:
+//! see [`pair`].
 //!
-//! `cargo xtask test kernels [--filter 6.1]`. Packages are kept in `~/.cache/portcullis/kernels`. With `UPDATE_EXPECT=1` the
+//! `cargo xtask test kernels [--filter 6.1]`, or `--filter pair`. Packages are kept in `~/.cache/portcullis/kernels`. With `UPDATE_EXPECT=1` the
 //! instructions are recorded.
 #![expect(clippy::print_stdout, reason = "a test without harness tells its results itself")]
 
 mod image;
 mod machine;
 mod packages;
+mod pair;
 mod record;
 
 use std::path::{Path, PathBuf};
@@ -22,27 +24,53 @@ use anyhow::{Context as _, bail};
 
 use image::Image;
 use machine::Machine;
+use packages::Modules;
 
 /// Which kernels: a name and what their version begins with.
 const KERNELS: &[(&str, &str)] = &[("6.1", "6.1."), ("6.12", "6.12."), ("newest", "")];
 
 /// Tests of other tiers that run in the machine, and which of them. (The packets of the fuzz run and the rows of the matrix
 /// are too many for a machine without hardware support.)
-const TIERS: &[(&str, &[&str])] =
-    &[("packet", &["--skip", "fuzz::", "--skip", "matrix::"]), ("datapath", &["modes::", "traffic::"])];
+const TIERS: &[(&str, &[&str])] = &[
+    ("packet", &["--skip", "fuzz::", "--skip", "matrix::"]),
+    (
+        "datapath",
+        &["modes::", "reported::", "traffic::", "hooks::beside_a_foreign", "hooks::tc_can_be_asked"],
+    ),
+];
 
 /// Programs that these tests start.
-const TOOLS: &[&str] =
-    &["chmod", "ethtool", "ip", "mkdir", "mount", "nsenter", "setpriv", "sh", "sysctl", "umount", "unshare"];
+const TOOLS: &[&str] = &[
+    "chmod", "ethtool", "ip", "mkdir", "mount", "nsenter", "setpriv", "sh", "sysctl", "tc", "umount",
+    "unshare",
+];
 
 /// Drivers and filters that these tests use.
-const MODULES: &[&str] = &["veth", "macvlan", "dummy", "sch_ingress", "cls_bpf"];
+const MODULES: Modules = Modules {
+    needed: &["veth", "macvlan", "dummy", "sch_ingress", "cls_bpf", "virtio_net"],
+    where_there: &["virtio_pci"],
+};
+
+/// Of which kernels the nodes of [`pair`] are.
+const PAIR: [&str; 2] = ["6.1", "newest"];
 
 /// How long one kernel may take.
-const PATIENCE: Duration = Duration::from_secs(900);
+const PATIENCE: Duration = Duration::from_secs(1800);
 
 fn main() -> ExitCode {
-    let only: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, part @ ..] = &arguments[..]
+        && first == "--play"
+    {
+        return match pair::play(part) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                println!("kernels: {part:?}: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let only: Vec<String> = arguments.into_iter().filter(|argument| !argument.starts_with('-')).collect();
     let started = Instant::now();
     let outcome = run(&only);
     if let Err(error) = &outcome {
@@ -56,20 +84,38 @@ fn main() -> ExitCode {
 
 /// How many kernels passed and failed.
 fn run(only: &[String]) -> anyhow::Result<(usize, usize)> {
-    let chosen: Vec<_> =
-        KERNELS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|word| word == name)).collect();
-    if chosen.is_empty() {
+    let is_chosen = |name: &str| only.is_empty() || only.iter().any(|word| word == name);
+    let chosen: Vec<_> = KERNELS.iter().filter(|(name, _)| is_chosen(name)).collect();
+    if chosen.is_empty() && !is_chosen(pair::NAME) {
         let names: Vec<&str> = KERNELS.iter().map(|(name, _)| *name).collect();
-        bail!("no kernel is called {only:?}; there are {names:?}");
+        bail!("nothing is called {only:?}; there are {names:?} and {}", pair::NAME);
     }
     let folder = packages::cache()?;
-    let image = system(&folder)?;
+    let (mut passed, mut failed) = kernel_by_kernel(&chosen, &folder)?;
+    if is_chosen(pair::NAME) {
+        match two_kernels(&folder) {
+            Ok(()) => passed += 1,
+            Err(error) => {
+                failed += 1;
+                println!("kernels: {}: FAIL: {error:#}", pair::NAME);
+            }
+        }
+    }
+    Ok((passed, failed))
+}
+
+/// How many of these kernels passed and failed.
+fn kernel_by_kernel(chosen: &[&(&str, &str)], folder: &Path) -> anyhow::Result<(usize, usize)> {
     let (mut passed, mut failed) = (0, 0);
+    if chosen.is_empty() {
+        return Ok((passed, failed));
+    }
+    let image = system(folder)?;
     // A machine keeps hardly more than one CPU busy.
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     for some in chosen.chunks(at_once) {
         let outcomes = std::thread::scope(|scope| {
-            let one = |(name, version): &(&str, &str)| on_one(name, version, &folder, &image);
+            let one = |(name, version): &(&str, &str)| on_one(name, version, folder, &image);
             let start = |kernel| (kernel, scope.spawn(move || one(kernel)));
             let running: Vec<_> = some.iter().map(|kernel| start(*kernel)).collect();
             running.into_iter().map(|(kernel, thread)| (kernel.0, thread.join())).collect::<Vec<_>>()
@@ -88,14 +134,32 @@ fn run(only: &[String]) -> anyhow::Result<(usize, usize)> {
     Ok((passed, failed))
 }
 
-/// Everything in the machine but the modules of its kernel.
-fn system(folder: &Path) -> anyhow::Result<Image> {
+fn two_kernels(folder: &Path) -> anyhow::Result<()> {
+    let obtain = |wanted: &str| {
+        let known = KERNELS.iter().find(|(name, _)| *name == wanted);
+        let (name, version) = known.with_context(|| format!("no kernel is called {wanted}"))?;
+        packages::obtain(folder, name, version, MODULES)
+    };
+    let [first, second] = PAIR;
+    let mut image = base(folder)?;
+    image.program("/tests/kernels", &std::env::current_exe()?)?;
+    pair::run_on([&obtain(first)?, &obtain(second)?], folder, &image)
+}
+
+/// What is in every machine.
+fn base(folder: &Path) -> anyhow::Result<Image> {
     let mut image = Image::new(folder)?;
     image.system(TOOLS)?;
+    image.program("/tests/portcullis", &ingress_tests::node::binary()?)?;
+    Ok(image)
+}
+
+/// Everything in the machine of a kernel but the modules.
+fn system(folder: &Path) -> anyhow::Result<Image> {
+    let mut image = base(folder)?;
     for (tier, _) in TIERS {
         image.program(&format!("/tests/{tier}"), &test_binary(tier)?)?;
     }
-    image.program("/tests/portcullis", &ingress_tests::node::binary()?)?;
     image.text("/init", &init())?;
     Ok(image)
 }

@@ -28,6 +28,21 @@ pub(crate) struct Kernel {
     pub(crate) modules: Vec<PathBuf>,
 }
 
+/// Modules that a machine loads.
+#[derive(Clone, Copy)]
+pub(crate) struct Modules {
+    pub(crate) needed: &'static [&'static str],
+    /// Built into some kernels, not all of which say so.
+    pub(crate) where_there: &'static [&'static str],
+}
+
+impl Modules {
+    /// What tells one choice from another.
+    fn names(self) -> String {
+        [self.needed, self.where_there].concat().join(" ")
+    }
+}
+
 /// Where packages and what was unpacked stay.
 pub(crate) fn cache() -> anyhow::Result<PathBuf> {
     let home = std::env::var_os("HOME").context("HOME names no folder for the kernels")?;
@@ -37,7 +52,7 @@ pub(crate) fn cache() -> anyhow::Result<PathBuf> {
 }
 
 /// The newest kernel whose version begins so, from the cache or from Debian.
-pub(crate) fn obtain(folder: &Path, name: &str, version: &str, modules: &[&str]) -> anyhow::Result<Kernel> {
+pub(crate) fn obtain(folder: &Path, name: &str, version: &str, modules: Modules) -> anyhow::Result<Kernel> {
     if std::env::consts::ARCH != "x86_64" {
         bail!("the packages are those of x86-64, and this machine is {}", std::env::consts::ARCH);
     }
@@ -57,8 +72,8 @@ pub(crate) fn obtain(folder: &Path, name: &str, version: &str, modules: &[&str])
     let home = folder.join(&release);
     if !home.join("complete").exists() {
         unpack(&apt, &release, modules, &home).with_context(|| format!("Linux {release}"))?;
-        fs::write(home.join("complete"), modules.join(" "))?;
-    } else if fs::read_to_string(home.join("complete"))? != modules.join(" ") {
+        fs::write(home.join("complete"), modules.names())?;
+    } else if fs::read_to_string(home.join("complete"))? != modules.names() {
         fs::remove_dir_all(&home)?;
         return obtain(folder, name, version, modules);
     }
@@ -151,7 +166,7 @@ impl Apt {
 }
 
 /// Fetches the packages of a release and keeps the kernel and these modules, with those that they need.
-fn unpack(apt: &Apt, release: &str, modules: &[&str], home: &Path) -> anyhow::Result<()> {
+fn unpack(apt: &Apt, release: &str, modules: Modules, home: &Path) -> anyhow::Result<()> {
     let image = format!("linux-image-{release}");
     // From 7.0 on the image is an empty package that depends on these two.
     let mut packages = apt.depends(&image, "linux-binary-")?;
@@ -181,7 +196,12 @@ fn unpack(apt: &Apt, release: &str, modules: &[&str], home: &Path) -> anyhow::Re
     fs::copy(vmlinuz, home.join("vmlinuz"))?;
     let mut chosen =
         Chosen { place, files: &files(place)?, done: BTreeSet::new(), to: &home.join("modules") };
-    for module in modules {
+    for module in modules.where_there {
+        if chosen.file(module).is_some() {
+            chosen.take(module)?;
+        }
+    }
+    for module in modules.needed {
         chosen.take(module)?;
     }
     Ok(fs::remove_dir_all(root)?)
@@ -209,16 +229,20 @@ struct Chosen<'a> {
 }
 
 impl Chosen<'_> {
+    fn file(&self, module: &str) -> Option<&PathBuf> {
+        let named = |path: &&PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
+            [".ko", ".ko.xz", ".ko.zst"].iter().any(|ending| name.strip_suffix(ending) == Some(module))
+        };
+        self.files.iter().find(named)
+    }
+
     fn take(&mut self, module: &str) -> anyhow::Result<()> {
         let module = module.replace('-', "_");
         if !self.done.insert(module.clone()) {
             return Ok(());
         }
-        let named = |path: &&PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().replace('-', "_");
-            [".ko", ".ko.xz", ".ko.zst"].iter().any(|ending| name.strip_suffix(ending) == Some(&module))
-        };
-        let Some(file) = self.files.iter().find(named) else {
+        let Some(file) = self.file(&module) else {
             let builtin = fs::read_to_string(self.place.join("modules.builtin")).unwrap_or_default();
             if builtin.replace('-', "_").contains(&format!("/{module}.ko")) {
                 return Ok(());
