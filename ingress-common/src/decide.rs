@@ -6,6 +6,7 @@
 
 use crate::flow::{Flow, Payload};
 use crate::maps::{AclVal, Limit, VipVal};
+use crate::source::SCOPE_ALL;
 use crate::verdict::{Reason, Verdict};
 
 /// What `vips` says about a packet's destination.
@@ -19,7 +20,7 @@ pub enum Target<'a> {
     Served(&'a VipVal),
 }
 
-/// What the lists say about a packet's source: flags of [`AclVal`], 0 where no entry matched; and whether it is banned.
+/// What the lists say about a packet's source: [`AclVal::word`], 0 where no entry matched; and whether it is banned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Listed {
     /// From the entries for all addresses.
@@ -54,7 +55,7 @@ pub fn decide(
 /// The lists' refusal, if they refuse.
 #[inline(always)]
 pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
-    if (listed.all | listed.scope) & AclVal::DENY != 0 {
+    if is_denied(listed) {
         return Some(Reason::Denied);
     }
     if (listed.all | listed.scope) & AclVal::BANNED != 0 && !is_exempt(listed) {
@@ -66,6 +67,23 @@ pub fn refused(vip: &VipVal, listed: Listed) -> Option<Reason> {
         return Some(Reason::NotAllowed);
     }
     None
+}
+
+/// Whether a list refuses the source, whatever else there is.
+#[inline(always)]
+pub const fn is_denied(listed: Listed) -> bool {
+    (listed.all | listed.scope) & AclVal::DENY != 0
+}
+
+/// Of a denied source: the scope and the length of the prefix that denies it. Where one does in both scopes, that for all
+/// addresses. `scope` is the destination's.
+#[inline(always)]
+pub const fn denied_by(listed: Listed, scope: u32) -> (u32, u32) {
+    if listed.all & AclVal::DENY != 0 {
+        (SCOPE_ALL, AclVal::deny_len_of(listed.all))
+    } else {
+        (scope, AclVal::deny_len_of(listed.scope))
+    }
 }
 
 /// A served address without a served port.
@@ -155,6 +173,14 @@ mod tests {
         {
             assert_eq!(open(VipVal::ALLOW_ONLY_ALL | VipVal::LIMIT, all, scope, true), Reason::Denied);
         }
+    }
+
+    #[test]
+    fn the_entry_for_all_addresses_is_named_first() {
+        let deny = |deny_len| AclVal { flags: DENY as u16, deny_len }.word();
+        assert_eq!(denied_by(Listed { all: deny(24), scope: deny(32) }, 3), (SCOPE_ALL, 24));
+        assert_eq!(denied_by(Listed { all: ALLOW, scope: deny(128) }, 3), (3, 128));
+        assert_eq!(open(0, deny(24), 0, true), Reason::Denied, "the length changes no verdict");
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 mod ban;
 mod limit;
+mod list;
 pub mod memory;
 pub mod table;
 
 pub use ban::{Ban, BanAsk, Strikes};
 pub use limit::{Bucket, GateSlot, Limit};
+pub use list::AclVal;
 
 use crate::flow::Addr;
 
@@ -22,6 +24,8 @@ pub const VIPS: u32 = 4_096;
 pub const VIP_IDS: u32 = 1_024;
 /// Prefixes per family, over all scopes.
 pub const ACLS: u32 = 262_144;
+/// Entries of deny lists whose hits are remembered; that which caught something least recently goes first.
+pub const ACL_HITS: u32 = 8_192;
 /// Limits, over all addresses.
 pub const LIMITS: u32 = 1_024;
 /// Limits that can apply to one address.
@@ -191,27 +195,7 @@ impl VipVal {
     }
 }
 
-/// Value of `acl4` and `acl6`: the effect of every prefix of the scope that covers the key.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AclVal {
-    /// Bits, the constants below; flattened, because the trie answers with the longest prefix alone.
-    pub flags: u32,
-}
-const _: () = assert!(size_of::<AclVal>() == 4);
-
-impl AclVal {
-    /// Packets are dropped.
-    pub const DENY: u32 = 1;
-    /// On every allow list of the scope.
-    pub const ALLOW: u32 = 1 << 1;
-    /// No limits and no bans.
-    pub const EXEMPT: u32 = 1 << 2;
-    /// In no list: what the program found in `bans` stands beside what it found in the lists.
-    pub const BANNED: u32 = 1 << 3;
-}
-
-/// Value of `stats` and `egress`, per CPU.
+/// Value of `stats`, `egress` and `acl_hits`, per CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {

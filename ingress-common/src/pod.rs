@@ -9,7 +9,7 @@ use crate::maps::{
     AclVal, Ban, BanAsk, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount,
     Meta, NodeSeen, NodeVal, SlotVal, Strikes, VipKey, VipVal, WorkerLoad,
 };
-use crate::source::{Acl4Key, Acl6Key, SrcKey};
+use crate::source::{Acl4Key, Acl6Key, HitKey, SrcKey};
 
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Meta {}
@@ -39,6 +39,8 @@ unsafe impl aya::Pod for SrcKey {}
 unsafe impl aya::Pod for Acl4Key {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Acl6Key {}
+// SAFETY: repr(C) of integers without padding, asserted beside the type.
+unsafe impl aya::Pod for HitKey {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.
 unsafe impl aya::Pod for Cluster {}
 // SAFETY: repr(C) of integers without padding, asserted beside the type.

@@ -67,6 +67,42 @@ const _: () = assert!(size_of::<Acl6Key>() == 4 + 16);
 /// Bits of scope that stand before the address in a list key.
 pub const SCOPE_BITS: u32 = 32;
 
+/// Key of `acl_hits`: an entry of a deny list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HitKey {
+    /// Its prefix, without host bits.
+    pub addr: Addr,
+    /// [`SCOPE_ALL`], or `VipVal::scope`.
+    pub scope: u32,
+    /// Length of the prefix; of an IPv4 prefix 32 at most.
+    pub len: u32,
+}
+const _: () = assert!(size_of::<HitKey>() == 16 + 4 + 4);
+
+/// The first bits of an address, in words as [`HitKey::addr`] has them; `len` as in [`HitKey`].
+#[inline(always)]
+pub const fn prefix(words: &[u32; 4], is_v4: bool, len: u32) -> [u32; 4] {
+    let [a, b, c, d] = *words;
+    let bits = if is_v4 { 96 + len } else { len };
+    [
+        a & mask(bits),
+        b & mask(bits.saturating_sub(32)),
+        c & mask(bits.saturating_sub(64)),
+        d & mask(bits.saturating_sub(96)),
+    ]
+}
+
+/// The first bits of a word as it is on the wire.
+#[inline(always)]
+const fn mask(bits: u32) -> u32 {
+    match bits {
+        0 => 0,
+        32.. => u32::MAX,
+        bits => (u32::MAX << (32 - bits)).to_be(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +128,21 @@ mod tests {
         assert!(slots(1).intersection(&slots(2)).count() < 1_000);
         let source = [1, 2, 3, 4];
         assert_ne!(gate_slot(&source, 1, 9), gate_slot(&source, 2, 9), "limits have slots of their own");
+    }
+
+    proptest::proptest! {
+        /// The words are those of the prefix as everybody else computes it.
+        #[test]
+        fn a_prefix_is_the_network_of_the_address(v4: u32, v6: u128, len in 0_u32..=128) {
+            let words = |addr: Addr| -> [u32; 4] {
+                std::array::from_fn(|at| u32::from_ne_bytes(addr[at * 4..at * 4 + 4].try_into().unwrap()))
+            };
+            let (mask4, mask6) = (u32::MAX.checked_shl(32 - len.min(32)).unwrap_or(0), u128::MAX.checked_shl(128 - len).unwrap_or(0));
+            let of = |ip: std::net::IpAddr| words(addr_of(ip));
+            proptest::prop_assert_eq!(prefix(&of(std::net::Ipv6Addr::from(v6).into()), false, len), of(std::net::Ipv6Addr::from(v6 & mask6).into()));
+            let v4 = (std::net::Ipv4Addr::from(v4), std::net::Ipv4Addr::from(v4 & mask4));
+            proptest::prop_assert_eq!(prefix(&of(v4.0.into()), true, len.min(32)), of(v4.1.into()));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Address, port, source: what was read of a packet → the verdict. Needs the packet no more.
 #![expect(unsafe_code, reason = "a flow comes by a raw pointer")]
 
-use ingress_common::decide::{Listed, Target, decide, is_exempt};
+use ingress_common::decide::{Listed, Target, decide, is_denied, is_exempt};
 use ingress_common::flow::{Flow as Judged, Payload};
 use ingress_common::maps::{AclVal, Limit, VipVal};
 use ingress_common::verdict::Reason;
@@ -17,7 +17,7 @@ pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
     let target = target(flow);
     let listed = match target {
         Target::Foreign => Listed::default(),
-        Target::Address(vip) | Target::Served(vip) => known(flow, vip),
+        Target::Address(vip) | Target::Served(vip) => known(flow, vip, len),
     };
     let judged = Judged { source: addr(flow.source), destination: addr(flow.destination), payload };
     let is_charged = flow.hops == Flow::FROM_NETWORK;
@@ -64,10 +64,14 @@ pub(crate) fn settles(flow: &mut Flow) -> bool {
     flow.flags & Flow::OWES == 0 || judge_owed(flow) != 0
 }
 
-/// What lists and bans say about the packet's source.
+/// What lists and bans say about the packet's source. A denied one is counted under its entry, and no ban is looked for.
 #[inline(always)]
-fn known(flow: &mut Flow, vip: &VipVal) -> Listed {
+fn known(flow: &mut Flow, vip: &VipVal, len: u64) -> Listed {
     let mut listed = lists::of(&flow.source, vip);
+    if is_denied(listed) {
+        lists::caught(flow, listed, vip.scope, len);
+        return listed;
+    }
     if vip.flags & VipVal::BANS != 0 && bans::holds(flow) {
         listed.all |= AclVal::BANNED;
     }

@@ -10,13 +10,13 @@ use aya_ebpf::macros::btf_map;
 use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
-    ACLS, AclVal, BAN_ASKS, BANS, BUCKETS, Ban, BanAsk, Bucket, Cluster, Count, EGRESS, EVENTS, GATE_SLOTS,
-    GLOBALS, GROUPS, GateSlot, GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal, LookupCount,
-    Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, STRIKES, SlotVal, Strikes, VIP_IDS, VIPS, VipKey,
-    VipVal, WorkerLoad,
+    ACL_HITS, ACLS, AclVal, BAN_ASKS, BANS, BUCKETS, Ban, BanAsk, Bucket, Cluster, Count, EGRESS, EVENTS,
+    GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal,
+    LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, STRIKES, SlotVal, Strikes, VIP_IDS,
+    VIPS, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::prefilter::{WORDS4, WORDS6};
-use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
+use ingress_common::source::{Acl4Key, Acl6Key, HitKey, SrcKey};
 use ingress_common::steer::TABLE_SLOTS;
 use ingress_common::verdict::REASONS;
 
@@ -37,6 +37,10 @@ pub(crate) static ACL4_BITS: Array<u64, { WORDS4 as usize }> = Array::new();
 
 #[btf_map(name = "acl6_bits")]
 pub(crate) static ACL6_BITS: Array<u64, { WORDS6 as usize }> = Array::new();
+
+#[btf_map(name = "acl_hits")]
+pub(crate) static ACL_HITS_MAP: LruPerCpuHashMap<HitKey, Count, { ACL_HITS as usize }> =
+    LruPerCpuHashMap::new();
 
 #[btf_map(name = "limits")]
 pub(crate) static LIMITS_MAP: Array<Limit, { LIMITS as usize }> = Array::new();

@@ -6,10 +6,11 @@
 
 use aya_ebpf::EbpfContext;
 use ingress_common::maps::{Count, LookupCount};
+use ingress_common::source::HitKey;
 use ingress_common::verdict::{Reason, Verdict};
 
 use crate::limits::{limited_source, source_key};
-use crate::maps::{EGRESS_MAP, LK_STATS, NODE_STATS, STATS};
+use crate::maps::{ACL_HITS_MAP, EGRESS_MAP, LK_STATS, NODE_STATS, STATS};
 use crate::packet::Words;
 
 #[inline(always)]
@@ -34,6 +35,17 @@ pub(crate) fn sent(vip_id: u32, destination: &Words, packets: u64, bytes: u64) {
         Some(count) => add(unsafe { &mut *count }, packets, bytes),
         // Refused, this packet is missing from the client's count.
         None => drop(EGRESS_MAP.insert(&key, Count { packets, bytes }, 0)),
+    }
+}
+
+/// Counts a packet that an entry of a deny list dropped.
+#[inline(always)]
+pub(crate) fn caught(entry: &HitKey, bytes: u64) {
+    match ACL_HITS_MAP.get_ptr_mut(entry) {
+        // SAFETY: a checked map value of this CPU.
+        Some(count) => add(unsafe { &mut *count }, 1, bytes),
+        // Refused, this packet is missing from the entry's count.
+        None => drop(ACL_HITS_MAP.insert(entry, Count { packets: 1, bytes }, 0)),
     }
 }
 

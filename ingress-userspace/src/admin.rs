@@ -1,11 +1,12 @@
 //! Health, metrics and read-only dumps, on the control runtime.
 //!
 //! `/healthz`, `/readyz` and `/metrics` on the admin port; on the unix socket also `/model`, `/explain`,
-//! `/listeners`, `/freshness`, `/degraded`, `/pools`, `/drops` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
+//! `/listeners`, `/freshness`, `/degraded`, `/pools`, `/lists`, `/drops` and `/version`, which only those may read who can open the socket file. The port is shared (SO_REUSEPORT), so that a new process can take over
 //! before the old one is gone.
 
 pub mod explain;
 mod listen;
+pub mod lists;
 pub mod pools;
 
 use std::collections::BTreeMap;
@@ -89,6 +90,8 @@ pub struct State {
     pub degraded: Arc<watch::Sender<Vec<String>>>,
     /// The pools that the agent of this process serves.
     pub pools: Arc<watch::Sender<Vec<pools::PoolView>>>,
+    /// What deny lists caught.
+    pub lists: lists::Lists,
     /// `/metrics` is not served.
     pub hides_metrics: bool,
     /// Packets that were dropped lately, as the agent of this process reads them.
@@ -361,6 +364,7 @@ async fn page(state: &State, access: Access, path: &str, query: &str) -> (Status
             (StatusCode::OK, format!("{}\n", serde_json::json!(*state.degraded.borrow())))
         }
         ("/pools", Access::Socket) => pools::answer(state),
+        ("/lists", Access::Socket) => lists::answer(state).await,
         ("/drops", Access::Socket) => {
             let after = query.strip_prefix("after=").and_then(|number| number.parse().ok()).unwrap_or(0);
             match serde_json::to_string(&state.drops.after(after)) {

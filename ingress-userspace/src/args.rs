@@ -64,7 +64,7 @@ pub enum Command {
     Drops(DropsArgs),
     /// Lists the sources that this node bans, and ends bans before their time.
     Bans(BansArgs),
-    /// Says who is sent most, whose limits are nearly used up and whose packets are dropped.
+    /// Says who is sent most, whose limits are nearly used up and whose packets are dropped; or what deny lists caught.
     Top(TopArgs),
     /// Looks for what on this node stands in the way; exit code 1: warnings, 2: something does not work.
     Preflight(PreflightArgs),

@@ -16,6 +16,7 @@ pub mod counters;
 pub mod debug_log;
 pub mod dump;
 pub mod events;
+pub mod hits;
 pub mod hops;
 mod ifaces;
 pub mod interfaces;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use ingress_tests::fleet::Fleet;
 use ingress_tests::http::Outcome;
-use ingress_tests::node::{CLIENT, Node, OTHER, Process, VIP, policy};
+use ingress_tests::node::{CLIENT, CLIENT6, NODE, Node, OTHER, Process, VIP, VIP6, policy};
 
 /// Long enough for an answer, short enough for a test of silence.
 const SILENCE: Duration = Duration::from_millis(300);
@@ -135,6 +135,69 @@ fn top_names_the_client_that_is_sent_most() {
     let sent = &sources["sent"][0];
     assert_eq!((sent["client"].as_str(), sent["address"].as_str()), (Some(CLIENT), Some(VIP)), "{sources}");
     assert!(sent["bytes"].as_u64().unwrap() > 0, "{sources}");
+}
+
+#[test]
+fn top_lists_names_the_entry_that_caught_a_packet_and_its_policy() {
+    let (node, process) = denying();
+    let socket = node.folder.join("run.sock");
+    let socket = socket.to_str().unwrap();
+    let none = node.tool(&["top", "lists", "--admin-socket", socket]).unwrap();
+    assert!(none.contains("has caught anything"), "{none}");
+    // The entry of everybody, IPv6 too, and the longer one of the source.
+    node.write("policy.yaml", &policy(&format!("deny: [{OTHER}/32, 198.18.0.64/26, \"{CLIENT6}/128\"]")))
+        .unwrap();
+    let is_denied = |source, vip| Ok(node.get_within(source, vip, 80, SILENCE)? == Outcome::TimedOut);
+    node.wait_for("the policy", || is_denied(CLIENT6, VIP6)).unwrap();
+    assert!(is_denied(OTHER, VIP).unwrap());
+    let lists = |socket: &str| -> Vec<serde_json::Value> {
+        let text = node.tool(&["top", "lists", "--output", "json", "--admin-socket", socket]).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let caught = lists(socket);
+    let of = |prefix: &str| {
+        caught.iter().find(|caught| caught["prefix"] == prefix).unwrap_or_else(|| panic!("{caught:?}"))
+    };
+    for prefix in [format!("{OTHER}/32"), format!("{CLIENT6}/128")] {
+        let entry = of(&prefix);
+        assert_eq!(entry["policy"], "edge", "{entry}");
+        assert_eq!(entry["addresses"].as_array().unwrap().len(), 2, "both VIPs: {entry}");
+    }
+    assert_eq!(caught.len(), 2, "{caught:?}");
+    // Every packet that was counted as denied was denied by an entry.
+    let packets: u64 = caught.iter().filter_map(|caught| caught["packets"].as_u64()).sum();
+    assert!(packets > 0);
+    assert_eq!(packets, node.packets(VIP, "denied").unwrap() + node.packets(VIP6, "denied").unwrap());
+    let metrics = node.admin("run", "/metrics").unwrap();
+    let sample = format!("portcullis_denied_packets_total{{policy=\"edge\"}} {packets}");
+    assert!(metrics.contains(&sample), "{sample} in {metrics}");
+
+    // Without an agent the kernel's counts remain, and nobody knows the policy.
+    process.stop().unwrap();
+    let table = node.tool(&["top", "lists", "--admin-socket", "/does/not/exist"]).unwrap();
+    let line =
+        table.lines().find(|line| line.contains(&format!("{OTHER}/32"))).unwrap_or_else(|| panic!("{table}"));
+    assert!(line.split_whitespace().any(|word| word == "-") && line.contains("and 1 more"), "{line}");
+}
+
+#[test]
+fn without_a_kernel_half_denied_connections_are_counted_at_accept() {
+    let node = Node::new().unwrap();
+    node.write("policy.yaml", &everywhere(&format!("deny: [{OTHER}/32]"))).unwrap();
+    let _process = node.run("run", &["--mode", "userspace"]).unwrap();
+    node.wait_for("an answer from the node", || Ok(node.get(CLIENT, NODE, 80)?.is_ok())).unwrap();
+    for _ in 0..3 {
+        assert!(!node.get(OTHER, NODE, 80).unwrap().is_ok());
+    }
+    let metrics = node.admin("run", "/metrics").unwrap();
+    assert!(metrics.contains("portcullis_denied_connections_total{policy=\"all\"} 3"), "{metrics}");
+}
+
+/// A policy for every served address.
+fn everywhere(spec: &str) -> String {
+    format!(
+        "apiVersion: portcullis.dev/v1alpha1\nkind: EdgePolicy\nmetadata: {{name: all}}\nspec: {{scope: Cluster, {spec}}}\n"
+    )
 }
 
 #[test]

@@ -9,6 +9,8 @@
 
 mod announce;
 pub mod bans;
+mod hits;
+mod limits;
 pub mod sockets;
 pub mod steering;
 pub mod tc;
@@ -22,8 +24,8 @@ use aya::programs::{Program, SchedClassifier, TestRun as _, TestRunOptions, Xdp}
 use aya::{Ebpf, EbpfLoader};
 use ingress_common::flow::addr_of;
 use ingress_common::maps::table::MAPS;
-use ingress_common::maps::{AclVal, Bucket, Count, Limit, VIP_IDS, VipKey, VipVal};
-use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
+use ingress_common::maps::{AclVal, Count, Limit, VIP_IDS, VipKey, VipVal};
+use ingress_common::source::{Acl4Key, Acl6Key};
 use ingress_common::verdict::{REASONS, Reason};
 use ingress_userspace::bpf::object::OBJECT;
 use ingress_userspace::bpf::pins::Pins;
@@ -222,33 +224,6 @@ impl Rig {
         options.repeat = repeat;
         let result = program.test_run(options).expect("the program runs");
         f64::from(u32::try_from(result.duration.as_nanos()).unwrap()) + 0.5
-    }
-
-    /// Sets the state of a source's bucket.
-    pub fn set_bucket(&mut self, key: SrcKey, tat: u64) {
-        let mut buckets: HashMap<_, SrcKey, Bucket> =
-            HashMap::try_from(self.ebpf.map_mut("buckets").unwrap()).unwrap();
-        buckets.insert(key, Bucket { tat }, 0).unwrap();
-    }
-
-    /// The state of a source's bucket, `None` for a source that was not seen.
-    pub fn bucket(&self, key: SrcKey) -> Option<u64> {
-        let buckets: HashMap<_, SrcKey, Bucket> =
-            HashMap::try_from(self.ebpf.map("buckets").unwrap()).unwrap();
-        buckets.get(&key, 0).ok().map(|bucket| bucket.tat)
-    }
-
-    /// How many buckets there are.
-    pub fn buckets(&self) -> usize {
-        let buckets: HashMap<_, SrcKey, Bucket> =
-            HashMap::try_from(self.ebpf.map("buckets").unwrap()).unwrap();
-        buckets.keys().count()
-    }
-
-    /// Replaces a limit.
-    pub fn set_limit(&mut self, row: u32, limit: Limit) {
-        let mut limits: Array<_, Limit> = Array::try_from(self.ebpf.map_mut("limits").unwrap()).unwrap();
-        limits.set(row, limit, 0).unwrap();
     }
 
     /// Replaces an entry of `vips`.

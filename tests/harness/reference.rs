@@ -287,7 +287,7 @@ fn flags(source: &[u8; 16], scope: u32, maps: &MapContents) -> u32 {
             *source,
         ),
     };
-    found.map_or(0, |value| value.flags)
+    found.map_or(0, |value| value.flags.into())
 }
 
 fn longest<'a, const N: usize>(

@@ -1,8 +1,10 @@
-//! Lists while they change, in the maps that the product fills.
+//! Lists while they change, in the maps that the product fills; and what their entries caught.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ingress_common::verdict::Reason;
 use ingress_tests::bpffs::Bpffs;
 use ingress_tests::kernel::{Rig, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
@@ -10,6 +12,7 @@ use ingress_userspace::bpf::load::load;
 use ingress_userspace::bpf::pins::Pins;
 use ingress_userspace::bpf::sync::apply;
 use ingress_userspace::compile::maps::{MapContents, compile};
+use ingress_userspace::model::edge::EdgePolicy;
 
 const VIP: &str = "198.18.100.1";
 const VIP6: &str = "2001:db8:100::1";
@@ -97,6 +100,119 @@ fn a_source_that_the_old_and_the_new_lists_deny_is_denied_at_every_moment_betwee
     assert!(denied.iter().all(|frame| rig.passes(frame)));
     let removed = load(&pins, None).unwrap().maps;
     assert_eq!(removed.acl4.keys().count() + removed.acl6.keys().count(), 0);
+}
+
+/// Packets of these sources to a VIP, at both hooks, and what the entries caught after them.
+fn caught(policies: &[EdgePolicy], packets: &[(&str, &str)]) -> Vec<(u32, String, u64)> {
+    let pools = || vec![pool("edge", &[VIP, VIP6]), pool("other", &["198.18.200.1"])];
+    let [by_xdp, by_tc] = [false, true].map(|at_tc| {
+        let rig = Rig::new(&model(pools(), policies.to_vec()), &[], |_| {});
+        let mut rig = if at_tc { rig.at_tc() } else { rig };
+        let mut bytes = 0;
+        for (source, to) in packets {
+            let frame = segment(source, to);
+            let seen = rig.run(&frame);
+            if seen.reason == Reason::Denied {
+                bytes += frame.len() as u64;
+            }
+        }
+        let hits = rig.hits();
+        assert_eq!(
+            hits.values().map(|(_, bytes)| bytes).sum::<u64>(),
+            bytes,
+            "every byte of a denied packet"
+        );
+        hits.into_iter().map(|((scope, prefix), (packets, _))| (scope, prefix, packets)).collect::<Vec<_>>()
+    });
+    assert_eq!(by_xdp, by_tc);
+    by_xdp
+}
+
+fn denies(name: &str, pool: Option<&str>, deny: &[&str]) -> EdgePolicy {
+    EdgePolicy { deny: nets(deny), ..policy(name, pool) }
+}
+
+#[test]
+fn a_denied_packet_is_counted_under_the_entry_that_denies_it() {
+    let all = |hits: &[(&str, u64)]| -> Vec<(u32, String, u64)> {
+        hits.iter().map(|(prefix, packets)| (0, (*prefix).to_owned(), *packets)).collect()
+    };
+    let listed =
+        ["203.0.112.0/20", "203.0.113.0/24", "203.0.113.7/32", "2001:db8:66::/48", "2001:db8:66::7/128"];
+    let everywhere = denies("everywhere", None, &listed);
+    for (what, source, to, expected) in [
+        ("the only one", "203.0.112.1", VIP, "203.0.112.0/20"),
+        ("the longer of two", "203.0.113.1", VIP, "203.0.113.0/24"),
+        ("a single address", "203.0.113.7", VIP, "203.0.113.7/32"),
+        ("IPv6", "2001:db8:66:1::1", VIP6, "2001:db8:66::/48"),
+        ("a single IPv6 address", "2001:db8:66::7", VIP6, "2001:db8:66::7/128"),
+    ] {
+        let hits = caught(std::slice::from_ref(&everywhere), &[(source, to), (source, to)]);
+        assert_eq!(hits, all(&[(expected, 2)]), "{what}");
+    }
+    let hits = caught(std::slice::from_ref(&everywhere), &[("203.0.128.1", VIP), ("2001:db8:67::1", VIP6)]);
+    assert_eq!(hits, [], "nobody else leaves a trace");
+    for (v4, v6) in
+        [("0.0.0.0/0", "::/0"), ("128.0.0.0/1", "2000::/3"), ("203.0.113.4/30", "2001:db8:60::/44")]
+    {
+        let everybody = denies("everybody", None, &[v4, v6]);
+        let hits = caught(&[everybody], &[("203.0.113.7", VIP), ("2001:db8:66::7", VIP6)]);
+        let expected: BTreeSet<_> = all(&[(v4, 1), (v6, 1)]).into_iter().collect();
+        assert_eq!(hits.into_iter().collect::<BTreeSet<_>>(), expected);
+    }
+}
+
+#[test]
+fn an_entry_that_only_inherits_a_refusal_counts_nothing() {
+    let mut one = denies("one", None, &["203.0.113.0/24"]);
+    one.exempt = nets(&["203.0.113.7/32"]);
+    one.allow = nets(&["203.0.113.0/28"]);
+    let hits = caught(&[one], &[("203.0.113.7", VIP), ("203.0.113.1", VIP), ("203.0.113.200", VIP)]);
+    assert_eq!(hits, [(0, "203.0.113.0/24".to_owned(), 3)]);
+    let mut allowing = policy("allowing", None);
+    allowing.allow = nets(&["198.18.1.0/24"]);
+    assert_eq!(caught(&[allowing], &[("203.0.113.7", VIP)]), [], "who is on no allow list met no entry");
+}
+
+#[test]
+fn entries_of_several_scopes_are_counted_apart() {
+    let both = ["203.0.113.0/24"];
+    let everywhere = denies("everywhere", None, &["203.0.0.0/16"]);
+    let edge = denies("edge", Some("edge"), &both);
+    let other = denies("other", Some("other"), &both);
+    // For all addresses first, though the other is longer.
+    let hits = caught(&[everywhere, edge.clone()], &[("203.0.113.7", VIP)]);
+    assert_eq!(hits, [(0, "203.0.0.0/16".to_owned(), 1)]);
+    let hits = caught(
+        &[edge, other],
+        &[("203.0.113.7", VIP), ("203.0.113.8", "198.18.200.1"), ("203.0.113.9", VIP)],
+    );
+    let counts: Vec<_> = hits.iter().map(|(_, prefix, packets)| (prefix.as_str(), *packets)).collect();
+    assert_eq!(counts.iter().map(|(_, packets)| packets).sum::<u64>(), 3);
+    assert_eq!(counts.iter().map(|(prefix, _)| *prefix).collect::<Vec<_>>(), ["203.0.113.0/24"; 2]);
+    assert!(hits.iter().all(|(scope, _, _)| *scope != 0) && hits[0].0 != hits[1].0, "{hits:?}");
+}
+
+#[test]
+fn what_entries_caught_goes_with_them() {
+    let bpffs = Bpffs::new("hits");
+    let pins = Pins::new(&bpffs.path);
+    pins.create().unwrap();
+    let mut maps = load(&pins, None).unwrap().maps;
+    let rig = Rig::pinned(&pins);
+    let prefixes = |rig: &Rig| rig.hits().into_keys().map(|(_, prefix)| prefix).collect::<Vec<_>>();
+    let before = denying(&["10.1.2.0/24", "10.3.0.0/20", "2001:db8:1::/48"], 0, &MapContents::default());
+    apply(&mut maps, &before).unwrap();
+    for frame in [segment("10.1.2.3", VIP), segment("10.3.3.3", VIP), segment("2001:db8:1::1", VIP6)] {
+        assert!(!rig.passes(&frame));
+    }
+    assert_eq!(prefixes(&rig), ["10.1.2.0/24", "10.3.0.0/20", "2001:db8:1::/48"]);
+    // A prefix stays, another gets longer, the third goes.
+    let after = denying(&["10.1.2.0/24", "10.3.3.0/24"], 0, &before);
+    assert!(apply(&mut maps, &after).unwrap().refused.is_empty());
+    assert_eq!(prefixes(&rig), ["10.1.2.0/24"]);
+    assert!(!rig.passes(&segment("10.3.3.3", VIP)));
+    assert_eq!(prefixes(&rig), ["10.1.2.0/24", "10.3.3.0/24"]);
 }
 
 #[test]

@@ -128,6 +128,7 @@ pub const MAPS: &[MapSpec] = &[
     lists::ACL6,
     lists::ACL4_BITS,
     lists::ACL6_BITS,
+    lists::ACL_HITS,
     limits::LIMITS,
     limits::GATE,
     limits::GLOBALS,

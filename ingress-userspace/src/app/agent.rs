@@ -11,6 +11,7 @@ pub mod drops;
 mod figures;
 mod follow;
 mod hear;
+pub mod hits;
 pub mod last_model;
 mod pools;
 pub mod report;
@@ -38,6 +39,7 @@ use crate::bpf::interfaces::Interface;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::listening::is_listening;
 use crate::compile::maps::announce::announce;
+use crate::compile::maps::owners::ListOwners;
 use crate::compile::maps::{Compiled, compile, pause};
 use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
@@ -99,6 +101,7 @@ pub async fn run(
         crier: Crier::start(),
         links: Vec::new(),
         bans: bans::Tally::default(),
+        owners: ListOwners::default(),
     };
     let mut monitor = follow::monitor();
     agent.look_at_interfaces().await;
@@ -189,6 +192,8 @@ struct Agent {
     links: Vec<Interface>,
     /// Whom it banned.
     bans: bans::Tally,
+    /// Whose the entries of the lists are.
+    owners: ListOwners,
 }
 
 impl Agent {
@@ -259,7 +264,7 @@ impl Agent {
         let Some(kernel) = &mut self.kernel else { return };
         let is_paused = kernel.slots.serving().is_empty();
         let served = if is_paused { Vec::new() } else { addresses };
-        let Compiled { mut contents, refused } = compile(&self.model, &served, kernel.contents());
+        let Compiled { mut contents, refused, scopes } = compile(&self.model, &served, kernel.contents());
         if is_paused {
             pause(&mut contents);
         }
@@ -271,6 +276,7 @@ impl Agent {
             }
         }
         self.refused = refused;
+        self.owners = ListOwners { model: Arc::clone(&self.model), scopes };
         let steered = match kernel.owned_maps() {
             Some(maps) => self.peers.apply(maps),
             None => Ok(()),
@@ -356,6 +362,7 @@ impl Agent {
             addresses: self.kernel.as_ref().map(|kernel| addresses(kernel.contents())),
             entries,
             bans: self.bans.clone(),
+            owners: self.owners.clone(),
         };
         self.state.send_if_modified(|state| {
             let is_new = *state != now;

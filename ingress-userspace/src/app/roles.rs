@@ -21,6 +21,7 @@ use crate::admission::server::Server;
 use crate::app::agent;
 use crate::app::agent::announcers::Agreement;
 use crate::app::agent::drops;
+use crate::app::agent::hits;
 use crate::app::agent::last_model::LastModel;
 use crate::app::agent::report::{self, ReportSettings};
 use crate::app::agent::settings::AgentSettings;
@@ -305,6 +306,8 @@ async fn run_agent(
     let translated = show_translated(world.clone(), &shown);
     register_metrics(&shown.registry, &settings.bpffs, state.clone());
     let bpffs = settings.bpffs.clone();
+    let (asked, at) = (state.clone(), bpffs.clone());
+    shown.lists.told_by(move || hits::told(&at, &asked.borrow().owners.clone()));
     let told = state.clone();
     let tell = async {
         if let Some((client, settings)) = report {

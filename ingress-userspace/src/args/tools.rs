@@ -120,6 +120,8 @@ pub struct TopArgs {
 pub enum TopOf {
     /// Clients.
     Sources,
+    /// Entries of deny lists, by the packets that they caught.
+    Lists,
 }
 
 /// `portcullis preflight`.

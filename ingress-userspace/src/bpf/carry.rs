@@ -25,6 +25,7 @@ pub(super) use sockets::{OLD_SOCKETS, PROGRAM, move_sockets};
 /// Not among them: lists (the model has them), the gate and global rates (worth a second), and keys.
 const CARRIED: &[&str] = &[
     "vips",
+    "acl_hits",
     "limits",
     "buckets",
     "bans",

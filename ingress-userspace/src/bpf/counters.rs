@@ -143,11 +143,12 @@ pub fn sent(maps: &Maps) -> Result<Vec<Sent>, MapsError> {
             Err(error) if is_absent(&error) => continue,
             entry => entry.map_err(MapsError::of("egress"))?,
         };
+        let count = sum(&values);
         all.push(Sent {
             client: ip_of(&key.addr),
             address: addresses.get(&key.bucket).copied(),
-            packets: values.iter().map(|count| count.packets).sum(),
-            bytes: values.iter().map(|count| count.bytes).sum(),
+            packets: count.packets,
+            bytes: count.bytes,
         });
     }
     all.sort_unstable_by_key(|sent| (sent.client, sent.address));
@@ -173,6 +174,13 @@ pub fn lookups(maps: &Maps) -> Result<LookupCount, MapsError> {
         add_lookups(&mut sum, count);
     }
     Ok(sum)
+}
+
+/// The sum over all CPUs.
+pub(super) fn sum(cpus: &[Count]) -> Count {
+    let mut sum = Count::default();
+    cpus.iter().for_each(|count| add_counts(&mut sum, count));
+    sum
 }
 
 fn add_counts(sum: &mut Count, more: &Count) {

@@ -6,11 +6,11 @@ use ingress_common::flow::{Addr, ip_of};
 use ingress_common::maps::{
     AclVal, Ban, Cluster, Count, IfaceVal, Limit, NodeSeen, NodeVal, Strikes, VipKey, VipVal,
 };
-use ingress_common::source::{SCOPE_BITS, SrcKey};
+use ingress_common::source::{HitKey, SCOPE_BITS, SrcKey};
 use serde_json::{Value, json};
 
 use super::maps::{Maps, MapsError};
-use super::{bans, counters, sync};
+use super::{bans, counters, hits, sync};
 
 /// One decoded map: column names and rows of as many values.
 #[derive(Debug)]
@@ -58,6 +58,14 @@ pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
                 acl_cells(u32::from_be_bytes(key.scope), IpAddr::from(key.addr), length, value)
             };
             table(ACL, sync::read_trie(&maps.acl6, "acl6")?.into_iter().map(entry).collect())
+        }
+        "acl_hits" => {
+            let entry = |(key, count): (HitKey, Count)| {
+                let prefix = json!(hits::prefix(&key).to_string());
+                vec![json!(key.scope), prefix, json!(count.packets), json!(count.bytes)]
+            };
+            let rows = hits::read(maps)?.into_iter().map(entry).collect();
+            table(&["scope", "prefix", "packets", "bytes"], rows)
         }
         "limits" => {
             table(LIMIT, sync::read_array(&maps.limits, "limits")?.into_iter().map(limit_cells).collect())
@@ -275,7 +283,7 @@ pub fn limit_in_words(limit: &Limit) -> String {
 fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {
     let prefix = format!("{address}/{}", length.saturating_sub(SCOPE_BITS));
     let names = [(AclVal::DENY, "deny"), (AclVal::ALLOW, "allow"), (AclVal::EXEMPT, "exempt")];
-    vec![json!(scope), json!(prefix), json!(flag_names(value.flags, &names))]
+    vec![json!(scope), json!(prefix), json!(flag_names(value.flags.into(), &names))]
 }
 
 fn vip_flags(flags: u32) -> String {

@@ -16,7 +16,7 @@ use ingress_common::maps::{
     AclVal, Ban, BanAsk, Bucket, Cluster, Count, GroupKey, GroupVal, IfaceVal, Limit, ListenVal, LookupCount,
     Meta, NodeSeen, NodeVal, SlotVal, Strikes, VipKey, VipVal, WorkerLoad,
 };
-use ingress_common::source::{Acl4Key, Acl6Key, SrcKey};
+use ingress_common::source::{Acl4Key, Acl6Key, HitKey, SrcKey};
 
 use super::pins::Pins;
 use super::sync::Known;
@@ -30,7 +30,10 @@ pub struct Maps {
     pub acl6: LpmTrie<MapData, Acl6Key, AclVal>,
     pub acl4_bits: MapData,
     pub acl6_bits: MapData,
+    pub acl_hits: PerCpuHashMap<MapData, HitKey, Count>,
     pub limits: Array<MapData, Limit>,
+    pub gate: MapData,
+    pub globals: Array<MapData, u64>,
     pub buckets: HashMap<MapData, SrcKey, Bucket>,
     pub bans: HashMap<MapData, SrcKey, Ban>,
     pub strikes: HashMap<MapData, SrcKey, Strikes>,
@@ -110,7 +113,10 @@ impl Maps {
             acl6: open(pins, "acl6")?,
             acl4_bits: open_data(pins, "acl4_bits")?,
             acl6_bits: open_data(pins, "acl6_bits")?,
+            acl_hits: open(pins, "acl_hits")?,
             limits: open(pins, "limits")?,
+            gate: open_data(pins, "gate")?,
+            globals: open(pins, "globals")?,
             buckets: open(pins, "buckets")?,
             bans: open(pins, "bans")?,
             strikes: open(pins, "strikes")?,

@@ -14,7 +14,7 @@ use ingress_common::source::{Acl4Key, Acl6Key};
 use ingress_common::verdict::Reason;
 
 use super::maps::{Maps, MapsError, is_absent};
-use super::words;
+use super::{hits, words};
 use crate::compile::maps::MapContents;
 use crate::compile::maps::bits::{words4, words6};
 use crate::error_chain::chain;
@@ -188,6 +188,9 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
     synced.removals("acl6", acl6.remove.iter().map(|(len, data)| maps.acl6.remove(&Key::new(*len, *data))));
     synced.removals("acl4", acl4.remove.iter().map(|(len, data)| maps.acl4.remove(&Key::new(*len, *data))));
     synced.removals("limits", limits.remove.iter().map(|row| maps.limits.set(*row, Limit::default(), 0)));
+    if !acl4.is_empty() || !acl6.is_empty() {
+        synced.removals("acl_hits", hits::forget(maps, desired)?.into_iter());
+    }
     if synced.refused.is_empty() {
         words::write(&maps.acl4_bits, &both4, &bits4).map_err(MapsError::of("acl4_bits"))?;
         words::write(&maps.acl6_bits, &both6, &bits6).map_err(MapsError::of("acl6_bits"))?;

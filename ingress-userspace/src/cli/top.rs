@@ -1,4 +1,7 @@
 //! `portcullis top sources`: who is sent most, whose limits are nearly used up, and whose packets are dropped.
+//! `portcullis top lists`: what entries of deny lists caught.
+
+mod lists;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +13,7 @@ use ingress_common::source::SrcKey;
 use serde::Serialize;
 
 use super::{drops, text_table};
-use crate::args::tools::{OutputFormat, TopArgs};
+use crate::args::tools::{OutputFormat, TopArgs, TopOf};
 use crate::bpf::counters::{self, Sent};
 use crate::bpf::dump::limit_in_words;
 use crate::bpf::kernel::now_ns;
@@ -25,7 +28,7 @@ pub enum TopError {
     #[error(transparent)]
     Maps(#[from] MapsError),
     /// JSON.
-    #[error("cannot encode the sources")]
+    #[error("cannot encode what is shown")]
     Encode(#[from] serde_json::Error),
     /// Standard output.
     #[error("cannot print")]
@@ -64,6 +67,13 @@ struct Drops {
 
 /// Runs the command.
 pub async fn run(args: &TopArgs, out: &mut (dyn io::Write + Send)) -> Result<(), TopError> {
+    match args.what {
+        TopOf::Sources => of_sources(args, out).await,
+        TopOf::Lists => lists::run(args, out).await,
+    }
+}
+
+async fn of_sources(args: &TopArgs, out: &mut (dyn io::Write + Send)) -> Result<(), TopError> {
     let maps = Maps::open(&Pins::new(&args.bpffs))?;
     let mut sent = counters::sent(&maps)?;
     sent.sort_by_key(|sent| std::cmp::Reverse(sent.bytes));

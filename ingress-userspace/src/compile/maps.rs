@@ -10,6 +10,7 @@ pub mod bans;
 pub mod bits;
 mod limits;
 mod lists;
+pub mod owners;
 #[cfg(test)]
 mod tests;
 
@@ -46,6 +47,8 @@ pub struct Compiled {
     pub contents: MapContents,
     /// Parts that are not enforced or not served, one sentence each, for log and status.
     pub refused: Vec<String>,
+    /// The policies behind each scope of the lists, by their position in the model.
+    pub scopes: BTreeMap<u32, Vec<usize>>,
 }
 
 /// One served address.
@@ -119,7 +122,9 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
             listen.insert(VipKey::served(addr, *port, TCP), listener.clone());
         }
     }
-    Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused }
+    let mut scopes: BTreeMap<u32, PolicySet> = scopes.into_iter().map(|(set, scope)| (scope, set)).collect();
+    scopes.insert(SCOPE_ALL, for_all);
+    Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused, scopes }
 }
 
 /// The ports of the Service that has the address, beside those of all addresses.

@@ -155,6 +155,7 @@ fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<(SocketAddr,
     // Lists only: what limits count at accept are TCP connections.
     if let Some(reason) = snapshot.edge.refuses(client, local, Enforce::Lists) {
         worker.counters.refused(reason.name());
+        worker.counters.count_denied(&snapshot.edge, client, local, reason);
         return Ok(None);
     }
     let log = LogSession::begin(worker, Carrier::Udp, Ends { client, connected_to: local }, None);

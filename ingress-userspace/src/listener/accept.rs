@@ -124,6 +124,7 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
                 return Err(TOO_MANY);
             }
             if let Some(reason) = snapshot.edge.refuses(peer, local, listening.enforce) {
+                worker.counters.count_denied(&snapshot.edge, peer, local, reason);
                 return Err(reason.name());
             }
             place_of(&worker, &snapshot.globals, peer.ip().to_canonical())

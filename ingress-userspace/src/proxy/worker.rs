@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
+use ingress_common::verdict::Reason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,6 +20,7 @@ use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
+use crate::snapshot::edge::EdgeTable;
 use crate::snapshot::in_flight::InFlight;
 use crate::telemetry::metrics::{self, Samples};
 use crate::telemetry::shard::Reporter;
@@ -194,6 +197,7 @@ pub struct Counters {
     pub panics: Count,
     by_reason: RefCell<HashMap<(&'static str, &'static str), u64>>,
     refused_at_accept: RefCell<HashMap<&'static str, u64>>,
+    denied_at_accept: RefCell<HashMap<Box<str>, u64>>,
 }
 
 impl Counters {
@@ -209,6 +213,16 @@ impl Counters {
     /// Counts a connection closed at accept.
     pub fn refused(&self, reason: &'static str) {
         *self.refused_at_accept.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    /// Counts a connection that was refused for its source under the policy that denies it.
+    pub fn count_denied(&self, edge: &EdgeTable, peer: SocketAddr, local: SocketAddr, reason: Reason) {
+        let Some(policy) = edge.denied_by(peer, local).filter(|_| reason == Reason::Denied) else { return };
+        let mut denied = self.denied_at_accept.borrow_mut();
+        match denied.get_mut(policy) {
+            Some(count) => *count += 1,
+            None => drop(denied.insert(policy.into(), 1)),
+        }
     }
 
     /// Copies the counts out.
@@ -243,6 +257,9 @@ impl Counters {
         }
         for (reason, count) in self.refused_at_accept.borrow().iter() {
             samples.add(&metrics::ACCEPT_REFUSED, &[reason], *count as f64);
+        }
+        for (policy, count) in self.denied_at_accept.borrow().iter() {
+            samples.add(&metrics::DENIED_CONNECTIONS, &[policy], *count as f64);
         }
     }
 }

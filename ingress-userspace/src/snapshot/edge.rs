@@ -75,6 +75,14 @@ pub enum Enforce {
 }
 
 impl EdgeTable {
+    /// The policy whose deny list has the source of a connection; of several one for all addresses, then the first.
+    pub fn denied_by(&self, peer: SocketAddr, local: SocketAddr) -> Option<&str> {
+        let (source, destination) = (peer.ip().to_canonical(), local.ip().to_canonical());
+        let denies = |policy: &&EdgeRules| policy.covers(destination) && policy.deny.contains(source);
+        let first = self.policies.iter().filter(denies).min_by_key(|policy| policy.ranges.is_some());
+        first.map(|policy| &*policy.name)
+    }
+
     /// Why a connection is refused; `None`: it is let in.
     pub fn refuses(&self, peer: SocketAddr, local: SocketAddr, enforce: Enforce) -> Option<Reason> {
         if self.policies.is_empty() {

@@ -5,6 +5,7 @@
 //! `nginx_ingress_controller_` are those that existing dashboards and alerts query; each is filled with the same meaning.
 
 pub mod histogram;
+mod text;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use histogram::Histogram;
+use text::{braces, label_text, render_histogram};
 
 /// How a metric's samples are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +159,12 @@ metrics! {
     PACKET_BYTES: Counter "portcullis_packet_bytes_total"
         ["address", "reason"]
         "Bytes of these packets, Ethernet headers included.";
+    DENIED_PACKETS: Counter "portcullis_denied_packets_total"
+        ["policy"]
+        "Packets that the kernel program dropped because a deny list of this EdgePolicy has their source; empty: not any more.";
+    DENIED_CONNECTIONS: Counter "portcullis_denied_connections_total"
+        ["policy"]
+        "Connections and UDP sessions refused at accept because a deny list of this EdgePolicy has their source.";
     STEERED_PACKETS: Counter "portcullis_steered_packets_total"
         ["node"]
         "Packets that were sent on to another node, by its address.";
@@ -272,50 +280,6 @@ impl Samples {
         }
         text
     }
-}
-
-fn render_histogram(text: &mut String, metric: &Metric, constant: &str, labels: &str, histogram: &Histogram) {
-    let mut total = 0;
-    for (index, count) in histogram.counts.iter().enumerate().take(histogram.bounds.len() + 1) {
-        total += count;
-        let bound = match histogram.bounds.get(index) {
-            Some(bound) => format!("le=\"{bound}\""),
-            None => "le=\"+Inf\"".to_owned(),
-        };
-        let _ = writeln!(text, "{}_bucket{} {total}", metric.name, braces(&[constant, labels, &bound]));
-    }
-    let labels = braces(&[constant, labels]);
-    let _ = writeln!(
-        text,
-        "{}_sum{labels} {}\n{}_count{labels} {total}",
-        metric.name, histogram.sum, metric.name
-    );
-}
-
-fn braces(parts: &[&str]) -> String {
-    let joined = parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(",");
-    if joined.is_empty() { joined } else { format!("{{{joined}}}") }
-}
-
-fn label_text(names: &[&str], values: &[&str]) -> String {
-    let mut text = String::new();
-    for (name, value) in names.iter().zip(values) {
-        if !text.is_empty() {
-            text.push(',');
-        }
-        text.push_str(name);
-        text.push_str("=\"");
-        for c in value.chars() {
-            match c {
-                '\\' => text.push_str("\\\\"),
-                '"' => text.push_str("\\\""),
-                '\n' => text.push_str("\\n"),
-                other => text.push(other),
-            }
-        }
-        text.push('"');
-    }
-    text
 }
 
 type Collect = Box<dyn Fn(&mut Samples) + Send + Sync>;

@@ -1,9 +1,9 @@
 //! The maps of lists.
 
-use super::{MapKind, MapSpec, TypeSpec};
-use crate::maps::{ACLS, AclVal};
+use super::{COUNT, MapKind, MapSpec, TypeSpec};
+use crate::maps::{self, ACLS, AclVal};
 use crate::prefilter::{WORDS4, WORDS6};
-use crate::source::{Acl4Key, Acl6Key};
+use crate::source::{Acl4Key, Acl6Key, HitKey};
 
 pub(super) const ACL4: MapSpec = MapSpec {
     name: "acl4",
@@ -20,7 +20,7 @@ pub(super) const ACL4: MapSpec = MapSpec {
     },
     value: ACL_VAL,
     writer: "agent",
-    reader: "XDP",
+    reader: "XDP, TC",
     about: "Lists of IPv4 sources. Full: further prefixes are not enforced, with a message.",
 };
 
@@ -39,7 +39,7 @@ pub(super) const ACL6: MapSpec = MapSpec {
     },
     value: ACL_VAL,
     writer: "agent",
-    reader: "XDP",
+    reader: "XDP, TC",
     about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
 };
 
@@ -81,12 +81,31 @@ pub(super) const ACL6_BITS: MapSpec = MapSpec {
     about: "Which IPv6 sources may have an entry in `acl6`: the trie is not asked about the others. With a prefix shorter than a /32 it is asked about all.",
 };
 
+pub(super) const ACL_HITS: MapSpec = MapSpec {
+    name: "acl_hits",
+    kind: MapKind::LruPerCpuHash,
+    entries: maps::ACL_HITS,
+    key: TypeSpec {
+        name: "HitKey",
+        size: size_of::<HitKey>() as u32,
+        fields: &[
+            ("addr", "[u8; 16]", "prefix of the entry; IPv4 as ::ffff:a.b.c.d"),
+            ("scope", "u32", "0: every served address, else `vips.scope`"),
+            ("len", "u32", "bits of the prefix; of an IPv4 prefix 32 at most"),
+        ],
+    },
+    value: COUNT,
+    writer: "XDP, TC",
+    reader: "agent (metrics), `portcullis top lists`",
+    about: "What each entry of a deny list dropped; the longest that covers the source, that for every address first. The agent \
+            removes entries with their prefix. Full: the entry that dropped least recently is forgotten.",
+};
+
 const ACL_VAL: TypeSpec = TypeSpec {
     name: "AclVal",
     size: size_of::<AclVal>() as u32,
-    fields: &[(
-        "flags",
-        "u32",
-        "1 deny, 2 allow, 4 exempt; of every prefix of the scope that covers this one",
-    )],
+    fields: &[
+        ("flags", "u16", "1 deny, 2 allow, 4 exempt; of every prefix of the scope that covers this one"),
+        ("deny_len", "u16", "bits of the longest of these that denies, the scope left out"),
+    ],
 };

@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use ingress_common::maps::{VipKey, VipVal};
 use tokio::sync::watch;
 use tracing::debug;
 
 use super::bans::Tally;
-use super::figures;
+use super::{figures, hits};
 use crate::admin::Stale;
 use crate::admin::pools::PoolView;
 use crate::bpf::maps::Maps;
 use crate::bpf::pins::Pins;
 use crate::bpf::syn_cookies;
 use crate::compile::maps::MapContents;
+use crate::compile::maps::owners::ListOwners;
 use crate::error_chain::chain;
 use crate::link::messages::ModelVersion;
 use crate::telemetry::metrics::{
@@ -57,6 +59,8 @@ pub struct AgentState {
     pub entries: BTreeMap<&'static str, usize>,
     /// Whom the agent banned.
     pub bans: Tally,
+    /// Whose the entries of the lists in the kernel are.
+    pub owners: ListOwners,
 }
 
 /// A node of the pools.
@@ -98,6 +102,7 @@ pub(super) fn entries(contents: &MapContents) -> BTreeMap<&'static str, usize> {
 /// Makes the agent's figures part of `/metrics`.
 pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receiver<AgentState>) {
     let pins = Pins::new(bpffs);
+    let denied = Mutex::new(hits::Tally::default());
     registry.register_collector(move |samples: &mut Samples| {
         let now = state.borrow().clone();
         samples.add(&STALE_SECONDS, &[], now.stale.map_or(0.0, |stale| stale.seconds() as f64));
@@ -135,7 +140,11 @@ pub fn register_metrics(registry: &Registry, bpffs: &Path, state: watch::Receive
         for (map, count) in now.entries {
             samples.add(&MAP_ENTRIES, &[map], count as f64);
         }
-        if let Err(error) = Maps::open(&pins).and_then(|maps| figures::add(&maps, samples)) {
+        let figures = Maps::open(&pins).and_then(|maps| {
+            figures::add(&maps, samples)?;
+            denied.lock().unwrap_or_else(PoisonError::into_inner).add(&maps, &now.owners, samples)
+        });
+        if let Err(error) = figures {
             debug!(error = %chain(&error), "kernel counters cannot be read");
         }
     });

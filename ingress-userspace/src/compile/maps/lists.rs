@@ -16,10 +16,11 @@ use crate::model::edge::EdgePolicy;
 type Acl4 = BTreeMap<(u32, Acl4Key), AclVal>;
 type Acl6 = BTreeMap<(u32, Acl6Key), AclVal>;
 
-/// What the policies say about one prefix itself.
+/// What the policies say about one prefix.
 #[derive(Clone, Default)]
 struct Marks {
-    deny: bool,
+    /// It, or a prefix that covers it, is denied: the length of the longest that is.
+    deny: Option<u8>,
     exempt: bool,
     /// Policies whose allow list has it.
     allow: BTreeSet<usize>,
@@ -48,7 +49,7 @@ impl Lists {
         let mut allowing = BTreeSet::new();
         for (at, policy) in set.iter().filter_map(|at| Some((*at, policies.get(*at)?))) {
             for net in &policy.deny {
-                marks.entry(Prefix::of(*net)).or_default().deny = true;
+                marks.entry(Prefix::of(*net)).or_default().deny = Some(net.prefix_len());
             }
             for net in &policy.exempt {
                 marks.entry(Prefix::of(*net)).or_default().exempt = true;
@@ -62,19 +63,20 @@ impl Lists {
         about.is_allow_only = !allowing.is_empty();
         for (prefix, marks) in flattened(marks) {
             let mut flags = 0;
-            flags |= if marks.deny { AclVal::DENY } else { 0 };
+            flags |= if marks.deny.is_some() { AclVal::DENY } else { 0 };
             flags |= if marks.exempt { AclVal::EXEMPT } else { 0 };
             flags |= if !allowing.is_empty() && marks.allow == allowing { AclVal::ALLOW } else { 0 };
+            let value = AclVal { flags: flags as u16, deny_len: marks.deny.map_or(0, u16::from) };
             let scope = scope.to_be_bytes();
             let len = SCOPE_BITS + u32::from(prefix.len);
             match prefix.network {
                 IpAddr::V4(v4) => {
                     about.has_v4 = true;
-                    self.acl4.insert((len, Acl4Key { scope, addr: v4.octets() }), AclVal { flags });
+                    self.acl4.insert((len, Acl4Key { scope, addr: v4.octets() }), value);
                 }
                 IpAddr::V6(v6) => {
                     about.has_v6 = true;
-                    self.acl6.insert((len, Acl6Key { scope, addr: v6.octets() }), AclVal { flags });
+                    self.acl6.insert((len, Acl6Key { scope, addr: v6.octets() }), value);
                 }
             }
         }
@@ -135,7 +137,7 @@ fn flattened(marks: BTreeMap<Prefix, Marks>) -> Vec<(Prefix, Marks)> {
             chain.pop();
         }
         if let Some((_, above)) = chain.last() {
-            own.deny |= above.deny;
+            own.deny = own.deny.or(above.deny);
             own.exempt |= above.exempt;
             own.allow.extend(&above.allow);
         }

@@ -74,7 +74,7 @@ fn flags(contents: &MapContents, scope: u32, source: &str) -> u32 {
                 key.scope == scope.to_be_bytes() && net.contains(&v4)
             })
             .max_by_key(|((len, _), _)| *len)
-            .map(|(_, value)| value.flags),
+            .map(|(_, value)| value.word()),
         IpAddr::V6(v6) => contents
             .acl6
             .iter()
@@ -83,7 +83,7 @@ fn flags(contents: &MapContents, scope: u32, source: &str) -> u32 {
                 key.scope == scope.to_be_bytes() && net.contains(&v6)
             })
             .max_by_key(|((len, _), _)| *len)
-            .map(|(_, value)| value.flags),
+            .map(|(_, value)| value.word()),
     };
     found.unwrap_or(0)
 }
@@ -233,10 +233,13 @@ fn a_nested_prefix_inherits_from_all_that_cover_it() {
         &MapContents::default(),
     );
     let (deny, allow, exempt) = (AclVal::DENY, AclVal::ALLOW, AclVal::EXEMPT);
-    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.1.7"), deny | allow | exempt);
-    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.2.1"), deny | exempt);
-    assert_eq!(flags(&contents, SCOPE_ALL, "198.19.0.1"), exempt);
-    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.3.1"), deny | allow | exempt, "host bits are ignored");
+    // With the prefix that denies, which is not the longest.
+    let word = |flags: u32, deny_len| AclVal { flags: flags as u16, deny_len }.word();
+    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.1.7"), word(deny | allow | exempt, 16));
+    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.2.1"), word(deny | exempt, 16));
+    assert_eq!(flags(&contents, SCOPE_ALL, "198.19.0.1"), word(exempt, 0));
+    let expected = word(deny | allow | exempt, 16);
+    assert_eq!(flags(&contents, SCOPE_ALL, "198.18.3.1"), expected, "host bits are ignored");
 }
 
 #[test]
