@@ -11,7 +11,7 @@ pub mod table;
 
 pub use ban::{Ban, BanAsk, Strikes};
 pub use limit::{Bucket, GateSlot, Limit};
-pub use list::AclVal;
+pub use list::{ACLS, AclVal, LISTED};
 
 use crate::flow::Addr;
 
@@ -22,8 +22,6 @@ pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 3 } else { 2 
 pub const VIPS: u32 = 4_096;
 /// Served addresses that are counted apart; `vip_id` is below this.
 pub const VIP_IDS: u32 = 1_024;
-/// Prefixes per family, over all scopes.
-pub const ACLS: u32 = 262_144;
 /// Entries of deny lists whose hits are remembered; that which caught something least recently goes first.
 pub const ACL_HITS: u32 = 8_192;
 /// Limits, over all addresses.

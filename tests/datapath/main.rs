@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod announce;
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod bans;
 #[cfg(test)]
 mod cleanup;

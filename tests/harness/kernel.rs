@@ -102,7 +102,7 @@ impl Rig {
         let object =
             OBJECT.expect("the tests were built without the kernel half: run `cargo xtask build-ebpf`");
         let compiled = compile(model, node_addresses, &MapContents::default());
-        assert_eq!(compiled.refused, Vec::<String>::new());
+        assert_eq!(compiled.refused, []);
         let mut contents = compiled.contents;
         adapt(&mut contents);
         let mut ebpf = Ebpf::load(object).expect("the object loads; needs root");

@@ -26,7 +26,7 @@ fn denying(texts: &[&str], others: u32, previous: &MapContents) -> MapContents {
         ipnet::IpNet::new(IpAddr::V4(network), 24).unwrap()
     }));
     let compiled = compile(&model(vec![pool("edge", &[VIP, VIP6])], vec![listed]), &[], previous);
-    assert_eq!(compiled.refused, Vec::<String>::new());
+    assert_eq!(compiled.refused, []);
     compiled.contents
 }
 

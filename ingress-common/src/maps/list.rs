@@ -1,4 +1,9 @@
-//! Entries of lists.
+//! Entries of lists, and how many there may be.
+
+/// Prefixes per family, over all scopes.
+pub const LISTED: u32 = 262_144;
+/// Entries of `acl4` and `acl6`: while a list changes, its new prefixes stand beside the old ones.
+pub const ACLS: u32 = 2 * LISTED;
 
 /// Value of `acl4` and `acl6`: the effect of every prefix of the scope that covers the key.
 #[repr(C)]

@@ -5,6 +5,7 @@
 //! While the API server is away it begins with the last model, which an earlier process of the same pod kept.
 
 pub mod announcers;
+mod apply;
 mod bans;
 mod crier;
 pub mod drops;
@@ -31,16 +32,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::admin::Stale;
 use crate::app::world::WorldReceiver;
 use crate::bpf::interfaces::Interface;
 use crate::bpf::kernel::Kernel;
 use crate::bpf::slots::listening::is_listening;
-use crate::compile::maps::announce::announce;
 use crate::compile::maps::owners::ListOwners;
-use crate::compile::maps::{Compiled, compile, pause};
+use crate::compile::unmet::Unmet;
 use crate::error_chain::chain;
 use crate::link::messages::{GroupPort, ListenPlan, ModelVersion, ToProxy};
 use crate::link::{AgentEnd, ProxyId};
@@ -49,7 +49,6 @@ use announcers::Announcers;
 use crier::Crier;
 use last_model::{Keeper, Kept, LastModel};
 use settings::AgentSettings;
-use start::log_synced;
 use state::{AgentState, addresses, entries};
 use steering::Peers;
 
@@ -93,7 +92,9 @@ pub async fn run(
         state,
         failing_maps: None,
         refused: Vec::new(),
+        with_all_lists: None,
         has_changes: false,
+        told: BTreeSet::new(),
         peers,
         refused_routes: BTreeSet::new(),
         added_routes: BTreeSet::new(),
@@ -175,9 +176,13 @@ struct Agent {
     state: watch::Sender<AgentState>,
     failing_maps: Option<String>,
     /// Parts of the model that the kernel half does not serve or enforce.
-    refused: Vec<String>,
+    refused: Vec<Unmet>,
+    /// The newest model whose lists all had room in the kernel.
+    with_all_lists: Option<Arc<Model>>,
     /// Interfaces or addresses changed since they were last looked at.
     has_changes: bool,
+    /// What is not enforced, as far as it was said.
+    told: BTreeSet<String>,
     /// The nodes of the pools.
     peers: Peers,
     /// Said already.
@@ -227,7 +232,6 @@ impl Agent {
         self.apply_routes().await;
         link.broadcast(&ToProxy::Model { version, model: Arc::clone(&self.model) });
         self.version = version;
-        self.log_unmet();
         self.publish_state();
     }
 
@@ -258,43 +262,6 @@ impl Agent {
         self.publish_state();
     }
 
-    /// Brings the kernel maps to the state of the model and the proxies.
-    fn apply(&mut self) {
-        let addresses = self.settings.served(&self.addresses);
-        let Some(kernel) = &mut self.kernel else { return };
-        let is_paused = kernel.slots.serving().is_empty();
-        let served = if is_paused { Vec::new() } else { addresses };
-        let Compiled { mut contents, refused, scopes } = compile(&self.model, &served, kernel.contents());
-        if is_paused {
-            pause(&mut contents);
-        }
-        self.peers.enter(&self.model, &mut contents);
-        announce(&mut contents, &self.model, &self.announcers.announced());
-        if kernel.contents() != &contents {
-            for part in &refused {
-                warn!(part, "not in the kernel");
-            }
-        }
-        self.refused = refused;
-        self.owners = ListOwners { model: Arc::clone(&self.model), scopes };
-        let steered = match kernel.owned_maps() {
-            Some(maps) => self.peers.apply(maps),
-            None => Ok(()),
-        };
-        self.failing_maps = match steered.and_then(|()| kernel.apply(contents)) {
-            Ok(synced) => {
-                log_synced(&synced);
-                self.refused.extend(synced.sentences());
-                None
-            }
-            Err(error) => {
-                error!(error = %chain(&error), "kernel maps could not be brought up to date, the last state stays");
-                Some(format!("kernel maps: {}", chain(&error)))
-            }
-        };
-        self.tell_neighbours();
-    }
-
     async fn beat(&mut self, ticks: u32) {
         self.look_at_bans();
         self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
@@ -310,6 +277,10 @@ impl Agent {
             self.serve_by_newest();
         }
         if is_due {
+            // What the kernel refused may have room or memory by now.
+            if self.failing_maps.is_some() || self.kernel.as_ref().is_some_and(Kernel::is_incomplete) {
+                self.serve_by_newest();
+            }
             self.look_beside().await;
             // Someone may have flushed them.
             self.apply_routes().await;

@@ -24,6 +24,7 @@ use super::pins::{self, PinnedLink, Pins};
 use super::syscall::{self, LinkPlace};
 use crate::error_chain::chain;
 use explain::Obstacle;
+pub(super) use sk_lookup::check_namespace;
 use tc::Means;
 
 /// Where the packets of an interface are met, from the best to the slowest.

@@ -133,3 +133,18 @@ pub(super) fn carry(from: &Path, pins: &Pins) {
     }
     info!(from = %from.display(), entries, "maps of another layout taken over");
 }
+
+/// Maps of other versions, once no program uses them any more.
+pub(super) fn remove_others(pins: &Pins) {
+    for folder in pins.layouts().unwrap_or_default() {
+        if folder == pins.maps() {
+            continue;
+        }
+        match std::fs::remove_dir_all(&folder) {
+            Ok(()) => info!(folder = %folder.display(), "maps of another version removed"),
+            Err(error) => {
+                warn!(folder = %folder.display(), %error, "maps of another version cannot be removed")
+            }
+        }
+    }
+}

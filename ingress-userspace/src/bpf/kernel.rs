@@ -83,6 +83,16 @@ pub enum PrepareError {
     /// Maps.
     #[error(transparent)]
     Maps(#[from] MapsError),
+    /// The pins are not this node's.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+}
+
+impl PrepareError {
+    /// Whether the pins serve another network namespace.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Attach(AttachError::OtherNamespace { .. }))
+    }
 }
 
 /// Why the interfaces could not be followed.
@@ -99,10 +109,16 @@ pub enum FollowError {
     Maps(#[from] MapsError),
 }
 
+/// Whether what is pinned serves another network namespace.
+pub fn is_elsewhere(bpffs: &Path) -> bool {
+    matches!(attach::check_namespace(&Pins::new(bpffs)), Err(AttachError::OtherNamespace { .. }))
+}
+
 /// Loads the kernel half and takes the next epoch. What is pinned goes on working meanwhile.
 pub fn prepare(bpffs: &Path, listeners: &[Listener]) -> Result<Prepared, PrepareError> {
     let pins = Pins::new(bpffs);
     let lock = pins.lock().map_err(PrepareError::Lock)?;
+    attach::check_namespace(&pins)?;
     let earlier = carry::earlier(&pins).map_err(PrepareError::Pins)?;
     if earlier.is_some() {
         // What stands in our folder beside maps that are in use is a left-over of an attempt that failed.
@@ -161,7 +177,7 @@ impl Prepared {
         };
         match outcome.await {
             Ok(attachments) => {
-                remove_other_layouts(&pins);
+                carry::remove_others(&pins);
                 drop(lock);
                 let meta_id = carry::head(&pins.map("meta"), now_ns()).map_or(0, |head| head.map);
                 Ok(Kernel {
@@ -224,6 +240,11 @@ impl Kernel {
     /// What the maps hold.
     pub fn contents(&self) -> &MapContents {
         &self.contents
+    }
+
+    /// Whether the kernel refused entries: they are missing.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete
     }
 
     /// Whether this process may write.
@@ -370,19 +391,4 @@ pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     // Monotonic time is never negative.
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
-}
-
-/// Maps of other versions, once no program uses them any more.
-fn remove_other_layouts(pins: &Pins) {
-    for folder in pins.layouts().unwrap_or_default() {
-        if folder == pins.maps() {
-            continue;
-        }
-        match std::fs::remove_dir_all(&folder) {
-            Ok(()) => info!(folder = %folder.display(), "maps of another version removed"),
-            Err(error) => {
-                warn!(folder = %folder.display(), %error, "maps of another version cannot be removed")
-            }
-        }
-    }
 }

@@ -208,3 +208,9 @@ pub(super) fn is_absent(error: &MapError) -> bool {
         _ => false,
     }
 }
+
+/// Whether the kernel says that a map has no room for another entry.
+pub(super) fn is_full(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else { return false };
+    matches!(error.io_error.raw_os_error(), Some(libc::E2BIG | libc::ENOSPC))
+}

@@ -11,7 +11,7 @@ use ingress_common::flow::{Addr, ip_of};
 use ingress_common::maps::{Cluster, NodeSeen, NodeVal};
 use ingress_common::steer::TABLE_SLOTS;
 
-use super::maps::{Maps, MapsError};
+use super::maps::{Maps, MapsError, is_full};
 use super::sync::{self, Synced};
 use crate::compile::rendezvous::Table;
 
@@ -30,7 +30,14 @@ pub fn enter(maps: &mut Maps, cluster: Cluster, nodes: &Nodes) -> Result<(), Map
         maps.nodes.set(*id, value, 0).map_err(MapsError::of("nodes"))?;
     }
     for (address, id) in &nodes.peers {
-        maps.peers.insert(address, id, 0).map_err(MapsError::of("peers"))?;
+        match maps.peers.insert(address, id, 0) {
+            // So many new nodes at once that those which went must go first.
+            Err(error) if is_full(&error) => {
+                sync::apply_hash(&mut maps.peers, "peers", &nodes.peers)?;
+                maps.peers.insert(address, id, 0).map_err(MapsError::of("peers"))?;
+            }
+            outcome => outcome.map_err(MapsError::of("peers"))?,
+        }
     }
     maps.cluster.set(0, cluster, 0).map_err(MapsError::of("cluster"))
 }

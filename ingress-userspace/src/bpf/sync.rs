@@ -1,7 +1,8 @@
 //! Makes the maps hold what is desired: reads what is there, adds and changes, then removes.
 //!
 //! The order between maps keeps every moment safe: limits and lists are filled before an address refers to them, and
-//! emptied after no address does. An entry that the kernel refuses is left out and reported; the others still apply.
+//! emptied after no address does. Where a map has no room for old and new entries beside each other, new ones follow once
+//! old ones went. An entry that the kernel refuses is left out and reported; the others still apply.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +14,7 @@ use ingress_common::prefilter::{WORDS4, WORDS6};
 use ingress_common::source::{Acl4Key, Acl6Key};
 use ingress_common::verdict::Reason;
 
-use super::maps::{Maps, MapsError, is_absent};
+use super::maps::{Maps, MapsError, is_absent, is_full};
 use super::{hits, words};
 use crate::compile::maps::MapContents;
 use crate::compile::maps::bits::{words4, words6};
@@ -148,6 +149,25 @@ impl Synced {
         self.put += self.count(map, results);
     }
 
+    /// Puts these entries; those for which there is no room are left for when others went.
+    fn puts_or_leaves<'a, T>(
+        &mut self,
+        map: &'static str,
+        entries: &'a [T],
+        mut put: impl FnMut(&T) -> Result<(), MapError>,
+    ) -> Vec<&'a T> {
+        let mut left = Vec::new();
+        let results = entries.iter().filter_map(|entry| match put(entry) {
+            Err(error) if is_full(&error) => {
+                left.push(entry);
+                None
+            }
+            result => Some(result),
+        });
+        self.put += self.count(map, results);
+        left
+    }
+
     fn removals(&mut self, map: &'static str, results: impl Iterator<Item = Result<(), MapError>>) {
         // Gone already is as good as removed.
         let results = results.map(|result| match result {
@@ -178,11 +198,13 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
     let (both4, both6) = (union(&known.bits4, &bits4), union(&known.bits6, &bits6));
     words::write(&maps.acl4_bits, &known.bits4, &both4).map_err(MapsError::of("acl4_bits"))?;
     words::write(&maps.acl6_bits, &known.bits6, &both6).map_err(MapsError::of("acl6_bits"))?;
-    synced
-        .puts("acl4", acl4.put.iter().map(|((len, data), v)| maps.acl4.insert(&Key::new(*len, *data), v, 0)));
-    synced
-        .puts("acl6", acl6.put.iter().map(|((len, data), v)| maps.acl6.insert(&Key::new(*len, *data), v, 0)));
-    synced.puts("vips", vips.put.iter().map(|(key, value)| maps.vips.insert(key, value, 0)));
+    let left4 = synced.puts_or_leaves("acl4", &acl4.put, |((len, data), value)| {
+        maps.acl4.insert(&Key::new(*len, *data), value, 0)
+    });
+    let left6 = synced.puts_or_leaves("acl6", &acl6.put, |((len, data), value)| {
+        maps.acl6.insert(&Key::new(*len, *data), value, 0)
+    });
+    let left = synced.puts_or_leaves("vips", &vips.put, |(key, value)| maps.vips.insert(key, value, 0));
 
     synced.removals("vips", vips.remove.iter().map(|key| maps.vips.remove(key)));
     synced.removals("acl6", acl6.remove.iter().map(|(len, data)| maps.acl6.remove(&Key::new(*len, *data))));
@@ -191,6 +213,11 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
     if !acl4.is_empty() || !acl6.is_empty() {
         synced.removals("acl_hits", hits::forget(maps, desired)?.into_iter());
     }
+    let again4 = left4.iter().map(|((len, data), v)| maps.acl4.insert(&Key::new(*len, *data), v, 0));
+    synced.puts("acl4", again4);
+    let again6 = left6.iter().map(|((len, data), v)| maps.acl6.insert(&Key::new(*len, *data), v, 0));
+    synced.puts("acl6", again6);
+    synced.puts("vips", left.iter().map(|(key, value)| maps.vips.insert(key, value, 0)));
     if synced.refused.is_empty() {
         words::write(&maps.acl4_bits, &both4, &bits4).map_err(MapsError::of("acl4_bits"))?;
         words::write(&maps.acl6_bits, &both6, &bits6).map_err(MapsError::of("acl6_bits"))?;
@@ -238,8 +265,9 @@ pub(super) fn apply_hash<K: Pod + Ord, V: Pod + PartialEq>(
 ) -> Result<Synced, MapsError> {
     let mut synced = Synced::default();
     let plan = plan(desired, &read_hash(map, name)?);
-    synced.puts(name, plan.put.iter().map(|(key, value)| map.insert(key, value, 0)));
+    let left = synced.puts_or_leaves(name, &plan.put, |(key, value)| map.insert(key, value, 0));
     synced.removals(name, plan.remove.iter().map(|key| map.remove(key)));
+    synced.puts(name, left.iter().map(|(key, value)| map.insert(key, value, 0)));
     Ok(synced)
 }
 

@@ -11,6 +11,7 @@ pub mod bits;
 mod limits;
 mod lists;
 pub mod owners;
+mod room;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +22,9 @@ use ingress_common::flow::{TCP, UDP, addr_of, v4_of};
 use ingress_common::maps::{AclVal, Limit, VIP_IDS, VIPS, VipKey, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL};
 
+use crate::compile::unmet::Unmet;
 use crate::model::Model;
-use crate::model::edge::{AddressRange, EdgePolicy, EdgeScope, SynProtection};
+use crate::model::edge::{AddressRange, EdgePolicy, EdgeScope, Pool, SynProtection};
 use crate::model::listener::ListenerName;
 
 /// Desired contents of the kernel maps.
@@ -40,13 +42,24 @@ pub struct MapContents {
     pub listen: BTreeMap<VipKey, ListenerName>,
 }
 
+/// The addresses of the node itself.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeAddresses<'a> {
+    /// Those whose ports are served. Leave them out until a proxy is ready, since SK_LOOKUP goes before every other listener.
+    pub served: &'a [IpAddr],
+    /// All of them: none is a VIP, whatever pool it lies in.
+    pub all: &'a BTreeSet<IpAddr>,
+}
+
 /// Contents, and what did not fit into them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
     /// What the maps shall hold.
     pub contents: MapContents,
-    /// Parts that are not enforced or not served, one sentence each, for log and status.
-    pub refused: Vec<String>,
+    /// All lists are in.
+    pub has_all_lists: bool,
+    /// Parts that are not enforced or not served, for log and status.
+    pub refused: Vec<Unmet>,
     /// The policies behind each scope of the lists, by their position in the model.
     pub scopes: BTreeMap<u32, Vec<usize>>,
 }
@@ -61,13 +74,25 @@ struct Served {
 /// Policies that hold for an address, by their position in the model: those for all, and those for its pool.
 type PolicySet = Vec<usize>;
 
-/// Compiles the edge of the model. `node_addresses` are the node's own addresses that are served (ports only); leave
-/// them out until a proxy is ready, since SK_LOOKUP goes before every other listener.
+/// Compiles the edge of the model. `node_addresses` are the node's own addresses that are served (ports only).
 pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents) -> Compiled {
+    let all = node_addresses.iter().copied().collect();
+    compile_on(model, NodeAddresses { served: node_addresses, all: &all }, previous, &[])
+}
+
+/// The same where the node has addresses that are not served, and lists may be too long: `former` are the policies of when
+/// all lists had room.
+pub fn compile_on(
+    model: &Model,
+    node: NodeAddresses<'_>,
+    previous: &MapContents,
+    former: &[EdgePolicy],
+) -> Compiled {
     let mut refused = Vec::new();
     let policies = &model.edge.policies;
     let for_all: PolicySet = positions(policies, |policy| matches!(policy.scope, EdgeScope::Cluster));
-    let served = served(model, node_addresses, &mut refused);
+    let mut ids = Ids::new(previous);
+    let served = served(model, node, &ids, &mut refused);
 
     // Addresses under the same policies of their pool share a scope.
     let mut sets: BTreeSet<PolicySet> = BTreeSet::new();
@@ -75,28 +100,34 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
         sets.insert(set_of(address, policies));
     }
     let scopes = scopes(&sets, policies);
-    let mut lists = lists::Lists::default();
-    lists.add(SCOPE_ALL, policies, &for_all);
-    for (set, scope) in &scopes {
-        lists.add(*scope, policies, set);
+    let mut lists = lists::Lists::of(policies, &for_all, &scopes);
+    let has_all_lists = lists.fit();
+    if !has_all_lists {
+        let number = |at: usize| {
+            if for_all.contains(&at) { 1 } else { scopes.keys().filter(|set| set.contains(&at)).count() }
+        };
+        let fitting = room::fitting(policies, former, number, &mut refused);
+        lists = lists::Lists::of(&fitting, &for_all, &scopes);
     }
-    let (acl4, acl6) = lists.finish(&mut refused);
     let mut rows = limits::Rows::new(previous);
     let mut vips = BTreeMap::new();
     let mut listen = BTreeMap::new();
-    let mut ids = Ids::new(previous);
+    let mut left_out: BTreeMap<Option<&str>, (IpAddr, usize)> = BTreeMap::new();
     let ports = model.listeners.iter().fold(0, |ports, listener| ports | VipVal::port_bit(listener.port));
     for address in &served {
         let set = set_of(address, policies);
         let own = own_ports(model, address.ip);
         let ports = own.iter().fold(ports, |ports, (port, _)| ports | VipVal::port_bit(*port));
         let entries = 1 + model.listeners.len() + own.len();
-        let Some(vip_id) = ids.of(address.ip).filter(|_| vips.len() + entries <= VIPS as usize) else {
-            refused.push(format!("address {} is not served: the kernel maps are full", address.ip));
+        let addr = addr_of(address.ip);
+        let had = previous.vips.get(&VipKey::address(addr)).map(|value| (value.first_limit, value.limits));
+        let room = vips.len() + entries <= VIPS as usize;
+        let Some(vip_id) = room.then(|| ids.of(address.ip)).flatten() else {
+            left_out.entry(address.pool.as_deref()).or_insert((address.ip, 0)).1 += 1;
             continue;
         };
         let scope = scopes.get(&set).copied().unwrap_or(SCOPE_ALL);
-        let (first_limit, limits) = rows.range(policies, &for_all, &set, &mut refused);
+        let (first_limit, limits) = rows.range(policies, (&for_all, &set), had, &mut refused);
         let cookies = match protection(policies, for_all.iter().chain(&set)) {
             SynProtection::Off => 0,
             SynProtection::Auto => VipVal::SYNCOOKIE,
@@ -107,7 +138,6 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
             | rows.flags(first_limit, limits)
             | bans::flags(covering)
             | cookies;
-        let addr = addr_of(address.ip);
         let ports_only = if address.is_node { VipVal::PORTS_ONLY } else { 0 };
         let value = VipVal { vip_id, flags, scope, first_limit, limits, ports, pool: 0, mss: 0 };
         vips.insert(VipKey::address(addr), VipVal { flags: flags | ports_only, ..value });
@@ -122,9 +152,43 @@ pub fn compile(model: &Model, node_addresses: &[IpAddr], previous: &MapContents)
             listen.insert(VipKey::served(addr, *port, TCP), listener.clone());
         }
     }
+    refused.extend(left_out.into_iter().map(no_room));
+    let (acl4, acl6) = lists.finish();
+    let contents = MapContents { vips, acl4, acl6, limits: rows.finish(), listen };
     let mut scopes: BTreeMap<u32, PolicySet> = scopes.into_iter().map(|(set, scope)| (scope, set)).collect();
     scopes.insert(SCOPE_ALL, for_all);
-    Compiled { contents: MapContents { vips, acl4, acl6, limits: rows.finish(), listen }, refused, scopes }
+    Compiled { contents, has_all_lists, refused, scopes }
+}
+
+/// What is said of addresses that are left out, from the first of them on.
+fn no_room((pool, (first, count)): (Option<&str>, (IpAddr, usize))) -> Unmet {
+    let whose = pool.map_or_else(|| "the node".to_owned(), |pool| format!("AddressPool {pool}"));
+    let sentence = format!(
+        "{whose}: {count} addresses, {first} the first, are not served: the kernel maps hold {VIPS} entries, of which an \
+         address takes one and one for each served port, and {} addresses; make the blocks smaller, or serve fewer ports",
+        VIP_IDS - 1
+    );
+    Unmet { policy: None, sentence }
+}
+
+/// What is said of an address that a pool and the node have.
+fn own_address(pool: &Pool, ip: IpAddr) -> Unmet {
+    let sentence = format!(
+        "AddressPool {}: {ip} is an address of this node and stays the node's: it is not announced, not steered, and served \
+         on the ports that are; leave it out of spec.blocks",
+        pool.name
+    );
+    Unmet { policy: None, sentence }
+}
+
+/// Something about a policy that is not enforced.
+fn of_policy(policy: &EdgePolicy, what: &str) -> Unmet {
+    // The name of what is no EdgePolicy stands in brackets.
+    let (name, whose) = match policy.name.strip_prefix('(') {
+        Some(key) => (None, format!("ConfigMap key {}", key.trim_end_matches(')'))),
+        None => (Some(policy.name.clone()), format!("EdgePolicy {}", policy.name)),
+    };
+    Unmet { policy: name, sentence: format!("{whose}: {what}") }
 }
 
 /// The ports of the Service that has the address, beside those of all addresses.
@@ -146,32 +210,37 @@ pub fn pause(contents: &mut MapContents) {
     }
 }
 
-/// Every served address once, the node's first. One of them that lies in a pool is under the pool's policies but stays
-/// the node's: its other ports must remain reachable.
-fn served(model: &Model, node_addresses: &[IpAddr], refused: &mut Vec<String>) -> Vec<Served> {
+/// Every served address once: the node's first, then those that are served already, then new ones. One of the node's that
+/// lies in a pool is under the pool's policies but stays the node's: its other ports must remain reachable.
+fn served(model: &Model, node: NodeAddresses<'_>, ids: &Ids, refused: &mut Vec<Unmet>) -> Vec<Served> {
     let mut served = Vec::new();
     let mut seen = BTreeSet::new();
-    for ip in node_addresses {
+    for ip in node.served {
         let pool = model.edge.pools.iter().find(|pool| pool.blocks.iter().any(|block| block.contains(*ip)));
         if seen.insert(*ip) {
             served.push(Served { ip: *ip, pool: pool.map(|pool| pool.name.clone()), is_node: true });
         }
     }
     for pool in &model.edge.pools {
-        for ip in pool.blocks.iter().flat_map(|block| addresses(*block)) {
-            if served.len() + 1 >= VIP_IDS as usize {
-                refused.push(format!(
-                    "AddressPool {}: addresses from {ip} on are not served: all pools together may hold {}; \
-                     use smaller blocks",
-                    pool.name,
-                    VIP_IDS - 1
-                ));
-                break;
-            }
-            if seen.insert(ip) {
+        let is_in = |ip: &&IpAddr| pool.blocks.iter().any(|block| block.contains(**ip));
+        refused.extend(node.all.iter().filter(is_in).map(|ip| own_address(pool, *ip)));
+        // More of one pool cannot be served in any case.
+        for ip in pool.blocks.iter().flat_map(|block| addresses(*block)).take(VIP_IDS as usize) {
+            if seen.insert(ip) && !node.all.contains(&ip) {
                 served.push(Served { ip, pool: Some(pool.name.clone()), is_node: false });
             }
         }
+    }
+    served.sort_by_key(|address| (!address.is_node, !ids.has(address.ip)));
+    let beyond = served.split_off(served.len().min(VIP_IDS as usize - 1));
+    let mut told = BTreeSet::new();
+    for Served { ip, pool, .. } in beyond.iter().filter(|address| told.insert(&address.pool)) {
+        let whose = pool.as_ref().map_or_else(|| "the node".to_owned(), |pool| format!("AddressPool {pool}"));
+        let sentence = format!(
+            "{whose}: addresses from {ip} on are not served: all pools together may hold {}; use smaller blocks",
+            VIP_IDS - 1
+        );
+        refused.push(Unmet { policy: None, sentence });
     }
     served
 }
@@ -241,6 +310,11 @@ impl Ids {
             previous.vips.iter().map(|(key, value)| (key.addr, value.vip_id)).collect();
         let taken = kept.values().copied().collect();
         Self { kept, taken, next: 1 }
+    }
+
+    /// Whether an address has one.
+    fn has(&self, ip: IpAddr) -> bool {
+        self.kept.contains_key(&addr_of(ip))
     }
 
     fn of(&mut self, ip: IpAddr) -> Option<u32> {

@@ -64,7 +64,7 @@ fn listed(other: u32, previous: &MapContents) -> MapContents {
     listed.deny =
         (0..PREFIXES).filter_map(|n| IpNet::new(IpAddr::V4(Ipv4Addr::from(first(n))), 24).ok()).collect();
     let compiled = compile(&model(vec![pool("edge", &["198.18.100.1"])], vec![listed]), &[], previous);
-    assert_eq!(compiled.refused, Vec::<String>::new());
+    assert_eq!(compiled.refused, []);
     compiled.contents
 }
 

@@ -31,7 +31,7 @@ pub(super) const LIMITS: MapSpec = MapSpec {
     },
     writer: "agent",
     reader: "XDP, TC",
-    about: "Limits; the rows of one address stand in sequence. Full: the limits of further addresses are not enforced, with a message.",
+    about: "Limits; the rows of one address stand in sequence. Full: further addresses keep the limits that they have, or get none, with a message.",
 };
 
 pub(super) const GATE: MapSpec = MapSpec {

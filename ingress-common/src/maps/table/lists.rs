@@ -21,7 +21,7 @@ pub(super) const ACL4: MapSpec = MapSpec {
     value: ACL_VAL,
     writer: "agent",
     reader: "XDP, TC",
-    about: "Lists of IPv4 sources. Full: further prefixes are not enforced, with a message.",
+    about: "Lists of IPv4 sources. Lists may hold half of it, so that a new list fits beside the old one while it changes; the lists of a policy that would take more stay as they were, with a message, and the new ones hold at accept.",
 };
 
 pub(super) const ACL6: MapSpec = MapSpec {
@@ -40,7 +40,7 @@ pub(super) const ACL6: MapSpec = MapSpec {
     value: ACL_VAL,
     writer: "agent",
     reader: "XDP, TC",
-    about: "Lists of IPv6 sources. Full: further prefixes are not enforced, with a message.",
+    about: "Lists of IPv6 sources. Lists may hold half of it, so that a new list fits beside the old one while it changes; the lists of a policy that would take more stay as they were, with a message, and the new ones hold at accept.",
 };
 
 pub(super) const ACL4_BITS: MapSpec = MapSpec {

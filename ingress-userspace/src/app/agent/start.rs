@@ -8,7 +8,7 @@ use super::settings::AgentSettings;
 use super::steering::Peers;
 use crate::args::ModeArg;
 use crate::bpf::attach::{AttachError, Hook, Wish};
-use crate::bpf::interfaces::{Interface, interfaces};
+use crate::bpf::interfaces::{Interface, interfaces, node_addresses};
 use crate::bpf::kernel::{self, Kernel, PrepareError};
 use crate::bpf::maps::MapsError;
 use crate::bpf::netlink::NetlinkError;
@@ -16,7 +16,7 @@ use crate::bpf::probe::{Bpffs, Missing, probe};
 use crate::bpf::sync::Synced;
 use crate::bpf::{cleanup, report, slots};
 use crate::compile::maps::announce::announce;
-use crate::compile::maps::{compile, pause};
+use crate::compile::maps::{NodeAddresses, compile_on, pause};
 use crate::error_chain::chain;
 use crate::model::Model;
 
@@ -78,9 +78,9 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model, peers: &mut P
             } else {
                 error!(reason = %chain(&reason), "stepping down to userspace mode");
             }
-            let is_elsewhere = matches!(reason, StepDown::Attach(AttachError::OtherNamespace { .. }));
+            let is_elsewhere = matches!(&reason, StepDown::Prepare(reason) if reason.is_elsewhere());
             let is_beside = settings.serves_the_node() && !is_elsewhere && is_in_use(settings).await;
-            if settings.serves_the_node() && !is_elsewhere && !is_beside {
+            if !is_beside {
                 remove_left_overs(settings).await;
             }
             Started { kernel: None, step_down: Some(chain(&reason)), is_beside }
@@ -106,13 +106,11 @@ async fn attempt(
     let chosen = choose(settings, &all)?;
     prepared.slots().drop_dead(slots::listening::is_listening);
     let is_paused = prepared.slots().serving().is_empty();
-    let served = if is_paused {
-        Vec::new()
-    } else {
-        // A proxy of an earlier agent serves the node's addresses, and goes on doing so.
-        settings.served(&crate::bpf::interfaces::node_addresses(&all))
-    };
-    let mut compiled = compile(model, &served, prepared.contents());
+    let own = node_addresses(&all);
+    // A proxy of an earlier agent serves the node's addresses, and goes on doing so.
+    let served = if is_paused { Vec::new() } else { settings.served(&own) };
+    let node = NodeAddresses { served: &served, all: &own };
+    let mut compiled = compile_on(model, node, prepared.contents(), &[]);
     if is_paused {
         pause(&mut compiled.contents);
     }
@@ -169,7 +167,7 @@ pub(super) async fn is_running(settings: &AgentSettings) -> Result<bool, report:
 
 /// Programs of an earlier process would go on enforcing lists that nobody keeps current.
 async fn remove_left_overs(settings: &AgentSettings) {
-    if !settings.serves_the_node() {
+    if !settings.serves_the_node() || kernel::is_elsewhere(&settings.bpffs) {
         return;
     }
     let mut removed = Vec::new();
@@ -192,10 +190,16 @@ pub(super) fn degraded(
     let Some(kernel) = kernel else { return without.into_iter().collect() };
     let mut known = kernel.refused();
     known.extend(kernel.attached().into_iter().map(|interface| interface.name));
+    // All may be gone that were there at the start.
+    let none = (known.is_empty() && settings.interfaces.is_empty()).then(|| {
+        "no interface carries an address of this node, so nothing reaches it; it is served once one does; bring one up, or name \
+         one by --interface"
+            .to_owned()
+    });
     let missing = missing(settings, &known).into_iter().map(|name| {
         format!("interface {name} does not exist, and is served once it does; correct --interface")
     });
-    without.into_iter().chain(kernel.degraded()).chain(missing).collect()
+    without.into_iter().chain(kernel.degraded()).chain(none).chain(missing).collect()
 }
 
 /// The mode of the node: the slowest of its interfaces.

@@ -15,7 +15,7 @@ impl Agent {
         let mut lines = start::degraded(&self.settings, self.kernel.as_ref(), self.step_down.as_deref());
         lines.extend(self.unmet().into_iter().map(|unmet| unmet.sentence));
         if self.kernel.is_some() {
-            lines.extend(self.refused.iter().chain(self.peers.refused()).cloned());
+            lines.extend(self.peers.refused().iter().cloned());
         }
         let left = lines.len().saturating_sub(MOST);
         lines.truncate(MOST);
@@ -29,21 +29,22 @@ impl Agent {
     }
 
     /// Each thing once, in the log.
-    pub(super) fn log_unmet(&self) {
-        let told = &self.state.borrow().degraded;
-        for Unmet { sentence, .. } in self.unmet().iter().filter(|unmet| !told.contains(&unmet.sentence)) {
+    pub(super) fn log_unmet(&mut self) {
+        let unmet = self.unmet();
+        for Unmet { sentence, .. } in unmet.iter().filter(|unmet| !self.told.contains(&unmet.sentence)) {
             warn!(sentence, "not enforced on this node");
         }
+        self.told = unmet.into_iter().map(|unmet| unmet.sentence).collect();
     }
 
-    /// What is left undone without a kernel half, and what the kernel's settings do not permit. Where only the node itself is
+    /// What has no room in the kernel half or is left undone without one, and what the kernel's settings do not permit. Where only the node itself is
     /// served, nobody is kept out.
     fn unmet(&self) -> Vec<Unmet> {
         if !self.settings.serves_the_node() {
             return Vec::new();
         }
         let edge = &self.model.edge;
-        let mut unmet = if self.kernel.is_some() { Vec::new() } else { without_kernel(edge) };
+        let mut unmet = if self.kernel.is_some() { self.refused.clone() } else { without_kernel(edge) };
         let cookies = syn_cookies::unmet(&edge.policies).into_iter();
         unmet.extend(cookies.map(|sentence| Unmet { policy: None, sentence }));
         unmet

@@ -39,7 +39,11 @@ crossed a network interface, the connection is reset.\n\n\
 | `limits` of packets and bytes | every packet | not enforced: condition `Programmed`, an Event, and `portcullis status` say so |\n\
 | `ban` | of sources whose packets limits refused; outlives the agent; `portcullis bans` | of sources whose connections limits refused, until the process ends; `max` counts for all policies together |\n\
 | `synProtection` | the programs answer with cookies, as far as `net.ipv4.tcp_syncookies` permits | the kernel's own cookies, by the same setting |\n\n\
-Each node limits what it receives: a client that reaches the service through several nodes has the limit of each.\n";
+Each node limits what it receives: a client that reaches the service through several nodes has the limit of each.\n\n\
+The kernel holds 262,144 prefixes of a family, where a policy counts once for each set of policies that it is in. What a \
+policy says beyond that holds at accept; in the kernel its lists stay as they were when all had room. It holds 1,024 rows of \
+limits, 8 of them for one address: an address for whose limits there is no room keeps those that it had. Both are told in \
+`portcullis status`, in the condition `Programmed` and as an Event.\n";
 
 const POOL: &str = "```yaml\n\
 apiVersion: portcullis.dev/v1alpha1\n\

@@ -7,26 +7,29 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ingress_common::maps::{LIMITS, LIMITS_PER_VIP, Limit, VipVal};
 
-use super::{MapContents, PolicySet, bans, free_id};
+use super::{MapContents, PolicySet, bans, free_id, of_policy};
 use crate::compile::edge::limit as compiled;
+use crate::compile::unmet::Unmet;
 use crate::model::edge::{BanRule, Counted, EdgePolicy, Per};
 
 /// First row and number of rows.
 type Range = (u16, u16);
 
 /// The rows of every range.
-pub(super) struct Rows {
+pub(super) struct Rows<'a> {
+    contents: &'a MapContents,
     previous: BTreeMap<Vec<Limit>, Range>,
     /// Rows that old or new contents use.
     taken: BTreeSet<u32>,
-    ranges: BTreeMap<PolicySet, Range>,
+    /// `None`: there is no room for it.
+    ranges: BTreeMap<PolicySet, Option<Range>>,
     rows: BTreeMap<u32, Limit>,
     buckets: BTreeMap<(usize, usize), u32>,
     bucket_ids: BTreeSet<u32>,
 }
 
-impl Rows {
-    pub(super) fn new(contents: &MapContents) -> Self {
+impl<'a> Rows<'a> {
+    pub(super) fn new(contents: &'a MapContents) -> Self {
         let mut previous = BTreeMap::new();
         let mut taken = BTreeSet::new();
         for value in contents.vips.values().filter(|value| value.limits > 0) {
@@ -39,6 +42,7 @@ impl Rows {
             }
         }
         Self {
+            contents,
             previous,
             taken,
             ranges: BTreeMap::new(),
@@ -48,37 +52,73 @@ impl Rows {
         }
     }
 
-    /// The range of an address under these policies.
+    /// The range of an address under these policies; `before` is the one that it has. An address for whose limits there is no
+    /// room keeps those that it has.
     pub(super) fn range(
         &mut self,
         policies: &[EdgePolicy],
-        for_all: &[usize],
-        set: &[usize],
-        refused: &mut Vec<String>,
+        (for_all, set): (&[usize], &[usize]),
+        before: Option<Range>,
+        refused: &mut Vec<Unmet>,
     ) -> Range {
         let together: PolicySet = for_all.iter().chain(set).copied().collect();
-        if let Some(range) = self.ranges.get(&together) {
-            return *range;
-        }
-        let mut limits = self.limits(policies, &together);
-        if limits.len() > usize::from(LIMITS_PER_VIP) {
-            refused.push(format!(
-                "EdgePolicies {}: {} limits meet on one address, the last {} are not enforced; at most {LIMITS_PER_VIP} can",
-                names(policies, &together),
-                limits.len(),
-                limits.len() - usize::from(LIMITS_PER_VIP),
-            ));
-            limits.truncate(usize::from(LIMITS_PER_VIP));
-        }
-        let range = self.place(&limits).unwrap_or_else(|| {
-            refused.push(format!(
-                "EdgePolicies {}: their limits are not enforced: all limits together may take {LIMITS} rows",
-                names(policies, &together)
-            ));
-            (0, 0)
+        let known = self.ranges.get(&together).copied();
+        let range = known.unwrap_or_else(|| {
+            let range = self.new_range(policies, &together, refused);
+            self.ranges.insert(together, range);
+            range
         });
-        self.ranges.insert(together, range);
+        range.or_else(|| self.keep(before?)).unwrap_or_default()
+    }
+
+    fn new_range(
+        &mut self,
+        policies: &[EdgePolicy],
+        together: &[usize],
+        refused: &mut Vec<Unmet>,
+    ) -> Option<Range> {
+        let mut limits = self.limits(policies, together);
+        let limited = || together.iter().filter_map(|at| policies.get(*at)).filter(|p| !p.limits.is_empty());
+        let most = usize::from(LIMITS_PER_VIP);
+        if limits.len() > most {
+            let count = limits.len();
+            let mut before = 0;
+            for policy in limited() {
+                before += policy.limits.len();
+                let beyond = before.saturating_sub(most).min(policy.limits.len());
+                if beyond > 0 {
+                    refused.push(of_policy(
+                        policy,
+                        &format!(
+                            "the last {beyond} of its spec.limits are not enforced where it meets others: {count} limits meet \
+                             on one address, and at most {most} can; remove some"
+                        ),
+                    ));
+                }
+            }
+            limits.truncate(most);
+        }
+        let range = self.place(&limits);
+        if range.is_none() {
+            let told = |policy| {
+                let sentence = format!(
+                    "its spec.limits are not enforced, and addresses that had limits keep those: all limits together may take \
+                     {LIMITS} rows, one for each limit and set of policies that meet; let more addresses share their policies, \
+                     or remove limits"
+                );
+                of_policy(policy, &sentence)
+            };
+            refused.extend(limited().map(told));
+        }
         range
+    }
+
+    /// The rows of a range as they are.
+    fn keep(&mut self, (first, count): Range) -> Option<Range> {
+        for row in u32::from(first)..u32::from(first) + u32::from(count) {
+            self.rows.insert(row, *self.contents.limits.get(&row)?);
+        }
+        Some((first, count))
     }
 
     /// The limit flags of an address with these rows.
@@ -147,10 +187,4 @@ fn banning(limit: Limit, rule: Option<BanRule>, policy: u32) -> Limit {
         }
         _ => limit,
     }
-}
-
-fn names(policies: &[EdgePolicy], set: &[usize]) -> String {
-    let names: Vec<&str> =
-        set.iter().filter_map(|at| policies.get(*at)).map(|policy| policy.name.as_str()).collect();
-    names.join(", ")
 }

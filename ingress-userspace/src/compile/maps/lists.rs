@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use ingress_common::maps::{ACLS, AclVal, VipVal};
+use ingress_common::maps::{AclVal, LISTED, VipVal};
 use ingress_common::source::{Acl4Key, Acl6Key, SCOPE_ALL, SCOPE_BITS};
 use ipnet::IpNet;
 
-use super::is_v4;
+use super::{PolicySet, is_v4};
 use crate::model::edge::EdgePolicy;
 
 type Acl4 = BTreeMap<(u32, Acl4Key), AclVal>;
@@ -43,8 +43,18 @@ pub(super) struct Lists {
 }
 
 impl Lists {
+    /// Of the policies for all addresses, and of those of each scope.
+    pub(super) fn of(policies: &[EdgePolicy], for_all: &[usize], scopes: &BTreeMap<PolicySet, u32>) -> Self {
+        let mut lists = Self::default();
+        lists.add(SCOPE_ALL, policies, for_all);
+        for (set, scope) in scopes {
+            lists.add(*scope, policies, set);
+        }
+        lists
+    }
+
     /// Adds the lists of these policies under a scope.
-    pub(super) fn add(&mut self, scope: u32, policies: &[EdgePolicy], set: &[usize]) {
+    fn add(&mut self, scope: u32, policies: &[EdgePolicy], set: &[usize]) {
         let mut marks: BTreeMap<Prefix, Marks> = BTreeMap::new();
         let mut allowing = BTreeSet::new();
         for (at, policy) in set.iter().filter_map(|at| Some((*at, policies.get(*at)?))) {
@@ -96,11 +106,14 @@ impl Lists {
         flags
     }
 
-    /// The tries, cut to their capacity. Allow entries that are cut fail closed; denied ones are named.
-    pub(super) fn finish(&mut self, refused: &mut Vec<String>) -> (Acl4, Acl6) {
-        let acl4 = cut(std::mem::take(&mut self.acl4), "IPv4", refused);
-        let acl6 = cut(std::mem::take(&mut self.acl6), "IPv6", refused);
-        (acl4, acl6)
+    /// Whether the tries have room for them.
+    pub(super) fn fit(&self) -> bool {
+        self.acl4.len().max(self.acl6.len()) <= LISTED as usize
+    }
+
+    /// What the tries shall hold.
+    pub(super) fn finish(self) -> (Acl4, Acl6) {
+        (self.acl4, self.acl6)
     }
 }
 
@@ -145,19 +158,4 @@ fn flattened(marks: BTreeMap<Prefix, Marks>) -> Vec<(Prefix, Marks)> {
         all.push((prefix, own));
     }
     all
-}
-
-fn cut<K: Ord + Clone>(
-    mut acl: BTreeMap<K, AclVal>,
-    family: &str,
-    refused: &mut Vec<String>,
-) -> BTreeMap<K, AclVal> {
-    if let Some(from) = acl.keys().nth(ACLS as usize).cloned() {
-        let beyond = acl.split_off(&from).len();
-        refused.push(format!(
-            "{beyond} {family} prefixes of EdgePolicies are not enforced: all lists together may hold {ACLS}; \
-             join neighbouring prefixes"
-        ));
-    }
-    acl
 }

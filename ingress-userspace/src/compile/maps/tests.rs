@@ -1,3 +1,5 @@
+mod room;
+
 use ingress_common::decide::{Listed, refused};
 use ingress_common::verdict::Reason;
 
@@ -55,7 +57,7 @@ fn model(pools: Vec<Pool>, policies: Vec<EdgePolicy>) -> Model {
 
 fn compiled(model: &Model, previous: &MapContents) -> MapContents {
     let compiled = compile(model, &[], previous);
-    assert_eq!(compiled.refused, Vec::<String>::new());
+    assert_eq!(compiled.refused, []);
     compiled.contents
 }
 
@@ -325,7 +327,7 @@ fn a_block_that_is_too_large_is_served_as_far_as_it_fits_and_named() {
     let compiled = compile(&model, &[], &MapContents::default());
     assert_eq!(compiled.contents.vips.len(), (VIP_IDS as usize - 1) * 3);
     assert!(
-        compiled.refused[0].contains("AddressPool huge: addresses from 2001:db8::3ff on"),
+        compiled.refused[0].sentence.contains("AddressPool huge: addresses from 2001:db8::3ff on"),
         "{:?}",
         compiled.refused
     );
