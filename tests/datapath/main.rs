@@ -17,6 +17,8 @@ mod flood;
 #[cfg(test)]
 mod hooks;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod layouts;
 #[cfg(test)]
 mod lists;

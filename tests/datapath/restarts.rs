@@ -14,7 +14,7 @@ const RESTARTS: usize = 12;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: x.example.test\r\n\r\n";
 
 /// Ends the load, also when the test fails.
-struct End<'a>(&'a AtomicBool);
+pub(crate) struct End<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ impl Drop for End<'_> {
 }
 
 /// Requests, each on a connection of its own, until told to stop: how many, and what failed.
-fn fresh(node: &Node, (source, to): (&str, &str), stop: &AtomicBool) -> (usize, Vec<String>) {
+pub(crate) fn fresh(node: &Node, (source, to): (&str, &str), stop: &AtomicBool) -> (usize, Vec<String>) {
     let (mut sent, mut failed) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let outcome = node.get(source, to, 80).unwrap();
@@ -36,7 +36,7 @@ fn fresh(node: &Node, (source, to): (&str, &str), stop: &AtomicBool) -> (usize, 
 }
 
 /// Requests one after the other on connections that stay open until the proxy says that it will close them.
-fn kept(node: &Node, to: &str, stop: &AtomicBool) -> (usize, Vec<String>) {
+pub(crate) fn kept(node: &Node, to: &str, stop: &AtomicBool) -> (usize, Vec<String>) {
     let to = SocketAddr::new(to.parse().unwrap(), 80);
     let work = || {
         let (mut sent, mut failed) = (0, Vec::new());
