@@ -23,6 +23,8 @@ mod layouts;
 #[cfg(test)]
 mod lists;
 #[cfg(test)]
+mod maps;
+#[cfg(test)]
 mod modes;
 #[cfg(test)]
 mod reported;

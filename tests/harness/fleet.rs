@@ -233,9 +233,14 @@ impl Fleet {
 
     /// The same for people, with what the agent of this log adds.
     pub fn status_text(&self, number: usize, name: &str) -> anyhow::Result<String> {
+        let socket = self.folder.join(format!("{name}.sock"));
+        self.tool(number, &["status", "--admin-socket", socket.to_str().context("a path")?])
+    }
+
+    /// Runs a command of `portcullis` to its end on a node and returns what it printed.
+    pub fn tool(&self, number: usize, arguments: &[&str]) -> anyhow::Result<String> {
         let mut command = self.node(number)?.command(binary()?);
-        command.arg("status").arg("--bpffs").arg(self.bpffs(number));
-        run(command.arg("--admin-socket").arg(self.folder.join(format!("{name}.sock"))))
+        run(command.args(arguments).arg("--bpffs").arg(self.bpffs(number)))
     }
 
     /// Packets that a node counted for the VIPs under a reason.

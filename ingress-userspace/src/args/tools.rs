@@ -21,8 +21,11 @@ pub enum OutputFormat {
 /// `portcullis maps`.
 #[derive(Debug, Args)]
 pub struct MapsArgs {
-    /// Only this map.
+    /// What this map holds; default: a line about each.
     pub name: Option<String>,
+    /// The layout instead: every field with offset, type and unit, and the memory that it takes. Of all maps, or of NAME.
+    #[arg(long)]
+    pub schema: bool,
     /// How to print.
     #[arg(short = 'o', long, value_enum, default_value = "table")]
     pub output: OutputFormat,

@@ -1,16 +1,22 @@
-//! The pinned maps decoded for people: addresses as text, flags by name.
+//! The pinned maps decoded for people: addresses as text, flags by name. A file for each part of the table.
+
+mod limits;
+mod lists;
+mod sockets;
+mod steering;
 
 use std::net::IpAddr;
 
-use ingress_common::flow::{Addr, ip_of};
-use ingress_common::maps::{
-    AclVal, Ban, Cluster, Count, IfaceVal, Limit, NodeSeen, NodeVal, Strikes, VipKey, VipVal,
-};
-use ingress_common::source::{HitKey, SCOPE_BITS, SrcKey};
+use ingress_common::event::EventRate;
+use ingress_common::flow::ip_of;
+use ingress_common::maps::{IfaceVal, Meta, VipKey, VipVal};
 use serde_json::{Value, json};
 
+use super::kernel::now_ns;
 use super::maps::{Maps, MapsError};
-use super::{bans, counters, hits, sync};
+use super::pins::Pins;
+use super::{counters, sync};
+pub use limits::limit_in_words;
 
 /// One decoded map: column names and rows of as many values.
 #[derive(Debug)]
@@ -21,221 +27,129 @@ pub struct Table {
     pub rows: Vec<Vec<Value>>,
 }
 
-/// Decodes a map; `None` when it has no readable entries (`socks`) or no such map exists.
-pub fn dump(maps: &Maps, name: &str) -> Result<Option<Table>, MapsError> {
-    let table = |columns, rows| Some(Table { columns, rows });
-    Ok(match name {
-        "meta" => {
-            let meta = maps.meta.get(&0, 0).map_err(MapsError::of("meta"))?;
-            let row = vec![
-                json!(meta.layout),
-                json!(meta.epoch),
-                json!(meta.heartbeat_ns),
-                json!(build(&meta.build)),
-            ];
-            table(&["layout", "epoch", "heartbeat_ns", "build"], vec![row])
-        }
-        "vips" => {
-            let entry = |(key, value): (VipKey, VipVal)| {
-                let limits = json!(format!("{}+{}", value.first_limit, value.limits));
-                let mut row = key_cells(&key);
-                row.extend([json!(value.vip_id), json!(vip_flags(value.flags)), json!(value.scope), limits]);
-                row
-            };
-            table(
-                &["address", "port", "protocol", "vip_id", "flags", "scope", "limits"],
-                sync::read_hash(&maps.vips, "vips")?.into_iter().map(entry).collect(),
-            )
-        }
-        "acl4" => {
-            let entry = |((length, key), value): ((u32, ingress_common::source::Acl4Key), AclVal)| {
-                acl_cells(u32::from_be_bytes(key.scope), IpAddr::from(key.addr), length, value)
-            };
-            table(ACL, sync::read_trie(&maps.acl4, "acl4")?.into_iter().map(entry).collect())
-        }
-        "acl6" => {
-            let entry = |((length, key), value): ((u32, ingress_common::source::Acl6Key), AclVal)| {
-                acl_cells(u32::from_be_bytes(key.scope), IpAddr::from(key.addr), length, value)
-            };
-            table(ACL, sync::read_trie(&maps.acl6, "acl6")?.into_iter().map(entry).collect())
-        }
-        "acl_hits" => {
-            let entry = |(key, count): (HitKey, Count)| {
-                let prefix = json!(hits::prefix(&key).to_string());
-                vec![json!(key.scope), prefix, json!(count.packets), json!(count.bytes)]
-            };
-            let rows = hits::read(maps)?.into_iter().map(entry).collect();
-            table(&["scope", "prefix", "packets", "bytes"], rows)
-        }
-        "limits" => {
-            table(LIMIT, sync::read_array(&maps.limits, "limits")?.into_iter().map(limit_cells).collect())
-        }
-        "buckets" => {
-            let rows = sync::read_hash(&maps.buckets, "buckets")?;
-            let entry = |(key, value): (SrcKey, ingress_common::maps::Bucket)| {
-                vec![json!(ip_of(&key.addr)), json!(key.bucket), json!(value.tat)]
-            };
-            table(&["source", "bucket", "tat"], rows.into_iter().map(entry).collect())
-        }
-        "bans" => {
-            let entry = |(key, ban): (SrcKey, Ban)| {
-                let mut row = vec![json!(bans::source(&key.addr).to_string()), json!(bans::name(&ban.name))];
-                row.extend([json!(bans::kind(ban.kind)), json!(ban.since_ns), json!(ban.expires_ns)]);
-                row
-            };
-            let rows = sync::read_hash(&maps.bans, "bans")?.into_iter().map(entry).collect();
-            table(&["source", "policy", "too_many", "since_ns", "expires_ns"], rows)
-        }
-        "strikes" => {
-            let entry = |(key, strikes): (SrcKey, Strikes)| {
-                let mut row = vec![json!(bans::source(&key.addr).to_string()), json!(key.bucket)];
-                row.extend([json!(strikes.drops), json!(strikes.since_ns), json!(strikes.asked_ns)]);
-                row
-            };
-            let rows = sync::read_hash(&maps.strikes, "strikes")?.into_iter().map(entry).collect();
-            table(&["source", "policy", "drops", "since_ns", "asked_ns"], rows)
-        }
-        "stats" => {
-            let entry = |count: counters::PacketCount| {
-                vec![
-                    json!(count.address),
-                    json!(count.reason),
-                    json!(count.action),
-                    json!(count.packets),
-                    json!(count.bytes),
-                ]
-            };
-            let rows = counters::packets(maps)?.into_iter().map(entry).collect();
-            table(&["address", "reason", "action", "packets", "bytes"], rows)
-        }
-        "cluster" => {
-            let cluster = maps.cluster.get(&0, 0).map_err(MapsError::of("cluster"))?;
-            let tunnel = if cluster.flags & Cluster::IPIP == 0 { "UDP" } else { "IPIP" };
-            table(&["me", "tunnel"], vec![vec![json!(cluster.me), json!(tunnel)]])
-        }
-        "nodes" => {
-            let rows = sync::read_array(&maps.nodes, "nodes")?.into_iter().map(node_cells).collect();
-            table(&["node", "address", "flags", "interface", "next_hop", "mtu", "recent_until_ns"], rows)
-        }
-        "node_seen" => {
-            let entry = |(node, seen): (u32, NodeSeen)| {
-                vec![json!(node), json!(seen.answered_ns), json!(seen.led_ns), json!(seen.absent_ns)]
-            };
-            let rows = sync::read_array(&maps.node_seen, "node_seen")?.into_iter().map(entry).collect();
-            table(&["node", "answered_ns", "led_ns", "absent_ns"], rows)
-        }
-        "peers" => {
-            let entry = |(addr, node): (Addr, u32)| vec![json!(ip_of(&addr)), json!(node)];
-            table(
-                &["address", "node"],
-                sync::read_hash(&maps.peers, "peers")?.into_iter().map(entry).collect(),
-            )
-        }
-        "node_stats" => {
-            let entry =
-                |(node, count): (u32, Count)| vec![json!(node), json!(count.packets), json!(count.bytes)];
-            let rows = counters::sent_on(maps)?.into_iter().map(entry).collect();
-            table(&["node", "packets", "bytes"], rows)
-        }
-        "ifaces" => {
-            let entry = |(index, value): (u32, IfaceVal)| {
-                vec![
-                    json!(index),
-                    json!(IpAddr::from(value.addr4)),
-                    json!(mac(value.mac)),
-                    json!(if value.flags & IfaceVal::MUTE == 0 { "" } else { "mute" }),
-                ]
-            };
-            let rows = sync::read_hash(&maps.ifaces, "ifaces")?.into_iter().map(entry).collect();
-            table(&["interface", "address", "mac", "flags"], rows)
-        }
-        "egress" => {
-            let entry = |sent: counters::Sent| {
-                vec![json!(sent.client), json!(sent.address), json!(sent.packets), json!(sent.bytes)]
-            };
-            let rows = counters::sent(maps)?.into_iter().map(entry).collect();
-            table(&["client", "address", "packets", "bytes"], rows)
-        }
-        "listen" => {
-            let entry = |(key, value): (VipKey, ingress_common::maps::ListenVal)| {
-                let mut row = key_cells(&key);
-                row.extend([json!(value.first_slot), json!(value.slots)]);
-                row.extend([json!(value.spare_slot), json!(value.spare_slots), json!(value.port)]);
-                row
-            };
-            table(
-                &[
-                    "address",
-                    "port",
-                    "protocol",
-                    "first_slot",
-                    "slots",
-                    "spare_slot",
-                    "spare_slots",
-                    "group_port",
-                ],
-                sync::read_hash(&maps.listen, "listen")?.into_iter().map(entry).collect(),
-            )
-        }
-        "slots" => {
-            let entry = |(slot, value): (u32, ingress_common::maps::SlotVal)| {
-                vec![json!(slot), json!(value.cookie), json!(value.pid), json!(value.handover)]
-            };
-            let rows = sync::read_array(&maps.slots, "slots")?.into_iter().map(entry).collect();
-            table(&["slot", "cookie", "pid", "handover"], rows)
-        }
-        "assigned" => {
-            let entry = |(slot, load): (u32, ingress_common::maps::WorkerLoad)| {
-                vec![json!(slot), json!(load.published), json!(load.assigned)]
-            };
-            let rows = sync::read_array(&maps.assigned, "assigned")?.into_iter().map(entry).collect();
-            table(&["slot", "published", "assigned"], rows)
-        }
-        "groups" => {
-            let entry = |(key, value): (ingress_common::maps::GroupKey, ingress_common::maps::GroupVal)| {
-                vec![json!(key.port), json!(key.family), json!(value.first_slot), json!(value.slots)]
-            };
-            let rows = sync::read_hash(&maps.groups, "groups")?.into_iter().map(entry).collect();
-            table(&["port", "family", "first_slot", "slots"], rows)
-        }
-        "lk_stats" => {
-            let rows = counters::lookups_by_slot(maps)?;
-            let entry = |(slot, count): (u32, ingress_common::maps::LookupCount)| {
-                vec![
-                    json!(slot),
-                    json!(count.lookups),
-                    json!(count.misses),
-                    json!(count.errors),
-                    json!(count.moved),
-                ]
-            };
-            table(&["slot", "lookups", "misses", "errors", "moved"], rows.into_iter().map(entry).collect())
-        }
-        "event_rate" => {
-            let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
-            let entry = |(cpu, rate): (usize, &ingress_common::event::EventRate)| {
-                vec![json!(cpu), json!(rate.told), json!(rate.untold), json!(rate.untold_ever)]
-            };
-            table(&["cpu", "told", "untold", "untold_ever"], cpus.iter().enumerate().map(entry).collect())
-        }
-        _ => None,
-    })
+impl Table {
+    fn of<T>(
+        columns: &'static [&'static str],
+        entries: impl IntoIterator<Item = T>,
+        row: impl FnMut(T) -> Vec<Value>,
+    ) -> Self {
+        Self { columns, rows: entries.into_iter().map(row).collect() }
+    }
 }
 
-const ACL: &[&str] = &["scope", "prefix", "flags"];
+/// Decodes a map; `None`: the kernel shows nothing of it, or no such map exists.
+pub fn dump(maps: &Maps, pins: &Pins, name: &str) -> Result<Option<Table>, MapsError> {
+    Ok(Some(match name {
+        "meta" => meta(maps)?,
+        "vips" => vips(maps)?,
+        "acl4" => lists::acl4(maps)?,
+        "acl6" => lists::acl6(maps)?,
+        "acl4_bits" => lists::acl4_bits(maps)?,
+        "acl6_bits" => lists::acl6_bits(maps)?,
+        "acl_hits" => lists::acl_hits(maps)?,
+        "limits" => limits::limits(maps)?,
+        "gate" => limits::gate(maps)?,
+        "globals" => limits::globals(maps)?,
+        "buckets" => limits::buckets(maps)?,
+        "bans" => limits::bans(maps)?,
+        "strikes" => limits::strikes(maps)?,
+        "ban_asks" => limits::ban_asks(pins)?,
+        "stats" => stats(maps)?,
+        "cluster" => steering::cluster(maps)?,
+        "pools" => steering::pools(pins)?,
+        "nodes" => steering::nodes(maps)?,
+        "node_seen" => steering::node_seen(maps)?,
+        "peers" => steering::peers(maps)?,
+        "node_stats" => steering::node_stats(maps)?,
+        "ifaces" => ifaces(maps)?,
+        "egress" => egress(maps)?,
+        "listen" => sockets::listen(maps)?,
+        // The kernel shows no sockets; what stands in their place is the same.
+        "slots" | "socks" => sockets::slots(maps)?,
+        "assigned" => sockets::assigned(maps)?,
+        "groups" => sockets::groups(maps)?,
+        "lk_stats" => sockets::lk_stats(maps)?,
+        "event_rate" => event_rate(maps)?,
+        _ => return Ok(None),
+    }))
+}
 
-fn node_cells((node, value): (u32, NodeVal)) -> Vec<Value> {
-    let flags = flag_names(value.flags, &[(NodeVal::DRAINING, "draining"), (NodeVal::DOWN, "down")]);
-    let mac = mac(value.mac);
-    vec![
-        json!(node),
-        json!(ip_of(&value.addr)),
-        json!(flags),
-        json!(value.ifindex),
-        json!(mac),
-        json!(value.mtu),
-        json!(value.recent_until_ns),
-    ]
+fn meta(maps: &Maps) -> Result<Table, MapsError> {
+    let meta = maps.meta.get(&0, 0).map_err(MapsError::of("meta"))?;
+    let ago = now_ns().saturating_sub(meta.heartbeat_ns) / 1_000_000;
+    // Without the key: whoever sees a screen need not know it.
+    Ok(Table::of(
+        &["layout", "flags", "epoch", "heartbeat_ns", "heartbeat_ms_ago", "build"],
+        [meta],
+        |meta| {
+            vec![
+                json!(meta.layout),
+                json!(flag_names(meta.flags, &[(Meta::ENDED, "ended")])),
+                json!(meta.epoch),
+                json!(meta.heartbeat_ns),
+                json!(ago),
+                json!(build(&meta.build)),
+            ]
+        },
+    ))
+}
+
+fn vips(maps: &Maps) -> Result<Table, MapsError> {
+    const COLUMNS: &[&str] =
+        &["address", "port", "protocol", "vip_id", "flags", "scope", "limits", "pool", "mss"];
+    Ok(Table::of(COLUMNS, sync::read_hash(&maps.vips, "vips")?, |(key, value): (VipKey, VipVal)| {
+        let mut row = key_cells(&key);
+        row.extend([json!(value.vip_id), json!(vip_flags(value.flags)), json!(value.scope)]);
+        row.extend([
+            json!(format!("{}+{}", value.first_limit, value.limits)),
+            json!(value.pool),
+            json!(value.mss),
+        ]);
+        row
+    }))
+}
+
+fn stats(maps: &Maps) -> Result<Table, MapsError> {
+    const COLUMNS: &[&str] = &["address", "reason", "action", "packets", "bytes"];
+    Ok(Table::of(COLUMNS, counters::packets(maps)?, |count| {
+        vec![
+            json!(count.address),
+            json!(count.reason),
+            json!(count.action),
+            json!(count.packets),
+            json!(count.bytes),
+        ]
+    }))
+}
+
+fn ifaces(maps: &Maps) -> Result<Table, MapsError> {
+    const COLUMNS: &[&str] = &["interface", "address", "mac", "flags"];
+    Ok(Table::of(COLUMNS, sync::read_hash(&maps.ifaces, "ifaces")?, |(index, value): (u32, IfaceVal)| {
+        let flags = flag_names(value.flags.into(), &[(IfaceVal::MUTE.into(), "mute")]);
+        vec![json!(index), json!(IpAddr::from(value.addr4)), json!(mac(value.mac)), json!(flags)]
+    }))
+}
+
+fn egress(maps: &Maps) -> Result<Table, MapsError> {
+    Ok(Table::of(&["client", "address", "packets", "bytes"], counters::sent(maps)?, |sent| {
+        vec![json!(sent.client), json!(sent.address), json!(sent.packets), json!(sent.bytes)]
+    }))
+}
+
+fn event_rate(maps: &Maps) -> Result<Table, MapsError> {
+    let cpus = maps.event_rate.get(&0, 0).map_err(MapsError::of("event_rate"))?;
+    let now = now_ns();
+    let row = |(cpu, rate): (usize, &EventRate)| {
+        let counts = [json!(rate.told), json!(rate.untold), json!(rate.untold_ever)];
+        [vec![json!(cpu)], counts.to_vec(), vec![json!(rate.tat), ahead(rate.tat, now)]].concat()
+    };
+    let columns = &["cpu", "told", "untold", "untold_ever", "tat", "ahead_ms"];
+    Ok(Table::of(columns, cpus.iter().enumerate(), row))
+}
+
+/// Milliseconds from now to a moment; 0: it is over.
+fn ahead(moment_ns: u64, now_ns: u64) -> Value {
+    json!(moment_ns.saturating_sub(now_ns) / 1_000_000)
 }
 
 fn key_cells(key: &VipKey) -> Vec<Value> {
@@ -245,45 +159,6 @@ fn key_cells(key: &VipKey) -> Vec<Value> {
         other => json!(other),
     };
     vec![json!(ip_of(&key.addr)), json!(key.port), protocol]
-}
-
-const LIMIT: &[&str] = &["row", "counts", "per", "bucket", "per_second", "burst_ns"];
-
-fn limit_cells((row, limit): (u32, Limit)) -> Vec<Value> {
-    let (counts, per_second) = per_second(&limit);
-    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
-    vec![
-        json!(row),
-        json!(counts),
-        json!(per),
-        json!(limit.bucket),
-        json!(per_second.unwrap_or(0)),
-        json!(limit.burst_ns),
-    ]
-}
-
-/// What a limit counts, and how many it admits in a second.
-fn per_second(limit: &Limit) -> (&'static str, Option<u64>) {
-    let second = 1_000_000_000_u64;
-    match limit.kind {
-        Limit::CONNECTIONS => ("connections", second.checked_div(limit.rate_ns)),
-        Limit::PACKETS => ("packets", second.checked_div(limit.rate_ns)),
-        Limit::BYTES => ("bytes", (second << 20).checked_div(limit.rate_q20)),
-        _ => ("unknown", None),
-    }
-}
-
-/// A limit as a person says it.
-pub fn limit_in_words(limit: &Limit) -> String {
-    let (counts, per_second) = per_second(limit);
-    let per = if limit.per == Limit::ADDRESS { "address" } else { "source" };
-    format!("{} {counts}/s per {per}", per_second.unwrap_or(0))
-}
-
-fn acl_cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> {
-    let prefix = format!("{address}/{}", length.saturating_sub(SCOPE_BITS));
-    let names = [(AclVal::DENY, "deny"), (AclVal::ALLOW, "allow"), (AclVal::EXEMPT, "exempt")];
-    vec![json!(scope), json!(prefix), json!(flag_names(value.flags.into(), &names))]
 }
 
 fn vip_flags(flags: u32) -> String {

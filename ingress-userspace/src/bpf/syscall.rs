@@ -290,9 +290,19 @@ pub(super) fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::R
     bpf(BPF_MAP_UPDATE_ELEM, &attr).map(drop)
 }
 
-/// The rows of an array of 64-bit words, from the first.
-pub(super) fn read_words(map: BorrowedFd<'_>, rows: u32) -> io::Result<Vec<u64>> {
-    let (mut keys, mut words) = (vec![0_u32; rows as usize], vec![0_u64; rows as usize]);
+/// The oldest element of a queue, which stays in it; `None`: there is none. The value is as long as the map's.
+pub(super) fn map_peek(map: BorrowedFd<'_>, value: &mut [u8]) -> io::Result<Option<()>> {
+    let attr = MapElement { map_fd: number(map), value: value.as_mut_ptr() as u64, ..MapElement::default() };
+    match bpf(BPF_MAP_LOOKUP_ELEM, &attr) {
+        Ok(_) => Ok(Some(())),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The rows of an array whose values are so many 64-bit words, from the first.
+pub(super) fn read_words(map: BorrowedFd<'_>, rows: u32, each: usize) -> io::Result<Vec<u64>> {
+    let (mut keys, mut words) = (vec![0_u32; rows as usize], vec![0_u64; rows as usize * each]);
     let mut next = 0_u64;
     let mut attr = Batch {
         out_batch: (&raw mut next) as u64,
@@ -329,7 +339,7 @@ pub(super) fn write_words(map: BorrowedFd<'_>, rows: &[u32], words: &[u64]) -> i
 /// One call about many entries of a map; the kernel writes into the attribute how many it did.
 fn bpf_batch(command: libc::c_long, attr: &mut Batch) -> io::Result<()> {
     // SAFETY: `attr` is a live, initialised, repr(C) attribute of the batch commands; the buffers in it hold `count` keys of
-    // 4 bytes and values of 8, the sizes of the maps that the callers above are given, and live across the call.
+    // 4 bytes and as many values, of the sizes of the maps that the callers above are given, and live across the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<Batch>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -1,9 +1,13 @@
-//! `portcullis maps [NAME]`: the schema of the kernel maps, or what one of them holds. Reads the pins; needs no agent.
+//! `portcullis maps [NAME]`: the kernel maps, their layout (`--schema`), or what one of them holds. Reads the pins; needs no
+//! agent.
+
+pub(in crate::cli) mod schema;
 
 use std::io;
 
-use ingress_common::maps::table::{MAPS, MapKind, MapSpec};
-use serde_json::{Map, Value, json};
+use ingress_common::maps::LAYOUT_VERSION;
+use ingress_common::maps::table::{MAPS, MapSpec};
+use serde_json::{Map, Value};
 
 use super::text_table;
 use crate::args::tools::{MapsArgs, OutputFormat};
@@ -20,7 +24,7 @@ pub enum MapsCommandError {
         /// As given.
         name: String,
     },
-    /// Sockets have no readable form.
+    /// A ring buffer is read by taking out what it holds.
     #[error("the kernel does not show what {name} holds; {}", instead(name))]
     Unreadable {
         /// The map.
@@ -37,22 +41,28 @@ pub enum MapsCommandError {
 /// What shows it in another way.
 fn instead(name: &str) -> &'static str {
     match name {
-        "socks" => "`portcullis maps slots` is its readable shadow",
         "events" => "`portcullis drops` reads it",
-        "ban_asks" => "the agent empties it, and `portcullis bans` lists who was banned",
         _ => "`bpftool map dump` may",
     }
 }
 
 /// Runs the command.
 pub fn run(args: &MapsArgs, out: &mut dyn io::Write) -> Result<(), MapsCommandError> {
-    let Some(name) = &args.name else { return schema(args.output, out) };
-    if MAPS.iter().all(|map| map.name != name) {
-        return Err(MapsCommandError::Unknown { name: name.clone() });
+    let named = |spec: &&MapSpec| args.name.as_ref().is_none_or(|name| spec.name == name);
+    let specs: Vec<&MapSpec> = MAPS.iter().filter(named).collect();
+    match &args.name {
+        Some(name) if specs.is_empty() => Err(MapsCommandError::Unknown { name: name.clone() }),
+        Some(name) if !args.schema => contents(args, name, out),
+        _ => describe(args, &specs, out),
     }
-    let maps = Maps::open(&Pins::new(&args.bpffs))?;
-    let table =
-        dump::dump(&maps, name)?.ok_or_else(|| MapsCommandError::Unreadable { name: name.clone() })?;
+}
+
+/// What a map holds.
+fn contents(args: &MapsArgs, name: &str, out: &mut dyn io::Write) -> Result<(), MapsCommandError> {
+    let pins = Pins::new(&args.bpffs);
+    let maps = Maps::open(&pins)?;
+    let table = dump::dump(&maps, &pins, name)?
+        .ok_or_else(|| MapsCommandError::Unreadable { name: name.to_owned() })?;
     match args.output {
         OutputFormat::Json => {
             let object = |row: Vec<Value>| {
@@ -70,56 +80,36 @@ pub fn run(args: &MapsArgs, out: &mut dyn io::Write) -> Result<(), MapsCommandEr
     }
 }
 
-fn schema(output: OutputFormat, out: &mut dyn io::Write) -> Result<(), MapsCommandError> {
-    match output {
-        OutputFormat::Json => {
-            let fields = |spec: &MapSpec, of_key: bool| -> Vec<Value> {
-                let fields = if of_key { spec.key.fields } else { spec.value.fields };
-                fields
-                    .iter()
-                    .map(|(name, kind, about)| json!({"name": name, "type": kind, "about": about}))
-                    .collect()
-            };
-            let map = |spec: &MapSpec| {
-                json!({
-                    "name": spec.name, "type": kind(spec.kind), "entries": spec.entries,
-                    "key": {"type": spec.key.name, "bytes": spec.key.size, "fields": fields(spec, true)},
-                    "value": {"type": spec.value.name, "bytes": spec.value.size, "fields": fields(spec, false)},
-                    "writer": spec.writer, "reader": spec.reader, "about": spec.about,
-                })
-            };
-            print_json(out, &Value::Array(MAPS.iter().map(map).collect()))
-        }
-        OutputFormat::Table => {
-            let row = |spec: &MapSpec| {
-                vec![
-                    spec.name.to_owned(),
-                    kind(spec.kind).to_owned(),
-                    spec.entries.to_string(),
-                    spec.key.name.to_owned(),
-                    spec.value.name.to_owned(),
-                    spec.about.split_whitespace().collect::<Vec<_>>().join(" "),
-                ]
-            };
-            let rows: Vec<_> = MAPS.iter().map(row).collect();
-            Ok(text_table::print(out, &["name", "type", "entries", "key", "value", "about"], &rows)?)
-        }
+/// What the maps are: in short, or with every field.
+fn describe(args: &MapsArgs, specs: &[&MapSpec], out: &mut dyn io::Write) -> Result<(), MapsCommandError> {
+    if args.output == OutputFormat::Json {
+        return print_json(out, &Value::Array(specs.iter().map(|spec| schema::json(spec)).collect()));
     }
-}
-
-fn kind(kind: MapKind) -> &'static str {
-    match kind {
-        MapKind::Array => "array",
-        MapKind::PerCpuArray => "percpu_array",
-        MapKind::Hash => "hash",
-        MapKind::LruHash => "lru_hash",
-        MapKind::LruPerCpuHash => "lru_percpu_hash",
-        MapKind::LpmTrie => "lpm_trie",
-        MapKind::SockMap => "sockmap",
-        MapKind::ArrayOfMaps => "array_of_maps",
-        MapKind::RingBuf => "ringbuf",
-        MapKind::Queue => "queue",
+    if !args.schema {
+        let row = |spec: &&MapSpec| {
+            let entries = spec.entries.to_string();
+            let cells = [
+                spec.name,
+                schema::kind(spec.kind),
+                &entries,
+                spec.key.name,
+                spec.value.name,
+                &schema::about(spec),
+            ];
+            cells.map(str::to_owned).to_vec()
+        };
+        let rows: Vec<_> = specs.iter().map(row).collect();
+        return Ok(text_table::print(out, &["name", "type", "entries", "key", "value", "about"], &rows)?);
     }
+    writeln!(
+        out,
+        "layout {LAYOUT_VERSION}; numbers are in the byte order of the machine, addresses as on the wire"
+    )?;
+    for spec in specs {
+        writeln!(out)?;
+        schema::print(spec, out)?;
+    }
+    Ok(())
 }
 
 fn cell(value: &Value) -> String {
@@ -139,7 +129,16 @@ mod tests {
     use super::*;
 
     fn printed(name: Option<&str>, output: OutputFormat) -> Result<String, MapsCommandError> {
-        let args = MapsArgs { name: name.map(str::to_owned), output, bpffs: "/does/not/exist".into() };
+        printed_with(false, name, output)
+    }
+
+    fn printed_with(
+        schema: bool,
+        name: Option<&str>,
+        output: OutputFormat,
+    ) -> Result<String, MapsCommandError> {
+        let args =
+            MapsArgs { name: name.map(str::to_owned), schema, output, bpffs: "/does/not/exist".into() };
         let mut out = Vec::new();
         run(&args, &mut out)?;
         Ok(String::from_utf8(out).unwrap())
@@ -151,6 +150,32 @@ mod tests {
         assert!(table.lines().count() > MAPS.len(), "{table}");
         let json: Value = serde_json::from_str(&printed(None, OutputFormat::Json).unwrap()).unwrap();
         assert_eq!(json[1]["key"]["fields"][0]["name"], "addr");
+    }
+
+    #[test]
+    fn the_layout_says_where_every_field_stands() {
+        let text = printed_with(true, Some("acl_hits"), OutputFormat::Table).unwrap();
+        assert!(
+            text.contains("acl_hits: LRU hash per CPU, 8192 entries, 768.0 KiB and 128.0 KiB for each CPU"),
+            "{text}"
+        );
+        let words = |line: &str| line.split_whitespace().take(6).collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = text.lines().map(words).collect();
+        for expected in ["key 16 4 scope u32 0:", "key 20 4 len u32 bits", "value 8 8 bytes u64 bytes"] {
+            assert!(lines.iter().any(|line| line == expected), "{expected} in {lines:?}");
+        }
+        let all = printed_with(true, None, OutputFormat::Table).unwrap();
+        for map in MAPS {
+            assert!(all.contains(&format!("\n{}: ", map.name)), "{}", map.name);
+        }
+        let json: Value =
+            serde_json::from_str(&printed_with(true, Some("vips"), OutputFormat::Json).unwrap()).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), 1);
+        let field = &json[0]["value"]["fields"][1];
+        assert_eq!((field["name"].as_str(), field["offset"].as_u64()), (Some("flags"), Some(4)));
+        assert!(json[0]["memory"]["bytes"].as_u64().unwrap() > 0);
+        let error = printed_with(true, Some("vip"), OutputFormat::Table).unwrap_err().to_string();
+        assert!(error.contains("no map is called vip"), "{error}");
     }
 
     #[test]

@@ -77,5 +77,5 @@ pub(super) const BAN_ASKS: MapSpec = MapSpec {
     writer: "XDP, TC",
     reader: "agent",
     about: "Sources that the agent shall ban; it takes them out every second. Full: a source is named again by its next \
-            refused packet. `bpftool map peek name ban_asks` shows the next one.",
+            refused packet. `portcullis maps ban_asks` shows the next one.",
 };
