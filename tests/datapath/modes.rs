@@ -25,6 +25,9 @@ fn served(node: &Node, wrapper: &[&str], flags: &[&str]) -> Process {
     process
 }
 
+/// What the log says where there is no kernel half.
+const USERSPACE: &str = "data plane is up mode=\"userspace\"";
+
 fn assert_said(process: &Process, once: &[&str]) {
     let log = process.log();
     for part in once {
@@ -114,7 +117,10 @@ fn a_bpffs_is_mounted_where_only_that_is_missing() {
 fn without_a_bpffs_the_node_serves_in_userspace_mode() {
     let node = Node::new().unwrap();
     let process = served(&node, &[], &["--bpffs", "/does/not/exist"]);
-    assert_said(&process, &["stepping down to userspace mode", "mount -t bpf bpf /does/not/exist"]);
+    assert_said(
+        &process,
+        &["stepping down to userspace mode", "mount -t bpf bpf /does/not/exist", USERSPACE],
+    );
 }
 
 #[test]
@@ -123,7 +129,7 @@ fn without_btf_the_node_serves_in_userspace_mode() {
     let wrapper =
         ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/kernel/btf && exec \"$@\"", "sh"];
     let process = served(&node, &wrapper, &[]);
-    assert_said(&process, &["stepping down to userspace mode", "CONFIG_DEBUG_INFO_BTF"]);
+    assert_said(&process, &["stepping down to userspace mode", "CONFIG_DEBUG_INFO_BTF", USERSPACE]);
 }
 
 #[test]
@@ -137,7 +143,10 @@ fn without_rights_the_node_serves_in_userspace_mode() {
         run(Command::new("chmod").arg("755").arg(path)).unwrap();
     }
     let process = served(&node, &wrapper, &[]);
-    assert_said(&process, &["stepping down to userspace mode", "CAP_BPF", "VIPs are not reachable"]);
+    assert_said(
+        &process,
+        &["stepping down to userspace mode", "CAP_BPF", "VIPs are not reachable", USERSPACE],
+    );
 }
 
 #[test]
