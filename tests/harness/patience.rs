@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Seconds instead, on machines that are slow.
+const VARIABLE: &str = "INGRESS_TEST_PATIENCE";
 /// Lines of each log that are shown.
 const LINES: usize = 25;
 
@@ -16,10 +18,14 @@ pub(crate) fn wait_for(
     folder: &Path,
     mut is_true: impl FnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let patience = match std::env::var(VARIABLE) {
+        Ok(text) => Duration::from_secs(text.parse().with_context(|| format!("{VARIABLE}={text}"))?),
+        Err(_) => PATIENCE,
+    };
+    let deadline = Instant::now() + patience;
     while !is_true()? {
         if Instant::now() > deadline {
-            bail!("waited {PATIENCE:?} for {what}\n{}", ends_of_logs(folder));
+            bail!("waited {patience:?} for {what}\n{}", ends_of_logs(folder));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -3,6 +3,8 @@
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /root /var
 /bin/busybox --install -s /bin
 export PATH=/tools:/bin HOME=/root PORTCULLIS_BINARY=/tests/portcullis RUST_BACKTRACE=0
+# Without hardware support all takes its time.
+export INGRESS_TEST_PATIENCE=180
 /bin/mount -t proc proc /proc
 /bin/mount -t sysfs sysfs /sys
 /bin/mount -t devtmpfs devtmpfs /dev
