@@ -29,13 +29,39 @@ use packages::Modules;
 /// Which kernels: a name and what their version begins with.
 const KERNELS: &[(&str, &str)] = &[("6.1", "6.1."), ("6.12", "6.12."), ("newest", "")];
 
-/// Tests of other tiers that run in the machine, and which of them. (The packets of the fuzz run and the rows of the matrix
-/// are too many for a machine without hardware support.)
+/// Tests of other tiers that run in the machine: of each those whose outcome is up to the kernel, by its verifier, its
+/// helpers and its hooks. A machine without hardware support needs many seconds for each.
 const TIERS: &[(&str, &[&str])] = &[
-    ("packet", &["--skip", "fuzz::", "--skip", "matrix::"]),
+    (
+        "packet",
+        &[
+            "object::",
+            "xdp::",
+            "tc::",
+            "sk_lookup::",
+            "cookie::",
+            "steering::",
+            "echo::",
+            "bans::the_program_itself",
+            "limits::a_source_is_held",
+            "limits::a_source_opens",
+            "limits::a_limit_of_bytes",
+            "lists::a_source_that_the_old",
+        ],
+    ),
     (
         "datapath",
-        &["modes::", "reported::", "traffic::", "hooks::beside_a_foreign", "hooks::tc_can_be_asked"],
+        &[
+            "modes::auto",
+            "modes::a_node_that_sends",
+            "modes::a_bpffs",
+            "modes::an_interface",
+            "modes::without",
+            "reported::",
+            "traffic::",
+            "hooks::beside_a_foreign",
+            "hooks::tc_can_be_asked",
+        ],
     ),
 ];
 
