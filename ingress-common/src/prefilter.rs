@@ -1,14 +1,17 @@
 //! The bits before the tries of lists: most sources have no entry, and a bit that is not set says so at the cost of a read
 //! in an array, where a trie of 50,000 prefixes takes twenty times an empty program.
 //!
-//! IPv4: a bit for every /24. IPv6: bits by a hash of the /48 and, for prefixes shorter than that, of the /32; one more bit
+//! IPv4: a bit for every /24, and before it one for its /16: these bits are few, so that a flood of random sources finds them
+//! in the cache. IPv6: bits by a hash of the /48 and, for prefixes shorter than that, of the /32; one more bit
 //! says that there are prefixes shorter than a /32, and every IPv6 source goes to the trie. A bit holds for all scopes.
 
 use crate::source::{Acl4Key, Acl6Key, SCOPE_BITS};
 use crate::steer::fold;
 
-/// Words of `acl4_bits`.
-pub const WORDS4: u32 = 1 << 18;
+/// Words of `acl4_bits`: a bit for every /24, then one for every /16.
+pub const WORDS4: u32 = (1 << 18) + (1 << 10);
+/// The first bit of the /16s.
+const BITS16: u32 = 1 << 24;
 /// Words of `acl6_bits`.
 pub const WORDS6: u32 = (1 << 18) + 1;
 
@@ -18,7 +21,7 @@ const WIDE: u32 = 1 << 24;
 /// Whether an IPv4 source (host byte order) may have an entry; `word` reads `acl4_bits`.
 #[inline(always)]
 pub fn may_list4(source: u32, word: impl Fn(u32) -> u64) -> bool {
-    is_set(source >> 8, &word)
+    is_set(BITS16 | source >> 16, &word) && is_set(source >> 8, &word)
 }
 
 /// Whether an IPv6 source (words as on the wire) may have an entry; `word` reads `acl6_bits`.
@@ -50,11 +53,17 @@ const fn hash(word: u64) -> u32 {
     (fold(fold(0, word), 0) >> 40) as u32
 }
 
-/// The first and the last bit of an entry of `acl4`; `len` includes the bits of the scope.
-pub const fn bits4(len: u32, key: &Acl4Key) -> (u32, u32) {
+/// The first and the last bit of the /24s of an entry of `acl4`; `len` includes the bits of the scope.
+pub const fn bits24(len: u32, key: &Acl4Key) -> (u32, u32) {
     let len = len.saturating_sub(SCOPE_BITS);
     let first = u32::from_be_bytes(key.addr) >> 8;
     (first, if len >= 24 { first } else { first | ((1 << (24 - len)) - 1) })
+}
+
+/// The same of its /16s.
+pub const fn bits16(len: u32, key: &Acl4Key) -> (u32, u32) {
+    let (first, last) = bits24(len, key);
+    (BITS16 | first >> 8, BITS16 | last >> 8)
 }
 
 /// The bit of an entry of `acl6`.
@@ -131,10 +140,16 @@ mod tests {
             let mask = if len == 0 { 0 } else { u32::MAX << (32 - len) };
             let covered = address & mask | source & !mask;
             let key = Acl4Key { scope: [0; 4], addr: Ipv4Addr::from_bits(address & mask).octets() };
-            let (first, last) = bits4(SCOPE_BITS + len, &key);
-            proptest::prop_assert!((first..=last).contains(&(covered >> 8)));
-            let outside = may_list4(source, |word| u64::from((first..=last).contains(&(source >> 8)) && word == source >> 14) * u64::MAX);
-            proptest::prop_assert_eq!(outside, (first..=last).contains(&(source >> 8)));
+            let (first, last) = bits24(SCOPE_BITS + len, &key);
+            let (first16, last16) = bits16(SCOPE_BITS + len, &key);
+            // The words around the bits of a source, as if the entry were the only one.
+            let word = |source: u32| move |word: u32| {
+                let bit = if word < BITS16 >> 6 { source >> 8 } else { BITS16 | source >> 16 };
+                let is_set = (first..=last).contains(&bit) || (first16..=last16).contains(&bit);
+                u64::from(is_set && word == bit >> 6) << (bit & 63)
+            };
+            proptest::prop_assert!(may_list4(covered, word(covered)));
+            proptest::prop_assert_eq!(may_list4(source, word(source)), (first..=last).contains(&(source >> 8)));
         }
     }
 }

@@ -41,19 +41,39 @@ const ANSWER: usize = TcpHdr::LEN + 4;
 const WINDOW: u16 = 64_240;
 /// While no cookie has been due lately, the kernel is asked for one SYN in so many whether one is: to ask takes about as
 /// long as all else that is done for a SYN. A power of two.
-const SAMPLE: u32 = 8;
+const SAMPLE: u64 = 8;
+/// Which flows these are changes every so many ns, as a power of two.
+const TICK: u32 = 20;
 /// How often the note that cookies are sent is renewed, in ns.
 const NOTE_NS: u64 = 250_000_000;
 
+/// What [`shield`] has to do for a packet.
+pub(crate) enum Concern {
+    /// Nothing, nor has anybody: it owes nothing.
+    None,
+    /// A SYN that the kernel is not asked about, which is charged.
+    Charged,
+    /// To ask the kernel.
+    Asked,
+}
+
 /// Whether [`shield`] has anything to do.
 #[inline(always)]
-pub(crate) fn concerns(flow: &mut Flow) -> bool {
-    flow.vip_flags & VipVal::SYNCOOKIE != 0
-        && match flow.payload() {
-            Payload::TcpOpen(_) => flow.flags & Flow::PART == 0,
-            Payload::Tcp(_) => flow.flags & Flow::OWES != 0 && is_armed(me(), flow.now()),
-            _ => false,
+pub(crate) fn concern(flow: &mut Flow) -> Concern {
+    if flow.vip_flags & VipVal::SYNCOOKIE == 0 {
+        return Concern::None;
+    }
+    match flow.payload() {
+        Payload::TcpOpen(_) if flow.flags & Flow::PART == 0 => {
+            if is_asked(flow) {
+                Concern::Asked
+            } else {
+                Concern::Charged
+            }
         }
+        Payload::Tcp(_) if flow.flags & Flow::OWES != 0 && is_armed(me(), flow.now()) => Concern::Asked,
+        _ => Concern::None,
+    }
 }
 
 /// This node's row in `node_seen`.
@@ -92,9 +112,6 @@ pub(crate) fn shield<C: Context>(ctx: &C, flow: &mut Flow) -> u32 {
 
 #[inline(always)]
 fn opens<C: Context>(ctx: &C, flow: &mut Flow, port: u16) -> u32 {
-    if !is_asked(flow) {
-        return CHARGED;
-    }
     let mut tcp = [0_u32; LONGEST];
     if !header(ctx, flow, &mut tcp) {
         return CHARGED;
@@ -113,14 +130,19 @@ fn opens<C: Context>(ctx: &C, flow: &mut Flow, port: u16) -> u32 {
     DUE
 }
 
-/// Whether the kernel is asked about this SYN: about every one once a cookie was due, else about a few. By chance, so that
-/// nobody can send those alone that are not looked at; the first ones of a flood get their cookies of the stack.
+/// Whether the kernel is asked about this SYN: about every one once a cookie was due, else about a few. Which ones nobody
+/// outside can tell: the flow's keyed hash and the time say so or, of a flow that no other node could own and that has no
+/// hash, chance. The first ones of a flood get their cookies of the stack.
 #[inline(always)]
 fn is_asked(flow: &mut Flow) -> bool {
-    // SAFETY: a helper without arguments.
-    flow.vip_flags & VipVal::SYNCOOKIE_ALWAYS != 0
-        || unsafe { bpf_get_prandom_u32() } % SAMPLE == 0
-        || is_armed(me(), flow.now())
+    let now = flow.now();
+    let by_chance = if flow.hash != 0 {
+        flow.hash ^ (now >> TICK)
+    } else {
+        // SAFETY: a helper without arguments.
+        u64::from(unsafe { bpf_get_prandom_u32() })
+    };
+    flow.vip_flags & VipVal::SYNCOOKIE_ALWAYS != 0 || by_chance % SAMPLE == 0 || is_armed(me(), now)
 }
 
 /// Turns a SYN into the answer with the cookie that [`shield`] made; whether the way back is known.

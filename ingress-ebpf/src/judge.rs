@@ -1,10 +1,9 @@
 //! Address, port, source: what was read of a packet → the verdict. Needs the packet no more.
-#![expect(unsafe_code, reason = "a flow comes by a raw pointer")]
 
 use ingress_common::decide::{Listed, Target, decide, is_denied, is_exempt};
 use ingress_common::flow::{Flow as Judged, Payload};
 use ingress_common::maps::{AclVal, Limit, VipVal};
-use ingress_common::verdict::Reason;
+use ingress_common::verdict::{Reason, Verdict};
 
 use crate::packet::{Flow, addr};
 use crate::vips::{address_entry, entry};
@@ -17,23 +16,30 @@ pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
     let target = target(flow);
     let listed = match target {
         Target::Foreign => Listed::default(),
-        Target::Address(vip) | Target::Served(vip) => known(flow, vip, len),
+        Target::Address(vip) | Target::Served(vip) => {
+            (flow.first_limit, flow.limits) = (u32::from(vip.first_limit), u32::from(vip.limits));
+            known(flow, vip, len)
+        }
     };
     let judged = Judged { source: addr(flow.source), destination: addr(flow.destination), payload };
     let is_charged = flow.hops == Flow::FROM_NETWORK;
     // A fragment gets no cookie.
     let waits = flow.flags & Flow::PART == 0;
-    let mut owes = false;
+    let (mut owes, mut at_once) = (false, 0);
+    // Only notes what is to be charged: in here it would be compiled, and verified, once for every place that asks.
     let charge = |vip: &VipVal, kinds: u32| {
-        if !is_charged {
-            return true;
+        if is_charged {
+            let later =
+                if waits && vip.flags & VipVal::SYNCOOKIE != 0 { kinds & Limit::CONNECTIONS } else { 0 };
+            (owes, at_once) = (later != 0, kinds & !later);
         }
-        let later = if waits && vip.flags & VipVal::SYNCOOKIE != 0 { kinds & Limit::CONNECTIONS } else { 0 };
-        owes = later != 0;
-        kinds == later || limits::charge(flow, vip, kinds & !later, len)
+        true
     };
-    let verdict = decide(&judged, target, listed, charge);
-    flow.vip_id = verdict.vip_id;
+    let Verdict { vip_id, mut reason } = decide(&judged, target, listed, charge);
+    if at_once != 0 && !limits::charge(flow, at_once, len) {
+        reason = Reason::OverLimit;
+    }
+    flow.vip_id = vip_id;
     if let Target::Served(vip) = target {
         flow.vip_flags = vip.flags;
         flow.pool = u32::from(vip.pool);
@@ -44,24 +50,13 @@ pub(crate) fn judge(flow: &mut Flow, len: u64) -> Reason {
     if owes {
         flow.flags |= Flow::OWES;
     }
-    verdict.reason
-}
-
-/// Charges the connection that a packet owes; 0: there is no room for it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn judge_owed(flow: *mut Flow) -> u32 {
-    // SAFETY: the verifier checks that callers pass a whole flow, or none.
-    let Some(flow) = (unsafe { flow.as_mut() }) else { return 0 };
-    let Some((port, proto)) = flow.payload().port() else { return 0 };
-    let Some(vip) = entry(&flow.destination, port, proto) else { return 0 };
-    u32::from(limits::charge(flow, vip, Limit::CONNECTIONS, 0))
+    reason
 }
 
 /// Whether there is room for the connection that a packet owes, if it owes one.
 #[inline(always)]
 pub(crate) fn settles(flow: &mut Flow) -> bool {
-    flow.flags & Flow::OWES == 0 || judge_owed(flow) != 0
+    flow.flags & Flow::OWES == 0 || limits::charge(flow, Limit::CONNECTIONS, 0)
 }
 
 /// What lists and bans say about the packet's source. A denied one is counted under its entry, and no ban is looked for.

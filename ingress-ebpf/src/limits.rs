@@ -16,7 +16,7 @@ use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::BPF_NOEXIST;
 use ingress_common::bucket::{self, NEW_SOURCES};
-use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, NEW_SOURCES_ROW, VipVal};
+use ingress_common::maps::{Bucket, LIMITS_PER_VIP, Limit, NEW_SOURCES_ROW};
 use ingress_common::source::{SrcKey, gate_slot};
 
 use crate::bans;
@@ -26,10 +26,10 @@ use crate::packet::{Flow, Words, is_mapped};
 /// Charges every limit of the address that is of one of these kinds; the first without room refuses. A connection whose source
 /// is proven by a later packet than its first is charged then, as `Limit::CONNECTIONS` alone.
 #[inline(always)]
-pub(crate) fn charge(flow: &mut Flow, vip: &VipVal, kinds: u32, len: u64) -> bool {
+pub(crate) fn charge(flow: &mut Flow, kinds: u32, len: u64) -> bool {
     let mut nth = 0;
-    while nth < LIMITS_PER_VIP && nth < vip.limits {
-        if limits_charge(&raw mut *flow, u32::from(vip.first_limit) + u32::from(nth), kinds, len) == 0 {
+    while nth < u32::from(LIMITS_PER_VIP) && nth < flow.limits {
+        if limits_charge(&raw mut *flow, flow.first_limit + nth, kinds, len) == 0 {
             return false;
         }
         nth += 1;

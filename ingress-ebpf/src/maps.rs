@@ -11,9 +11,9 @@ use ingress_common::event::EventRate;
 use ingress_common::flow::Addr;
 use ingress_common::maps::{
     ACL_HITS, ACLS, AclVal, BAN_ASKS, BANS, BUCKETS, Ban, BanAsk, Bucket, Cluster, Count, EGRESS, EVENTS,
-    GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, Limit, ListenVal,
-    LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, STRIKES, SlotVal, Strikes, VIP_IDS,
-    VIPS, VipKey, VipVal, WorkerLoad,
+    GATE_SLOTS, GLOBALS, GROUPS, GateSlot, GroupKey, GroupVal, IFACES, IfaceVal, LIMITS, LISTEN_SEEN, Limit,
+    ListenVal, LookupCount, Meta, NODES, NodeSeen, NodeVal, PEERS, POOLS, SLOTS, STRIKES, SlotVal, Strikes,
+    VIP_IDS, VIPS, VipKey, VipVal, WorkerLoad,
 };
 use ingress_common::prefilter::{WORDS4, WORDS6};
 use ingress_common::source::{Acl4Key, Acl6Key, HitKey, SrcKey};
@@ -95,6 +95,9 @@ pub(crate) static EGRESS_MAP: LruPerCpuHashMap<SrcKey, Count, { EGRESS as usize 
 
 #[btf_map(name = "listen")]
 pub(crate) static LISTEN: HashMap<VipKey, ListenVal, { VIPS as usize }> = HashMap::new();
+
+#[btf_map(name = "listen_seen")]
+pub(crate) static LISTEN_SEEN_MAP: Array<u64, { LISTEN_SEEN as usize }> = Array::new();
 
 #[btf_map(name = "slots")]
 pub(crate) static SLOTS_MAP: Array<SlotVal, { SLOTS as usize }> = Array::new();

@@ -85,6 +85,9 @@ pub(crate) struct Flow {
     pub(crate) vip_id: u32,
     pub(crate) vip_flags: u32,
     pub(crate) pool: u32,
+    /// Its limits: the first row, and how many.
+    pub(crate) first_limit: u32,
+    pub(crate) limits: u32,
     /// The candidates that had their turn when the next node gets it.
     pub(crate) next_hops: u32,
     pub(crate) node: u32,
@@ -93,7 +96,7 @@ pub(crate) struct Flow {
     /// The coarse clock, once it was asked; see [`Self::now`].
     now: u64,
 }
-const _: () = assert!(size_of::<Flow>() == 3 * 16 + 18 * 4 + 2 * 8 && size_of::<Flow>() % 8 == 0);
+const _: () = assert!(size_of::<Flow>() == 3 * 16 + 20 * 4 + 2 * 8 && size_of::<Flow>() % 8 == 0);
 
 impl Flow {
     /// An IPv6 packet.

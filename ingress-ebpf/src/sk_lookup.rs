@@ -10,17 +10,17 @@
 use core::arch::asm;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::mem::offset_of;
-use core::ptr::read_volatile;
+use core::ptr::{read_volatile, write_volatile};
 
 use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::SkLookupContext;
 use ingress_common::choice::{lighter, of_sender, two_of};
-use ingress_common::flow::UDP;
-use ingress_common::maps::{ListenVal, SLOT_TRIES, WorkerLoad};
+use ingress_common::flow::{TCP, UDP};
+use ingress_common::maps::{ListenVal, SLOT_TRIES, WorkerLoad, listen_seen_row, seen_listening};
 
-use crate::maps::{ASSIGNED, LISTEN, SOCKS};
+use crate::maps::{ASSIGNED, LISTEN, LISTEN_SEEN_MAP, SOCKS};
 use crate::packet::{Flow, Words, mapped};
 use crate::report::{self, Lookup};
 use crate::vips::{VipWords, as_vip_key, vip_key};
@@ -69,13 +69,27 @@ fn listen_at(key: VipWords) -> Option<&'static ListenVal> {
     unsafe { LISTEN.get(as_vip_key(&key)) }
 }
 
-/// Whether a socket would take the connection or datagram of a flow, also when the proxy was killed and no
-/// agent has noticed. For the programs that see packets first.
+/// Whether a socket would take the connection that a SYN opens, also when the proxy was killed and no agent has noticed. For
+/// the programs that see packets first.
+///
+/// To find the socket takes as long as all else that is done for a SYN: of many within a millisecond, one looks. After a
+/// proxy was killed, those of the rest of it are refused like those that it had not accepted yet.
 #[inline(always)]
-pub(crate) fn has_socket(flow: &Flow) -> bool {
-    let Some((port, proto)) = flow.payload().port() else { return false };
-    let Some(listen) = listen(&flow.destination, port, proto) else { return false };
-    holds_socket(listen.first_slot, listen.slots) || holds_socket(listen.spare_slot, listen.spare_slots)
+pub(crate) fn has_socket(flow: &Flow, port: u16, now: u64) -> bool {
+    let Some(noted) = LISTEN_SEEN_MAP.get_ptr_mut(listen_seen_row(flow.vip_id, port)) else { return false };
+    let note = seen_listening(flow.vip_id, port, now);
+    // SAFETY: a checked map value; it is read and written as one word.
+    if unsafe { read_volatile(noted) } == note {
+        return true;
+    }
+    let Some(listen) = listen(&flow.destination, port, TCP) else { return false };
+    let has =
+        holds_socket(listen.first_slot, listen.slots) || holds_socket(listen.spare_slot, listen.spare_slots);
+    if has {
+        // SAFETY: as above.
+        unsafe { write_volatile(noted, note) };
+    }
+    has
 }
 
 #[inline(always)]

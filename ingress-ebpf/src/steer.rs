@@ -18,7 +18,7 @@ use crate::sk_lookup;
 #[inline(always)]
 pub(crate) fn choose<C: Context>(ctx: &C, flow: &mut Flow) {
     flow.node = u32::from(NOBODY);
-    let Some((_, proto)) = flow.payload().port() else { return };
+    let Some((port, proto)) = flow.payload().port() else { return };
     let step = match flow.payload() {
         Payload::TcpOpen(_) => Step::Opens,
         _ if proto == TCP => Step::Continues,
@@ -34,7 +34,7 @@ pub(crate) fn choose<C: Context>(ctx: &C, flow: &mut Flow) {
     let me = cluster.me as u16;
     let holds = || match step {
         Step::Opens => {
-            let holds = flow.vip_flags & VipVal::PAUSED == 0 && sk_lookup::has_socket(flow);
+            let holds = flow.vip_flags & VipVal::PAUSED == 0 && sk_lookup::has_socket(flow, port, now);
             if !holds && let Some(seen) = NODE_SEEN.get_ptr_mut(u32::from(me)) {
                 // SAFETY: a checked map value; one word is written.
                 unsafe { (*seen).absent_ns = now };

@@ -15,6 +15,7 @@ use ingress_common::maps::VipVal;
 use ingress_common::verdict::{Action, Reason, Verdict};
 
 use crate::context::Context;
+use crate::cookie::Concern;
 use crate::packet::{self, Arrival, Flow, Packet};
 use crate::{announce, cookie, event, judge, report, transport, tunnel};
 
@@ -104,10 +105,12 @@ fn served<C: Context>(ctx: &C, flow: &mut Flow, bytes: u64, interface: &mut u32)
 /// This node owns the flow.
 #[inline(always)]
 fn here<C: Context>(ctx: &C, flow: &mut Flow, reason: Reason) -> Reason {
-    if !cookie::concerns(flow) {
-        return reason;
-    }
-    match ctx.shield(flow) {
+    let due = match cookie::concern(flow) {
+        Concern::None => return reason,
+        Concern::Charged => cookie::CHARGED,
+        Concern::Asked => ctx.shield(flow),
+    };
+    match due {
         cookie::DUE if ctx.reply(flow) => Reason::CookieSent,
         // The kernel sends the cookie itself, or there is nothing to do.
         cookie::DUE | cookie::NOTHING => reason,

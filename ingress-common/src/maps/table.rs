@@ -197,6 +197,7 @@ pub const MAPS: &[MapSpec] = &[
         about: "What was sent to each client, by the address that it came from. Full: the client that was sent to least recently is forgotten.",
     },
     sockets::LISTEN,
+    sockets::LISTEN_SEEN,
     sockets::SLOTS,
     sockets::SOCKS,
     sockets::ASSIGNED,

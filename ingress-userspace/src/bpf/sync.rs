@@ -195,7 +195,7 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
     clear_counters(maps, &vips, &known.vips)?;
     synced.puts("limits", limits.put.iter().map(|(row, limit)| maps.limits.set(*row, limit, 0)));
     // A bit is set before an entry is put, and cleared after it went.
-    let (both4, both6) = (union(&known.bits4, &bits4), union(&known.bits6, &bits6));
+    let (both4, both6) = (words::union(&known.bits4, &bits4), words::union(&known.bits6, &bits6));
     words::write(&maps.acl4_bits, &known.bits4, &both4).map_err(MapsError::of("acl4_bits"))?;
     words::write(&maps.acl6_bits, &known.bits6, &both6).map_err(MapsError::of("acl6_bits"))?;
     let left4 = synced.puts_or_leaves("acl4", &acl4.put, |((len, data), value)| {
@@ -233,10 +233,6 @@ pub fn apply(maps: &mut Maps, desired: &MapContents) -> Result<Synced, MapsError
 /// For a process that others may have written beside: the next synchronisation begins by reading what is there.
 pub(super) fn forget(maps: &mut Maps) {
     maps.known = None;
-}
-
-fn union(one: &[u64], other: &[u64]) -> Vec<u64> {
-    one.iter().zip(other).map(|(one, other)| one | other).collect()
 }
 
 /// Counters of an address that was not served before start at zero: its number may have been another's.

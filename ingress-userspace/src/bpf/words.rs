@@ -8,6 +8,9 @@ use aya::sys::SyscallError;
 
 use super::syscall;
 
+/// Words that are compared at once.
+const RUN: usize = 64;
+
 /// Every word of an array.
 pub(super) fn read(map: &MapData, words: u32) -> Result<Vec<u64>, MapError> {
     read_rows(map, words, 1)
@@ -24,10 +27,28 @@ pub(super) fn read_inner(id: u32, words: u32) -> Result<Vec<u64>, MapError> {
     syscall::read_words(map.as_fd(), words, 1).map_err(failed("bpf_map_lookup_batch"))
 }
 
+/// The bits of both.
+pub(super) fn union(one: &[u64], other: &[u64]) -> Vec<u64> {
+    let mut both = one.to_vec();
+    let runs = both.chunks_mut(RUN).zip(other.chunks(RUN));
+    for (both, other) in runs.filter(|(one, other)| one != other) {
+        both.iter_mut().zip(other).for_each(|(both, other)| *both |= other);
+    }
+    both
+}
+
 /// Writes the words that are not as they were.
 pub(super) fn write(map: &MapData, before: &[u64], after: &[u64]) -> Result<(), MapError> {
-    let changed = (0..).zip(before.iter().zip(after)).filter(|(_, (before, after))| before != after);
-    let (rows, words): (Vec<u32>, Vec<u64>) = changed.map(|(row, (_, after))| (row, *after)).unzip();
+    let (mut rows, mut words) = (Vec::new(), Vec::new());
+    let runs = (0..).step_by(RUN).zip(before.chunks(RUN).zip(after.chunks(RUN)));
+    // Most are equal, and to compare many at once takes less.
+    for (first, (before, after)) in runs.filter(|(_, (before, after))| before != after) {
+        let changed = (first..).zip(before.iter().zip(after)).filter(|(_, (before, after))| before != after);
+        for (row, (_, after)) in changed {
+            rows.push(row);
+            words.push(*after);
+        }
+    }
     if rows.is_empty() {
         return Ok(());
     }

@@ -104,8 +104,8 @@ pub(crate) fn measure() -> Vec<Row> {
     let (base, segment) = (of(BASE), of(SEGMENT));
     rows.push(row("a hit in a list of 50,000 prefixes adds", listed, Some(LIST)));
     let flood = (0..SINGLES).map(|n| {
-        // An odd factor visits every address of 10.0.0.0/8 in an order that no cache foresees.
-        let source = Ipv4Addr::from(0x0a00_0000 | n.wrapping_mul(0x9e_3779) & 0xff_ffff).to_string();
+        // An odd factor visits addresses from 11.0.0.0 to 122.255.255.255 in an order that no cache foresees.
+        let source = Ipv4Addr::from(0x0b00_0000 + n.wrapping_mul(0x9e37_79b1) % 0x7000_0000).to_string();
         Packet::syn(&source, LIMITED, 80).bytes()
     });
     let more = singly(&rig, flood, &Packet::syn(NEIGHBOUR, LIMITED, 80).bytes()) / empty;

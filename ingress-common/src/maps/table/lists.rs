@@ -47,7 +47,11 @@ pub(super) const ACL4_BITS: MapSpec = MapSpec {
     name: "acl4_bits",
     kind: MapKind::Array,
     entries: WORDS4,
-    key: TypeSpec { name: "u32", size: 4, fields: &[("", "u32", "the /24 of the source, divided by 64")] },
+    key: TypeSpec {
+        name: "u32",
+        size: 4,
+        fields: &[("", "u32", "the /24 of the source, divided by 64; from 2^18 on its /16, divided by 64")],
+    },
     value: TypeSpec {
         name: "u64",
         size: 8,

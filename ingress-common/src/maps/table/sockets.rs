@@ -25,6 +25,25 @@ pub(super) const LISTEN: MapSpec = MapSpec {
     about: "Which sockets take connections and datagrams for an address and port. Looked up exactly, then with port 0.",
 };
 
+pub(super) const LISTEN_SEEN: MapSpec = MapSpec {
+    name: "listen_seen",
+    kind: MapKind::Array,
+    entries: maps::LISTEN_SEEN,
+    key: INDEX,
+    value: TypeSpec {
+        name: "u64",
+        size: 8,
+        fields: &[(
+            "",
+            "u64",
+            "`vip_id` * 2^48 + port * 2^32 + 2^20 ns of the monotonic clock, cut to 32 bits",
+        )],
+    },
+    writer: "XDP, TC",
+    reader: "XDP, TC",
+    about: "Where a socket listened about a millisecond ago, so that not every SYN of a flood looks for one.",
+};
+
 pub(super) const SLOTS: MapSpec = MapSpec {
     name: "slots",
     kind: MapKind::Array,

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use ingress_common::maps::AclVal;
-use ingress_common::prefilter::{WORDS4, WORDS6, bit6, bits4};
+use ingress_common::prefilter::{WORDS4, WORDS6, bit6, bits16, bits24};
 use ingress_common::source::{Acl4Key, Acl6Key};
 
 /// What `acl4_bits` holds beside these entries.
 pub fn words4(acl4: &BTreeMap<(u32, Acl4Key), AclVal>) -> Vec<u64> {
     let mut words = vec![0; WORDS4 as usize];
     for (len, key) in acl4.keys() {
-        let (first, last) = bits4(*len, key);
-        set(&mut words, first, last);
+        for (first, last) in [bits24(*len, key), bits16(*len, key)] {
+            set(&mut words, first, last);
+        }
     }
     words
 }
@@ -51,11 +52,12 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_sets_a_bit_for_each_24_of_it() {
-        for (len, bits) in
-            [(32, 1), (25, 1), (24, 1), (23, 2), (17, 128), (16, 256), (8, 1 << 16), (0, 1 << 24)]
-        {
-            assert_eq!(count(&words4(&acl4(len, [0, 0, 0, 0]))), bits, "/{len}");
+    fn a_prefix_sets_a_bit_for_each_24_and_16_of_it() {
+        let all =
+            [(32, 1), (25, 1), (24, 1), (23, 2), (17, 128), (16, 256), (15, 512), (8, 1 << 16), (0, 1 << 24)];
+        for (len, bits) in all {
+            let bits16 = (bits >> 8).max(1);
+            assert_eq!(count(&words4(&acl4(len, [0, 0, 0, 0]))), bits + bits16, "/{len}");
         }
         let words = words4(&acl4(23, [198, 18, 2, 0]));
         let bit = |a: u32, b: u32, c: u32| a << 16 | b << 8 | c;
