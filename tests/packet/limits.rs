@@ -297,22 +297,22 @@ fn a_source_within_its_limit_leaves_no_bucket_and_a_flood_none_either() {
 
 #[test]
 fn a_source_is_held_to_its_rate_and_burst_while_it_hammers() {
-    let rig = rig_of(connections(200, 5));
+    let rig = rig_of(connections(50, 5));
     let frame = Packet::syn("198.18.7.1", LIMITED, 80).bytes();
     let start = Instant::now();
     let mut through = 0;
-    while start.elapsed() < Duration::from_millis(400) {
+    while start.elapsed() < Duration::from_millis(1_000) {
         through += u64::from(rig.passes(&frame));
     }
     // What the rate gives, the burst, and a tick of the clock at both ends; a busy machine may let tokens lapse.
-    let given = u64::try_from(start.elapsed().as_millis()).unwrap() / 5;
+    let given = u64::try_from(start.elapsed().as_millis()).unwrap() / 20;
     assert!((given / 2..=given + 5 + 2).contains(&through), "{through} of {given} + 5");
     assert_eq!(rig.buckets(), 1);
 }
 
 #[test]
 fn a_source_that_shares_a_slot_with_a_heavy_one_keeps_its_own_limit() {
-    let rig = rig_of(connections(200, 3));
+    let rig = rig_of(connections(20, 3));
     let row = u32::from(rig.contents.vips[&VipKey::address(address(LIMITED))].first_limit);
     let bucket = rig.contents.limits[&row].bucket;
     let slot = |n: u32| gate_slot(&[0, 0, 0xffff_0000, (0x0a00_0000 + n).to_be()], bucket, 0);
@@ -324,7 +324,7 @@ fn a_source_that_shares_a_slot_with_a_heavy_one_keeps_its_own_limit() {
     while rig.passes(&heavy) {}
     // The slot stands still from here on, whatever the heavy source goes on to do.
     let start = Instant::now();
-    while start.elapsed() < Duration::from_millis(60) {
+    while start.elapsed() < Duration::from_millis(200) {
         rig.passes(&heavy);
     }
     let through = (0..3).filter(|_| rig.passes(&neighbour)).count();
