@@ -98,10 +98,11 @@ impl Meta {
     /// The agent ended in order: another one need not wait for its silence.
     pub const ENDED: u32 = 1;
 
-    /// Whether the agent's last sign of life is recent, or from the future: clocks of two readers differ by a tick.
+    /// Whether the agent's last sign of life is recent. Clocks of two readers differ by a tick; one from the far future is of
+    /// no clock that is known here, and would never grow old.
     #[inline(always)]
     pub const fn is_alive(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.heartbeat_ns) < SILENCE_NS
+        now_ns.abs_diff(self.heartbeat_ns) < SILENCE_NS
     }
 }
 
@@ -401,10 +402,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_is_silent_after_ten_seconds_and_never_before_its_last_sign() {
+    fn an_agent_is_silent_after_ten_seconds_and_when_its_clock_is_none_that_is_known() {
         let meta = Meta { heartbeat_ns: 50_000_000_000, ..Meta::default() };
         for (now, is_alive) in [
-            (0, true),
+            (0, false),
+            (40_000_000_000, false),
+            (40_000_000_001, true),
             (49_999_999_999, true),
             (50_000_000_000, true),
             (59_999_999_999, true),

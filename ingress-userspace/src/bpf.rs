@@ -10,6 +10,7 @@ pub mod attach;
 pub mod bans;
 mod carry;
 pub mod cleanup;
+pub mod clock;
 pub mod clsact;
 pub mod counters;
 #[cfg(feature = "debug-log")]

@@ -8,6 +8,8 @@ use ingress_tests::netns;
 use ingress_tests::node::{CLIENT, CLIENT6, NODE, NODE6, Node, OTHER, Process, VIP, VIP6, policy, run};
 use serde_json::Value;
 
+use crate::takeover::serving_pids;
+
 const SILENCE: Duration = Duration::from_millis(1500);
 
 fn served(node: &Node, name: &str, flags: &[&str]) -> Process {
@@ -293,4 +295,65 @@ fn an_interface_that_disappears_while_it_announces_is_served_and_announced_again
         let pins = std::fs::read_dir(node.bpffs().join("portcullis/links")).unwrap().count();
         assert_eq!(pins, 3, "no pin of what was {}", gone.0);
     }
+}
+
+#[test]
+fn an_agent_whose_clock_is_a_day_ahead_of_the_kernels_is_alive_to_all() {
+    let node = Node::new().unwrap();
+    node.client.run(&format!("ip route replace {VIP} dev eth0")).unwrap();
+    let mut command = node.node.command("unshare");
+    command.args(["--time", "--monotonic", "86400", "--fork", "--kill-child"]);
+    command.arg(ingress_tests::node::binary().unwrap()).arg("run");
+    command.arg("--manifests").arg(node.folder.join("manifests")).arg("--bpffs").arg(node.bpffs());
+    command.args(["--healthz-port", "0", "--workers", "1", "--mode", "xdp-native"]);
+    let process = node.start("run", &mut command).unwrap();
+    node.wait_served().unwrap();
+    let log = process.log();
+    assert_eq!(log.matches("time namespace").count(), 1, "{log}");
+    // Read here, by the kernel's clock.
+    let status = node.tool(&["status"]).unwrap();
+    assert!(status.contains("agent: running"), "{status}");
+    let meta = entries(&node, "meta").unwrap();
+    let now = ingress_userspace::bpf::clock::now_ns();
+    let heartbeat = meta[0]["heartbeat_ns"].as_u64().unwrap_or_else(|| panic!("{meta:?}"));
+    assert!(now.abs_diff(heartbeat) < 5_000_000_000, "{now} {meta:?}");
+}
+
+#[test]
+fn a_proxy_for_whose_sockets_there_are_no_slots_is_refused_and_the_one_beside_it_serves() {
+    let node = Node::new().unwrap();
+    let socket = node.folder.join("agent-admin.sock");
+    let agent =
+        node.agent("agent", &["--mode", "xdp-native", "--admin-socket", socket.to_str().unwrap()]).unwrap();
+    let _proxy = node.proxy("proxy").unwrap();
+    node.wait_served().unwrap();
+    // Four sockets for each worker: one such proxy has room among 1024, two have not.
+    let wide = |name: &str| {
+        let mut command = node.portcullis("proxy").unwrap();
+        command.arg("--link-socket").arg(node.link_socket()).args([
+            "--healthz-port",
+            "0",
+            "--workers",
+            "140",
+        ]);
+        node.start(name, &mut command).unwrap()
+    };
+    let first = wide("first");
+    let of_first = u64::from(first.id());
+    node.wait_for("the first to serve", || Ok(serving_pids(&node)? == [of_first])).unwrap();
+    let second = wide("second");
+    let parts = ["are refused", "no 140 free slots in a row", "1024 exist in all", "use fewer --workers"];
+    node.wait_for("word of it", || says(&node, "agent-admin", &parts)).unwrap();
+    assert_eq!(serving_pids(&node).unwrap(), [of_first]);
+    for _ in 0..10 {
+        assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok(), "{}", agent.log());
+    }
+    second.kill();
+    node.wait_for("nothing to be told", || Ok(!says(&node, "agent-admin", &["are refused"])?)).unwrap();
+    // What both had taken is free again.
+    first.kill();
+    let last = wide("last");
+    let of_last = u64::from(last.id());
+    node.wait_for("the last to serve", || Ok(serving_pids(&node)? == [of_last])).unwrap();
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
 }

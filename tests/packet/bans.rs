@@ -7,7 +7,7 @@ use ingress_common::maps::{BAN_ASKS, BanAsk, Limit};
 use ingress_common::verdict::Reason;
 use ingress_tests::kernel::{Rig, connections, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
-use ingress_userspace::bpf::kernel::now_ns;
+use ingress_userspace::bpf::clock::now_ns;
 use ingress_userspace::compile::maps::bans::terms;
 use ingress_userspace::model::edge::{BanRule, Counted, EdgeLimit, EdgePolicy, Per};
 

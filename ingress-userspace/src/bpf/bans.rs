@@ -14,7 +14,7 @@ use ingress_common::source::{SrcKey, limited_source};
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::kernel::now_ns;
+use super::clock::now_ns;
 use super::maps::{Maps, MapsError, is_absent};
 use super::pins::Pins;
 use super::sync;

@@ -10,7 +10,7 @@ use ingress_common::maps::{Count, LookupCount, NodeVal};
 use ingress_common::verdict::Reason;
 use serde::Serialize;
 
-use super::kernel::now_ns;
+use super::clock::now_ns;
 use super::maps::{Maps, MapsError, is_absent};
 use super::sync;
 

@@ -12,7 +12,7 @@ use ingress_common::flow::ip_of;
 use ingress_common::maps::{IfaceVal, Meta, VipKey, VipVal};
 use serde_json::{Value, json};
 
-use super::kernel::now_ns;
+use super::clock::now_ns;
 use super::maps::{Maps, MapsError};
 use super::pins::Pins;
 use super::{counters, sync};

@@ -13,8 +13,8 @@ use ingress_common::maps::{Meta, VipKey, VipVal};
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::FlockOperation;
 
+use super::clock::now_ns;
 use super::interfaces::interfaces;
-use super::kernel::now_ns;
 use super::maps::{MapsError, open};
 use super::netlink::NetlinkError;
 use super::pins::Pins;

@@ -9,11 +9,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
 
 use ingress_common::maps::{LAYOUT_VERSION, Meta};
-use rustix::time::{ClockId, clock_gettime};
 use tracing::{info, warn};
 
 use super::attach::{self, AttachError, AttachedInterface, Attachments, Hook, Wish};
 use super::carry;
+pub use super::clock::now_ns;
 use super::ifaces::{fill_ifaces, steers};
 use super::interfaces::Interface;
 use super::load::{self, LoadError, Loaded};
@@ -384,11 +384,4 @@ fn write_meta_with(maps: &mut Maps, epoch: u64, flags: u32) -> Result<(), MapsEr
     };
     let meta = Meta { layout: LAYOUT_VERSION, flags, epoch, heartbeat_ns: now_ns(), secret, build };
     maps.meta.set(0, meta, 0).map_err(MapsError::of("meta"))
-}
-
-/// The clock of the kernel programs.
-pub fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    // Monotonic time is never negative.
-    now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

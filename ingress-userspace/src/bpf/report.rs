@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::attach::{Hook, filter_program};
 use super::carry;
+use super::clock::now_ns;
 use super::clsact::Direction;
 use super::counters::{self, Node, PacketCount};
 use super::interfaces::{Interface, XdpMode, interfaces};
-use super::kernel::now_ns;
 use super::maps::{Maps, MapsError};
 use super::netlink::NetlinkError;
 use super::pins::{PinnedLink, Pins};

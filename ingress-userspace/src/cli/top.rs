@@ -14,9 +14,9 @@ use serde::Serialize;
 
 use super::{drops, text_table};
 use crate::args::tools::{OutputFormat, TopArgs, TopOf};
+use crate::bpf::clock::now_ns;
 use crate::bpf::counters::{self, Sent};
 use crate::bpf::dump::limit_in_words;
-use crate::bpf::kernel::now_ns;
 use crate::bpf::maps::{Maps, MapsError};
 use crate::bpf::pins::Pins;
 use crate::bpf::sync;

@@ -3,7 +3,7 @@
 use aya::maps::{Array, HashMap};
 use ingress_common::flow::addr_of;
 use ingress_common::maps::{IfaceVal, Meta, VipKey, VipVal};
-use ingress_userspace::bpf::kernel::now_ns;
+use ingress_userspace::bpf::clock::now_ns;
 
 use super::Rig;
 use super::tc::TEST_INTERFACE;

@@ -18,8 +18,9 @@ use tracing::{error, info, warn};
 
 use super::state::NodeView;
 use super::{Agent, last_model};
+use crate::bpf::clock::now_ns;
 use crate::bpf::hops::{Hop, hops};
-use crate::bpf::kernel::{Standing, now_ns};
+use crate::bpf::kernel::Standing;
 use crate::bpf::maps::{Maps, MapsError};
 use crate::bpf::steering::{self, Nodes};
 use crate::compile::maps::MapContents;

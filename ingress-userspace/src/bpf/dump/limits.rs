@@ -10,7 +10,7 @@ use ingress_common::source::SrcKey;
 use serde_json::json;
 
 use super::{Table, ahead};
-use crate::bpf::kernel::now_ns;
+use crate::bpf::clock::now_ns;
 use crate::bpf::maps::{Maps, MapsError};
 use crate::bpf::pins::Pins;
 use crate::bpf::{bans, sync, syscall, words};
