@@ -133,7 +133,7 @@ pub(crate) fn userspace(context: &Context) -> anyhow::Result<()> {
         ensure!(condition.contains("\"NotEnforced\"") && condition.contains("node-0, node-1"), "{condition}");
         let selector = "--field-selector=involvedObject.name=packets";
         let events = context.rig.kubectl(&["get", "events", "-n", "default", selector])?;
-        ensure!(events.contains("limits of packets and bytes do not hold on 2 nodes"), "{events}");
+        ensure!(events.contains("parts of it do not hold on 2 nodes"), "{events}");
         Ok(())
     })?;
     context.rig.delete(PACKETS)

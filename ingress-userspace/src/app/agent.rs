@@ -154,6 +154,8 @@ pub async fn run(
 #[derive(Debug, Default)]
 struct Proxy {
     pid: u32,
+    /// Why it cannot serve.
+    refused: Option<String>,
 }
 
 struct Agent {

@@ -38,7 +38,7 @@ pub struct Nodes {
     pub ready: BTreeSet<String>,
     /// They do not, or do not say so any more.
     pub failing: BTreeSet<String>,
-    /// The nodes that do not enforce a policy as a whole, by its name: they serve in `userspace` mode.
+    /// The nodes that do not enforce a policy as a whole, by its name: they serve in `userspace` mode, or lack room.
     pub unenforced: BTreeMap<String, BTreeSet<String>>,
     /// Whom nodes banned for a policy, in words, by its name and by node.
     pub bans: BTreeMap<String, BTreeMap<String, String>>,
@@ -88,8 +88,9 @@ fn unenforced(policy: ObjectRef, nodes: &BTreeSet<String>) -> Problem {
         field: "spec".to_owned(),
         value: String::new(),
         message: format!(
-            "limits of packets and bytes do not hold on {} nodes, which serve in userspace mode and see connections only: {}; the \
-             Events of their pods say why; limit connectionsPerSecond there",
+            "parts of it do not hold on {} nodes: {}; the Events of their pods and `portcullis status` there name them: limits of \
+             packets and bytes in userspace mode, which sees connections only (limit connectionsPerSecond there), or lists and \
+             limits for which the kernel has no room (shorten them)",
             nodes.len(),
             named(nodes)
         ),
@@ -405,7 +406,7 @@ mod tests {
         assert_eq!(status["conditions"][1]["reason"], "Programmed");
         let notices = nodes.notices(&[(ObjectKey::new("", "floods"), policy)].into());
         assert_eq!(notices.len(), 2);
-        assert!(format!("{notices:?}").contains("do not hold on 1 nodes"), "{notices:?}");
+        assert!(format!("{notices:?}").contains("parts of it do not hold on 1 nodes"), "{notices:?}");
         assert!(format!("{notices:?}").contains("a banned 2 sources; "), "{notices:?}");
     }
 

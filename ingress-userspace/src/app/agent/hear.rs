@@ -33,10 +33,20 @@ impl Agent {
                 if let Some(kernel) = &mut self.kernel {
                     let count = sockets.len();
                     let (maps, slots) = kernel.maps_and_slots();
-                    match slots.take(maps, id, pid, sockets) {
-                        Ok(()) => debug!(proxy = %id, count, "sockets taken over"),
-                        Err(error) => error!(proxy = %id, error = %chain(&error), "sockets refused"),
-                    }
+                    let refused = match slots.take(maps, id, pid, sockets) {
+                        Ok(()) => {
+                            debug!(proxy = %id, count, "sockets taken over");
+                            None
+                        }
+                        Err(error) => {
+                            error!(proxy = %id, error = %chain(&error), "sockets refused");
+                            Some(format!(
+                                "the sockets of the proxy with pid {pid} are refused: {}",
+                                chain(&error)
+                            ))
+                        }
+                    };
+                    self.proxies.entry(id).or_default().refused = refused;
                 }
                 self.serve_by_newest();
             }

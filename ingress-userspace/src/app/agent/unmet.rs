@@ -16,6 +16,7 @@ impl Agent {
         lines.extend(self.unmet().into_iter().map(|unmet| unmet.sentence));
         if self.kernel.is_some() {
             lines.extend(self.peers.refused().iter().cloned());
+            lines.extend(self.proxies.values().filter_map(|proxy| proxy.refused.clone()));
         }
         let left = lines.len().saturating_sub(MOST);
         lines.truncate(MOST);

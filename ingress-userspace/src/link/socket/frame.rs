@@ -110,7 +110,10 @@ impl Wire for ToAgent {
 pub(super) async fn write_frame<M: Wire>(stream: &UnixStream, message: M) -> Result<(), LinkError> {
     let (body, descriptors) = message.apart();
     let body = rmp_serde::to_vec_named(&body)?;
-    if body.len() > MOST_BYTES || descriptors.len() > MOST_DESCRIPTORS {
+    if descriptors.len() > MOST_DESCRIPTORS {
+        return Err(LinkError::Frame("more than 1024 listening sockets; use fewer --workers"));
+    }
+    if body.len() > MOST_BYTES {
         return Err(LinkError::Frame("message too large"));
     }
     let mut header = Vec::with_capacity(HEADER);
