@@ -192,6 +192,7 @@ mod endpoints {
                 let started = Instant::now();
                 let answer = review(&cluster.clone(), settings, &body).unwrap();
                 let took = started.elapsed();
+                assert_eq!(answer["response"]["allowed"], true, "{answer}");
                 assert_eq!(answer["response"]["warnings"].as_array().map(Vec::len), Some(1), "{answer}");
                 took
             })
