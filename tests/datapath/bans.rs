@@ -18,7 +18,8 @@ fn banning(lasts: &str, max: u32) -> (Node, Process) {
     (node, process)
 }
 
-fn terms(lasts: &str, max: u32) -> String {
+/// See [`banning`].
+pub(crate) fn terms(lasts: &str, max: u32) -> String {
     policy(&format!(
         "exempt: [{CLIENT}/32], limits: [{{per: Source, packetsPerSecond: 20, burst: 40}}], \
          ban: {{after: 20, within: 1m, for: {lasts}, max: {max}}}"
@@ -26,7 +27,7 @@ fn terms(lasts: &str, max: u32) -> String {
 }
 
 /// Many packets at once.
-fn flood(node: &Node, source: &str, to: &str) {
+pub(crate) fn flood(node: &Node, source: &str, to: &str) {
     let (source, to): (std::net::IpAddr, std::net::IpAddr) = (source.parse().unwrap(), to.parse().unwrap());
     node.client
         .enter(|| {

@@ -10,6 +10,8 @@ use ingress_tests::http::Outcome;
 use ingress_tests::node::{CLIENT, CLIENT6, Node, OTHER, Process, VIP, VIP6, policy, run};
 use serde_json::Value;
 
+use crate::bans::{flood, terms};
+
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// Which binary.
@@ -172,6 +174,30 @@ fn up_and_down_between_layouts_costs_no_request_and_forgets_no_source() {
         }
     });
     assert_eq!(node.get_within(OTHER, VIP, 80, SILENCE).unwrap(), Outcome::TimedOut, "still denied");
+}
+
+#[test]
+fn a_ban_outlives_an_upgrade_and_a_downgrade() {
+    let node = Node::new().unwrap();
+    node.write("policy.yaml", &terms("10m", 100)).unwrap();
+    let mut running = Layout::This.start(&node, "run-0");
+    node.wait_for("an answer to an exempt client", || Ok(node.get(CLIENT, VIP, 80)?.is_ok())).unwrap();
+    flood(&node, OTHER, VIP);
+    let is_banned = |layout: Layout| {
+        let bans = layout.tool(&node, &["bans"])?;
+        Ok(bans.as_array().unwrap().iter().any(|ban| ban["source"] == format!("{OTHER}/32")))
+    };
+    node.wait_for("the ban", || is_banned(Layout::This)).unwrap();
+    for (layout, name) in [(Layout::Next, "run-1"), (Layout::This, "run-2")] {
+        let next = layout.start(&node, name);
+        let pid = next.id();
+        node.wait_for("new connections to go to the new process", || layout.is_served_by(&node, pid))
+            .unwrap();
+        assert!(is_banned(layout).unwrap(), "{layout:?}");
+        assert_eq!(node.get_within(OTHER, VIP, 80, SILENCE).unwrap(), Outcome::TimedOut, "{layout:?}");
+        assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok(), "exempt");
+        std::mem::replace(&mut running, next).stop().unwrap();
+    }
 }
 
 #[test]
