@@ -172,6 +172,9 @@ fn top_lists_names_the_entry_that_caught_a_packet_and_its_policy() {
     let sample = format!("portcullis_denied_packets_total{{policy=\"edge\"}} {packets}");
     assert!(metrics.contains(&sample), "{sample} in {metrics}");
 
+    let status = node.tool(&["status"]).unwrap();
+    assert!(status.lines().any(|line| line.starts_with("denied most: ") && line.contains(OTHER)), "{status}");
+
     // Without an agent the kernel's counts remain, and nobody knows the policy.
     process.stop().unwrap();
     let table = node.tool(&["top", "lists", "--admin-socket", "/does/not/exist"]).unwrap();

@@ -12,6 +12,7 @@ use super::carry;
 use super::clock::now_ns;
 use super::clsact::Direction;
 use super::counters::{self, Node, PacketCount};
+use super::hits::{self, Caught};
 use super::interfaces::{Interface, XdpMode, interfaces};
 use super::maps::{Maps, MapsError};
 use super::netlink::NetlinkError;
@@ -21,6 +22,7 @@ use super::sockets::{self, PortReport};
 use super::syn_cookies::{self, SynCookies};
 use super::syscall::LinkPlace;
 use super::{dump, sync};
+use crate::compile::maps::owners::ListOwners;
 
 /// The state of a node.
 #[derive(Debug, Serialize)]
@@ -43,6 +45,8 @@ pub struct Report {
     pub nodes: Vec<Node>,
     /// Limits in force, in words.
     pub limits: Vec<String>,
+    /// Entries of deny lists that dropped most, three at most. Their policies are not known here.
+    pub denied_most: Vec<Caught>,
     /// Drops that were told of in `portcullis drops`, and those that were not.
     pub drops_told: (u64, u64),
     /// What the kernel says of SYN cookies.
@@ -190,6 +194,7 @@ pub async fn read(bpffs: &Path) -> Result<Option<Report>, ReportError> {
         sockets: sockets::read(&maps)?,
         nodes: counters::nodes(&maps)?,
         limits: limits(&maps)?,
+        denied_most: hits::caught(&maps, &ListOwners::default())?.into_iter().take(3).collect(),
         drops_told: counters::drops_told(&maps)?,
         syn_cookies: syn_cookies::read(),
         counters: counters::packets(&maps)?,

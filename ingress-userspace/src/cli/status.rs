@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use super::{probe, text_table};
 use crate::args::tools::{OutputFormat, StatusArgs};
 use crate::bpf::counters::Node;
+use crate::bpf::hits::Caught;
 use crate::bpf::report::{self, Report, ReportError};
 
 /// An agent that does not answer within this time is not asked.
@@ -165,6 +166,7 @@ fn print_table(
     if !report.limits.is_empty() {
         writeln!(out, "limits: {}\n", report.limits.join(", "))?;
     }
+    print_denied(&report.denied_most, out)?;
     if !print_pools(pools, &report.nodes, out)? && !report.nodes.is_empty() {
         print_nodes(&report.nodes, out)?;
         writeln!(out)?;
@@ -206,6 +208,15 @@ fn print_table(
         })
         .collect();
     text_table::print(out, &["address", "reason", "action", "packets", "bytes"], &counters)
+}
+
+/// Which entries of deny lists dropped most.
+fn print_denied(denied: &[Caught], out: &mut (dyn io::Write + Send)) -> io::Result<()> {
+    if denied.is_empty() {
+        return Ok(());
+    }
+    let most = denied.iter().map(|caught| format!("{} ({} packets)", caught.prefix, caught.packets));
+    writeln!(out, "denied most: {}; more by `portcullis top lists`\n", most.collect::<Vec<_>>().join(", "))
 }
 
 /// The pools, as the agent tells of them; whether it does.
@@ -263,6 +274,24 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         assert!(text.contains("198.18.0.2  up     120 ms ago        5"), "{text}");
         assert!(text.contains("198.18.0.2  down   never             5"), "{text}");
+    }
+
+    #[test]
+    fn what_deny_lists_dropped_most_is_told_in_a_line() {
+        let caught = |prefix: &str, packets| Caught {
+            prefix: prefix.parse().unwrap(),
+            policy: None,
+            addresses: None,
+            packets,
+            bytes: 60 * packets,
+        };
+        let mut out = Vec::new();
+        print_denied(&[], &mut out).unwrap();
+        print_denied(&[caught("203.0.113.0/24", 9), caught("::/0", 1)], &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "denied most: 203.0.113.0/24 (9 packets), ::/0 (1 packets); more by `portcullis top lists`\n\n"
+        );
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::compile::maps::owners::ListOwners;
 /// An agent that does not answer within this time is not asked.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+const NOTHING: &str = "no entry of a deny list has caught anything in the kernel of this node; connections refused at accept \
+                       are counted by policy, in portcullis_denied_connections_total";
+
 pub(super) async fn run(args: &TopArgs, out: &mut (dyn io::Write + Send)) -> Result<(), TopError> {
     let mut caught = match ask(&args.admin_socket).await {
         Some(caught) => caught,
@@ -40,7 +43,7 @@ async fn ask(socket: &Path) -> Option<Vec<Caught>> {
 
 fn print(caught: &[Caught], entries: usize, out: &mut (dyn io::Write + Send)) -> io::Result<()> {
     if caught.is_empty() {
-        return writeln!(out, "no entry of a deny list has caught anything on this node");
+        return writeln!(out, "{NOTHING}");
     }
     let row = |caught: &Caught| {
         vec![
@@ -95,6 +98,6 @@ mod tests {
 
     #[test]
     fn nothing_caught_is_said() {
-        assert_eq!(printed(&[], 0), "no entry of a deny list has caught anything on this node\n");
+        assert_eq!(printed(&[], 0), format!("{NOTHING}\n"));
     }
 }
