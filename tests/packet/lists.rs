@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use ingress_common::flow::addr_of;
+use ingress_common::maps::{AclVal, LISTED, VIPS, VipKey, VipVal};
+use ingress_common::source::Acl4Key;
 use ingress_common::verdict::Reason;
 use ingress_tests::bpffs::Bpffs;
 use ingress_tests::kernel::{Rig, model, nets, policy, pool};
 use ingress_tests::packet::{ACK, Packet};
 use ingress_userspace::bpf::load::load;
 use ingress_userspace::bpf::pins::Pins;
-use ingress_userspace::bpf::sync::apply;
+use ingress_userspace::bpf::sync::{apply, read_hash};
 use ingress_userspace::compile::maps::{MapContents, compile};
 use ingress_userspace::model::edge::EdgePolicy;
 
@@ -241,5 +244,34 @@ fn a_source_is_found_whatever_the_length_of_its_prefix() {
             let outside = std::net::Ipv6Addr::from(outside);
             assert!(rig.passes(&segment(&outside.to_string(), VIP6)), "{outside} is not of {network}");
         }
+    }
+}
+
+#[test]
+fn full_maps_take_others_of_the_same_length_in_the_place_of_what_they_hold() {
+    let bpffs = Bpffs::new("full-lists");
+    let pins = Pins::new(&bpffs.path);
+    pins.create().unwrap();
+    let mut maps = load(&pins, None).unwrap().maps;
+    let full = |from: u32| {
+        let deny = AclVal { flags: AclVal::DENY as u16, deny_len: 32 };
+        let entry = |n| ((64, Acl4Key { scope: [0; 4], addr: u32::to_be_bytes(n) }), deny);
+        let vip = |n: u32| {
+            let address = addr_of(IpAddr::V4(Ipv4Addr::from(from + n)));
+            (VipKey::address(address), VipVal { vip_id: 1, ..VipVal::default() })
+        };
+        MapContents {
+            acl4: (from..from + LISTED).map(entry).collect(),
+            vips: (0..VIPS).map(vip).collect(),
+            ..MapContents::default()
+        }
+    };
+    for from in [1 << 24, 2 << 24] {
+        let contents = full(from);
+        let synced = apply(&mut maps, &contents).unwrap();
+        assert_eq!(synced.sentences().collect::<Vec<_>>(), Vec::<String>::new());
+        assert_eq!(synced.put, contents.acl4.len() + contents.vips.len());
+        let held = read_hash(&maps.vips, "vips").unwrap();
+        assert_eq!(held, contents.vips);
     }
 }
