@@ -4,7 +4,7 @@
 //! were handed over since. Without the second part all connections between two reports would go to the same worker.
 //! A datagram goes to a worker by its sender, since all of one sender's must meet the same one.
 
-use crate::maps::WorkerLoad;
+use crate::maps::{LISTEN_SEEN, WorkerLoad};
 
 impl WorkerLoad {
     /// What counts: open connections, as far as they are known.
@@ -52,6 +52,19 @@ const fn mix(hash: u32, word: u32) -> u32 {
     mixed ^= mixed >> 13;
     mixed = mixed.wrapping_mul(0xc2b2_ae35);
     mixed ^ (mixed >> 16)
+}
+
+/// A note in `listen_seen`: at this moment a socket listened for this port of an address. Holds for as long as it is equal:
+/// about a millisecond, or a tick of the coarse clock.
+#[inline(always)]
+pub const fn seen_listening(vip_id: u32, port: u16, now_ns: u64) -> u64 {
+    ((vip_id as u64) << 16 | port as u64) << 32 | (now_ns >> 20) & 0xffff_ffff
+}
+
+/// The row of such a note: two served ports rarely have the same.
+#[inline(always)]
+pub const fn listen_seen_row(vip_id: u32, port: u16) -> u32 {
+    (vip_id.wrapping_mul(31) ^ port as u32) % LISTEN_SEEN
 }
 
 #[cfg(test)]

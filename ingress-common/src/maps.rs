@@ -223,6 +223,9 @@ const _: () = assert!(size_of::<Cluster>() == 8 + 16 + 4 + 4);
 impl Cluster {
     /// Packets are sent on by IP in IP instead of UDP.
     pub const IPIP: u32 = 1;
+    /// Packets that come by IP in IP are taken. They carry no key, and whoever can forge the address of a node can send
+    /// some: only where the nodes send such packets, or did so lately.
+    pub const TAKES_IPIP: u32 = 1 << 1;
 }
 
 /// Value of `nodes`: how a node is reached and what is known of it.
@@ -274,19 +277,6 @@ const _: () = assert!(size_of::<NodeSeen>() == 8 + 8 + 8 + 8);
 
 /// Rows of `listen_seen`, a power of two.
 pub const LISTEN_SEEN: u32 = 256;
-
-/// A note in `listen_seen`: at this moment a socket listened for this port of an address. Holds for as long as it is equal:
-/// about a millisecond, or a tick of the coarse clock.
-#[inline(always)]
-pub const fn seen_listening(vip_id: u32, port: u16, now_ns: u64) -> u64 {
-    ((vip_id as u64) << 16 | port as u64) << 32 | (now_ns >> 20) & 0xffff_ffff
-}
-
-/// The row of such a note: two served ports rarely have the same.
-#[inline(always)]
-pub const fn listen_seen_row(vip_id: u32, port: u16) -> u32 {
-    (vip_id.wrapping_mul(31) ^ port as u32) % LISTEN_SEEN
-}
 
 /// For how long after a SYN cookie a node charges connections by their proof, not by their SYN, in ns.
 pub const ARMED_NS: u64 = 10_000_000_000;

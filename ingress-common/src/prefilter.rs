@@ -9,7 +9,9 @@ use crate::source::{Acl4Key, Acl6Key, SCOPE_BITS};
 use crate::steer::fold;
 
 /// Words of `acl4_bits`: a bit for every /24, then one for every /16.
-pub const WORDS4: u32 = (1 << 18) + (1 << 10);
+pub const WORDS4: u32 = WORDS24 + (1 << 10);
+/// Those of the /24s.
+pub const WORDS24: u32 = 1 << 18;
 /// The first bit of the /16s.
 const BITS16: u32 = 1 << 24;
 /// Words of `acl6_bits`.

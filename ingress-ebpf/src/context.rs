@@ -9,8 +9,8 @@ use core::mem::offset_of;
 use aya_ebpf::EbpfContext;
 use aya_ebpf::bindings::bpf_adj_room_mode::BPF_ADJ_ROOM_MAC;
 use aya_ebpf::bindings::{
-    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-    xdp_md,
+    __sk_buff, BPF_F_ADJ_ROOM_DECAP_L3_IPV4, BPF_F_ADJ_ROOM_DECAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4,
+    BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, xdp_md,
 };
 use aya_ebpf::helpers::bpf_skb_pull_data;
 use aya_ebpf::helpers::generated::{
@@ -62,8 +62,9 @@ pub(crate) trait Context: EbpfContext {
     /// Makes room for `bytes` more in front of the IP header, and `link` more before these. What the bytes before the IP
     /// header then hold is up to the hook: write all of them.
     fn grow(&self, bytes: u16, link: i32, outer: OuterHeaders) -> bool;
-    /// Takes the first `bytes` after the Ethernet header away, likewise.
-    fn shrink(&self, bytes: u16) -> bool;
+    /// Takes the first `bytes` after the Ethernet header away, likewise. What then begins is of IPv6, or of IPv4; `changes`
+    /// says whether that is another family than before, of which the stack has to know.
+    fn shrink(&self, bytes: u16, is_ipv6: bool, changes: bool) -> bool;
     /// Cuts or lengthens it to this many bytes.
     fn resize(&self, bytes: u16) -> bool;
     /// Copies `bytes` of it, from an offset on, wherever they are.
@@ -271,7 +272,7 @@ impl Context for XdpContext {
     }
 
     #[inline(always)]
-    fn shrink(&self, bytes: u16) -> bool {
+    fn shrink(&self, bytes: u16, _: bool, _: bool) -> bool {
         // SAFETY: as above.
         unsafe { bpf_xdp_adjust_head(self.ctx, i32::from(bytes)) == 0 }
     }
@@ -348,10 +349,18 @@ impl Context for TcContext {
         }
     }
 
+    /// Another family since Linux 6.3 only.
     #[inline(always)]
-    fn shrink(&self, bytes: u16) -> bool {
+    fn shrink(&self, bytes: u16, is_ipv6: bool, changes: bool) -> bool {
+        let flags = match (changes, is_ipv6) {
+            (false, _) => 0,
+            (true, false) => BPF_F_ADJ_ROOM_DECAP_L3_IPV4,
+            (true, true) => BPF_F_ADJ_ROOM_DECAP_L3_IPV6,
+        };
         // SAFETY: as above.
-        unsafe { bpf_skb_adjust_room(self.skb.skb, -i32::from(bytes), BPF_ADJ_ROOM_MAC, 0) == 0 }
+        unsafe {
+            bpf_skb_adjust_room(self.skb.skb, -i32::from(bytes), BPF_ADJ_ROOM_MAC, u64::from(flags)) == 0
+        }
     }
 
     #[inline(always)]

@@ -16,9 +16,9 @@ use aya_ebpf::bindings::bpf_sk_lookup;
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use aya_ebpf::helpers::generated::{bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::programs::SkLookupContext;
-use ingress_common::choice::{lighter, of_sender, two_of};
+use ingress_common::choice::{lighter, listen_seen_row, of_sender, seen_listening, two_of};
 use ingress_common::flow::{TCP, UDP};
-use ingress_common::maps::{ListenVal, SLOT_TRIES, WorkerLoad, listen_seen_row, seen_listening};
+use ingress_common::maps::{ListenVal, SLOT_TRIES, WorkerLoad};
 
 use crate::maps::{ASSIGNED, LISTEN, LISTEN_SEEN_MAP, SOCKS};
 use crate::packet::{Flow, Words, mapped};

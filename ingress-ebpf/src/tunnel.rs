@@ -88,6 +88,8 @@ fn opened<C: Context>(ctx: &C, outer: &mut Flow) -> Option<u32> {
         }
         room += UDP_HEADER + HEADER;
         header.hops
+    } else if cluster.flags & Cluster::TAKES_IPIP == 0 {
+        return None;
     } else {
         // The last byte of the identification, or of the flow label.
         let id = if outer.is_ipv6() { 3 } else { 5 };
@@ -116,7 +118,7 @@ fn opened<C: Context>(ctx: &C, outer: &mut Flow) -> Option<u32> {
         return None;
     }
     let link = Link::of(packet, outer.ip, is_ipv6)?;
-    if !ctx.shrink(room as u16) {
+    if !ctx.shrink(room as u16, is_ipv6, is_ipv6 != outer.is_ipv6()) {
         return None;
     }
     link.write(ctx)?;

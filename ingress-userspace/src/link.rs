@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use messages::{ListenPlan, ModelVersion, ToAgent, ToProxy};
 
@@ -58,9 +58,16 @@ pub enum FromProxy {
 pub struct AgentEnd {
     inbox: mpsc::Receiver<Arrival>,
     outboxes: BTreeMap<ProxyId, watch::Sender<Outbox>>,
+    /// Asks for what [`Self::listen_again`] says.
+    again: Arc<Notify>,
 }
 
 impl AgentEnd {
+    /// Another agent had taken the socket file over and is gone: proxies must find this one there again.
+    pub fn listen_again(&self) {
+        self.again.notify_one();
+    }
+
     /// The next event; `None` when no proxy can connect any more. Cancel safe.
     pub async fn next(&mut self) -> Option<FromProxy> {
         Some(match self.inbox.recv().await? {

@@ -67,11 +67,25 @@ fn every_map_is_printed_in_words() {
     // A /23 is two neighbours, a /8 is 65,536.
     has(
         "acl4_bits",
-        &[("first", "203.0.112.0".into()), ("last", "203.0.113.255".into()), ("networks", 2.into())],
+        &[
+            ("each", "/24".into()),
+            ("first", "203.0.112.0".into()),
+            ("last", "203.0.113.255".into()),
+            ("networks", 2.into()),
+        ],
     );
     has(
         "acl4_bits",
         &[("first", "10.0.0.0".into()), ("last", "10.255.255.255".into()), ("networks", 65_536.into())],
+    );
+    has(
+        "acl4_bits",
+        &[
+            ("each", "/16".into()),
+            ("first", "203.0.0.0".into()),
+            ("last", "203.0.255.255".into()),
+            ("networks", 1.into()),
+        ],
     );
     has("acl6_bits", &[("stands_for", "hashes of prefixes".into())]);
     has("limits", &[("counts", "packets".into()), ("per_second", 20.into()), ("ban_after", 20.into())]);

@@ -36,6 +36,17 @@ fn assert_said(process: &Process, once: &[&str]) {
 }
 
 #[test]
+fn a_step_down_blames_nobody_and_leaves_nothing_behind() {
+    let node = Node::new().unwrap();
+    let process = node.run("run", &["--interface", "nosuch"]).unwrap();
+    node.wait_for("the data plane", || Ok(process.log().contains("data plane is up"))).unwrap();
+    let log = process.log();
+    assert!(log.contains("stepping down") && log.contains("interface nosuch does not exist"), "{log}");
+    assert!(!log.contains("another agent"), "{log}");
+    assert!(!node.bpffs().join("portcullis/v2").exists(), "its own maps are gone again");
+}
+
+#[test]
 fn auto_takes_xdp_native_where_the_driver_has_it() {
     let node = Node::new().unwrap();
     let process = served(&node, &[], &[]);

@@ -54,6 +54,22 @@ fn each_node_owns_its_share_of_the_flows_wherever_they_arrive() {
 }
 
 #[test]
+fn a_node_at_tc_takes_flows_out_of_a_tunnel_of_the_other_family() {
+    let fleet = Fleet::new(2).unwrap();
+    fleet.write("pool.yaml", &ingress_tests::fleet::pool("")).unwrap();
+    for number in [1, 2] {
+        fleet.join(number, "active").unwrap();
+    }
+    let start = |number, mode| fleet.start(number, &format!("node-{number}"), &["--mode", mode]).unwrap();
+    let _processes = [start(1, "xdp-native"), start(2, "tc")];
+    // Between the nodes it is IPv4.
+    for vip in [VIP, VIP6] {
+        let asked = || Ok(owners(&fleet, vip, 40).into_keys().eq(["node-1", "node-2"].map(String::from)));
+        fleet.wait_for("both nodes to answer, and nothing to be lost", asked).unwrap();
+    }
+}
+
+#[test]
 fn flows_go_through_ip_in_ip_as_well() {
     let (fleet, _processes) = fleet(2, ", encapsulation: IPIP");
     for vip in [VIP, VIP6] {

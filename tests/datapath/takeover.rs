@@ -218,6 +218,24 @@ fn a_proxy_that_drains_alone_lets_new_clients_wait() {
 }
 
 #[test]
+fn a_proxy_finds_the_agent_again_after_another_one_came_and_went() {
+    let node = Node::new().unwrap();
+    let first = node.agent("first", &["--mode", "xdp-native"]).unwrap();
+    let proxy = node.proxy("proxy").unwrap();
+    node.wait_served().unwrap();
+    let second = node.agent("second", &["--mode", "xdp-native"]).unwrap();
+    node.wait_for("the first one to step back", || Ok(first.log().contains("a newer agent has taken over")))
+        .unwrap();
+    second.kill();
+    node.wait_for("the first one to listen", || Ok(first.log().contains("listening for proxies again")))
+        .unwrap();
+    proxy.kill();
+    let next = node.proxy("next").unwrap();
+    node.wait_for("the next proxy to serve", || Ok(serving_pids(&node)? == [u64::from(next.id())])).unwrap();
+    assert!(node.get(CLIENT, VIP, 80).unwrap().is_ok());
+}
+
+#[test]
 fn an_upgrade_that_dies_is_taken_back_by_the_process_beside_it() {
     let node = Node::new().unwrap();
     let old = node.run("old", &["--mode", "xdp-native"]).unwrap();

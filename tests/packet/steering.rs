@@ -84,7 +84,7 @@ fn rig(way: Way, hook: Hook) -> Rig {
     let own = [address(NODES[0][1]), address(NODES[1][1])];
     let mut rig = Rig::new(&model(pools, vec![everywhere]), &own, |_| {});
     VIP.iter().for_each(|vip| rig.join(vip));
-    let flags = if way.is_udp { 0 } else { Cluster::IPIP };
+    let flags = if way.is_udp { 0 } else { Cluster::IPIP | Cluster::TAKES_IPIP };
     rig.set_cluster(Cluster { seed: SEED, keys: [KEY, OLD_KEY], me: 1, flags });
     for id in 1..=4 {
         rig.set_node(id, node(way, id as usize), &NODES.map(|addresses| addresses[id as usize]));

@@ -13,6 +13,7 @@ mod figures;
 mod follow;
 mod hear;
 pub mod hits;
+mod ipip;
 pub mod last_model;
 mod pools;
 pub mod report;
@@ -142,7 +143,7 @@ pub async fn run(
             _ = probe.tick() => agent.probe().await,
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
-                agent.beat(ticks).await;
+                agent.beat(ticks, &link).await;
             }
         }
     }
@@ -264,10 +265,12 @@ impl Agent {
         self.publish_state();
     }
 
-    async fn beat(&mut self, ticks: u32) {
+    async fn beat(&mut self, ticks: u32, link: &AgentEnd) {
         self.look_at_bans();
         self.look_at_freshness(ticks.is_multiple_of(CONFIRM));
-        self.heartbeat().await;
+        if self.heartbeat().await {
+            link.listen_again();
+        }
         if let Some(kernel) = &mut self.kernel {
             // A proxy that was killed leaves sockets that are closed; who else listens on the node shall be heard.
             if !kernel.slots.has_serving_proxy() && !kernel.slots.serving().is_empty() {

@@ -88,7 +88,10 @@ pub struct AttachedInterface {
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
     /// Nowhere to attach to.
-    #[error("no interface carries an address of this node; name one by --interface")]
+    #[error(
+        "no interface carries an address of this node; those that are made in software, such as bridges, are not chosen by \
+         themselves: name one by --interface"
+    )]
     NoInterface,
     /// None of the interfaces that were named is there.
     #[error("interface {0} does not exist; correct --interface")]

@@ -64,6 +64,7 @@ pub fn dump(maps: &Maps, pins: &Pins, name: &str) -> Result<Option<Table>, MapsE
         "ifaces" => ifaces(maps)?,
         "egress" => egress(maps)?,
         "listen" => sockets::listen(maps)?,
+        "listen_seen" => sockets::listen_seen(maps)?,
         // The kernel shows no sockets; what stands in their place is the same.
         "slots" | "socks" => sockets::slots(maps)?,
         "assigned" => sockets::assigned(maps)?,

@@ -48,6 +48,8 @@ pub struct Maps {
     pub ifaces: HashMap<MapData, u32, IfaceVal>,
     pub egress: PerCpuHashMap<MapData, SrcKey, Count>,
     pub listen: HashMap<MapData, VipKey, ListenVal>,
+    /// Where a socket listened a moment ago.
+    pub listen_seen: Array<MapData, u64>,
     pub slots: Array<MapData, SlotVal>,
     pub socks: SockMap<MapData>,
     pub assigned: Array<MapData, WorkerLoad>,
@@ -131,6 +133,7 @@ impl Maps {
             ifaces: open(pins, "ifaces")?,
             egress: open(pins, "egress")?,
             listen: open(pins, "listen")?,
+            listen_seen: open(pins, "listen_seen")?,
             slots: open(pins, "slots")?,
             socks: open(pins, "socks")?,
             assigned: open(pins, "assigned")?,

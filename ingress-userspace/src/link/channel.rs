@@ -1,5 +1,8 @@
 //! The link within one process (`portcullis run`): no serialisation, sockets move as they are.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::messages::{Hello, ToAgent};
@@ -26,7 +29,7 @@ pub fn pair(hello: Hello) -> (AgentEnd, ProxyEnd, Carrier) {
     let (outbox_sender, outbox) = OutboxReader::open();
     let opening = vec![Arrival::Joined(ID, outbox_sender), Arrival::Said(ID, ToAgent::Hello(hello))];
     (
-        AgentEnd { inbox, outboxes: std::collections::BTreeMap::new() },
+        AgentEnd { inbox, outboxes: BTreeMap::new(), again: Arc::default() },
         ProxyEnd { inbox: proxy_inbox, sender: ProxySender(sender) },
         Carrier { arrivals, outbox, to_proxy, from_proxy, opening },
     )

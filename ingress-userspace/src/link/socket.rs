@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::messages::{Hello, ToAgent, ToProxy};
 use super::{AgentEnd, Arrival, INBOX, OutboxReader, ProxyEnd, ProxyId, ProxySender};
@@ -73,10 +73,19 @@ pub struct Server {
     path: PathBuf,
     inode: u64,
     arrivals: mpsc::Sender<Arrival>,
+    again: Arc<Notify>,
 }
 
 /// Listens on `path`, replacing a socket file that an earlier agent left (or still holds) in one step.
 pub fn bind(path: &Path) -> Result<(AgentEnd, Server), LinkError> {
+    let (listener, inode) = listen(path)?;
+    let (arrivals, inbox) = mpsc::channel(INBOX);
+    let again = Arc::new(Notify::new());
+    let end = AgentEnd { inbox, outboxes: BTreeMap::new(), again: Arc::clone(&again) };
+    Ok((end, Server { listener, path: path.to_owned(), inode, arrivals, again }))
+}
+
+fn listen(path: &Path) -> Result<(UnixListener, u64), LinkError> {
     let error = |source| LinkError::Bind { path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
@@ -89,20 +98,19 @@ pub fn bind(path: &Path) -> Result<(AgentEnd, Server), LinkError> {
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o660)).map_err(error)?;
     let inode = std::fs::metadata(&fresh).map_err(error)?.ino();
     std::fs::rename(&fresh, path).map_err(error)?;
-    let (arrivals, inbox) = mpsc::channel(INBOX);
-    let end = AgentEnd { inbox, outboxes: BTreeMap::new() };
-    Ok((end, Server { listener, path: path.to_owned(), inode, arrivals }))
+    Ok((listener, inode))
 }
 
 impl Server {
     /// Accepts until `shutdown`; then closes every connection and removes the socket file if it is still ours.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(mut self, shutdown: CancellationToken) {
         let mut connections = JoinSet::new();
         let mut next = 1;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(_) = connections.join_next() => {}
+                () = self.again.notified() => self.listen_again(),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, _)) if connections.len() >= MOST_PROXIES => {
                         warn!(proxies = connections.len(), "too many proxies on the link, connection refused");
@@ -121,9 +129,28 @@ impl Server {
             }
         }
         connections.shutdown().await;
-        if std::fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode) {
+        if self.has_file() {
             // Best effort: a file that stays is replaced by the next agent.
             let _ = std::fs::remove_file(&self.path);
+        }
+    }
+
+    /// Whether the socket file is still ours.
+    fn has_file(&self) -> bool {
+        std::fs::metadata(&self.path).is_ok_and(|file| file.ino() == self.inode)
+    }
+
+    /// Puts a socket file of its own in place of one that another agent left.
+    fn listen_again(&mut self) {
+        if self.has_file() {
+            return;
+        }
+        match listen(&self.path) {
+            Ok((listener, inode)) => {
+                (self.listener, self.inode) = (listener, inode);
+                info!(path = %self.path.display(), "listening for proxies again");
+            }
+            Err(error) => error!(error = %chain(&error), "new proxies cannot reach this agent"),
         }
     }
 }

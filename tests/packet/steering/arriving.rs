@@ -146,6 +146,9 @@ fn what_comes_through_the_tunnel_is_unpacked_with_its_link_header() {
 fn both_keys_and_both_kinds_of_tunnel_are_taken() {
     for way in WAYS {
         let mut rig = rig(way, Hook::Xdp);
+        // While the nodes change from one kind to the other.
+        let flags = Cluster::TAKES_IPIP;
+        rig.set_cluster(Cluster { seed: SEED, keys: [KEY, OLD_KEY], me: 1, flags });
         fill(&mut rig, [2, 3, 4, 1]);
         let packet = inner(&Packet::syn(CLIENT[0], VIP[0], 80));
         let old = |udp: Udp| Udp { key: OLD_KEY, ..udp };
@@ -203,6 +206,10 @@ fn forged_and_foreign_tunnels_pass_byte_for_byte() {
             ];
             if way.is_udp {
                 rows.push(("with another key", changed(|udp| udp.key = 1).around(&vip)));
+                rows.push((
+                    "without UDP, and so without key",
+                    Outer { udp: None, ..good.clone() }.around(&vip),
+                ));
                 rows.push(("with no key", changed(|udp| udp.key = 0).around(&vip)));
                 rows.push(("of another version", changed(|udp| udp.version = 2).around(&vip)));
                 let whole = good.around(&vip);

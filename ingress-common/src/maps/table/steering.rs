@@ -15,7 +15,7 @@ pub(super) const CLUSTER: MapSpec = MapSpec {
             ("seed", "u64", "key of the hash of flows, the same on every node"),
             ("keys", "[u64; 2]", "keys of the tunnel: the first is sent, both are accepted"),
             ("me", "u32", "number of this node in `nodes`; 0: it takes part in no pool"),
-            ("flags", "u32", "1: IP in IP instead of UDP"),
+            ("flags", "u32", "1 IP in IP is sent instead of UDP, 2 it is taken"),
         ],
     },
     writer: "agent",

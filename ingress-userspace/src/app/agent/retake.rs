@@ -8,13 +8,21 @@ use crate::bpf::kernel::Standing;
 use crate::error_chain::chain;
 
 impl Agent {
-    /// A sign of life, and what follows from who else gives one.
-    pub(super) async fn heartbeat(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
+    /// A sign of life, and what follows from who else gives one. Whether an agent is gone that had taken over from this one.
+    pub(super) async fn heartbeat(&mut self) -> bool {
+        let Some(kernel) = &mut self.kernel else { return false };
+        let before = kernel.standing();
         match kernel.heartbeat() {
-            Ok(Standing::Abandoned) => self.retake().await,
-            Ok(Standing::Owner | Standing::Superseded | Standing::Removed) => {}
-            Err(error) => error!(error = %chain(&error), "heartbeat failed"),
+            Ok(Standing::Abandoned) => {
+                self.retake().await;
+                true
+            }
+            Ok(Standing::Owner) => before == Standing::Superseded,
+            Ok(Standing::Superseded | Standing::Removed) => false,
+            Err(error) => {
+                error!(error = %chain(&error), "heartbeat failed");
+                false
+            }
         }
     }
 

@@ -69,6 +69,8 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model, peers: &mut P
         }
     };
     let wish = Wish { hook, without_tcx: settings.without_tcx };
+    // Asked before the attempt, which gives a sign of life itself.
+    let is_running = is_running(settings).await;
     match attempt(settings, model, wish, peers).await {
         Ok(kernel) => Started { kernel: Some(kernel), ..Started::default() },
         Err(reason) => {
@@ -79,7 +81,7 @@ pub(super) async fn start(settings: &AgentSettings, model: &Model, peers: &mut P
                 error!(reason = %chain(&reason), "stepping down to userspace mode");
             }
             let is_elsewhere = matches!(&reason, StepDown::Prepare(reason) if reason.is_elsewhere());
-            let is_beside = settings.serves_the_node() && !is_elsewhere && is_in_use(settings).await;
+            let is_beside = settings.serves_the_node() && !is_elsewhere && is_in_use(is_running);
             if !is_beside {
                 remove_left_overs(settings).await;
             }
@@ -146,8 +148,8 @@ fn missing(settings: &AgentSettings, all: &[String]) -> Vec<String> {
 
 /// Whether another agent serves by the kernel half: the old pod of a rolling update, which this one may never replace. A
 /// process that may not even ask takes it to be so. Connections whose sockets are gone fall through to the ports of this mode.
-async fn is_in_use(settings: &AgentSettings) -> bool {
-    match is_running(settings).await {
+fn is_in_use(is_running: Result<bool, report::ReportError>) -> bool {
+    match is_running {
         Ok(false) => return false,
         Ok(true) => warn!(
             "another agent serves this node; its kernel half stays, and `portcullis cleanup` removes it once that agent ended"
@@ -193,7 +195,7 @@ pub(super) fn degraded(
     // All may be gone that were there at the start.
     let none = (known.is_empty() && settings.interfaces.is_empty()).then(|| {
         "no interface carries an address of this node, so nothing reaches it; it is served once one does; bring one up, or name \
-         one by --interface"
+         one by --interface, as it must be done for those that are made in software"
             .to_owned()
     });
     let missing = missing(settings, &known).into_iter().map(|name| {

@@ -16,6 +16,7 @@ use ingress_common::maps::{Cluster, NodeVal, RECENT_NS};
 use ingress_common::tunnel::{Header, PORT};
 use tracing::{error, info, warn};
 
+use super::ipip::Ipip;
 use super::state::NodeView;
 use super::{Agent, last_model};
 use crate::bpf::clock::now_ns;
@@ -58,6 +59,7 @@ pub(super) struct Peers {
     ticks: u32,
     /// The last answers came after a gap.
     was_apart: bool,
+    ipip: Ipip,
 }
 
 /// Times are of the monotonic clock, in ns.
@@ -153,6 +155,9 @@ impl Peers {
             let names: Vec<_> = plan.nodes.values().map(|node| node.name.as_str()).collect();
             info!(nodes = ?names, pools = ?plan.pools.values().collect::<Vec<_>>(), "nodes of the pools changed");
         }
+        if self.is_planned && plan.is_ipip != self.plan.is_ipip {
+            self.ipip.change(plan.is_ipip, now_ns());
+        }
         self.know(&plan, maps)?;
         self.plan = plan;
         self.is_planned = true;
@@ -222,15 +227,10 @@ impl Peers {
     }
 
     fn cluster(&self) -> Cluster {
-        let Some(key) = self.plan.key else {
-            return Cluster { me: self.plan.me.into(), ..Cluster::default() };
-        };
-        Cluster {
-            seed: key.seed,
-            keys: [key.current, key.previous.unwrap_or(0)],
-            me: self.plan.me.into(),
-            flags: if self.plan.is_ipip { Cluster::IPIP } else { 0 },
-        }
+        let me = self.plan.me.into();
+        let Some(key) = self.plan.key else { return Cluster { me, ..Cluster::default() } };
+        let keys = [key.current, key.previous.unwrap_or(0)];
+        Cluster { seed: key.seed, keys, me, flags: self.ipip.flags(self.plan.is_ipip, now_ns()) }
     }
 
     fn desired(&self) -> Nodes {
@@ -300,7 +300,10 @@ impl Peers {
             .nodes
             .iter()
             .any(|(id, node)| *id != u32::from(self.plan.me) && node.mac == [0; 6]);
-        let has_new_way = (lacks_way || self.ticks.is_multiple_of(LOOK_AT_WAYS)) && self.look_at_ways().await;
+        let cluster = self.cluster();
+        let is_due = self.entered.as_ref().is_some_and(|(entered, _)| *entered != cluster);
+        let has_news =
+            is_due || (lacks_way || self.ticks.is_multiple_of(LOOK_AT_WAYS)) && self.look_at_ways().await;
         self.send();
         let ids: BTreeSet<u16> = self.plan.nodes.keys().copied().filter(|id| *id != self.plan.me).collect();
         match steering::seen(maps, &ids) {
@@ -312,12 +315,11 @@ impl Peers {
                         known.led_ns = known.led_ns.max(seen.led_ns);
                     }
                 }
-                self.judge(&seen.into_iter().map(|(id, seen)| (id, seen.answered_ns)).collect())
-                    || has_new_way
+                self.judge(&seen.into_iter().map(|(id, seen)| (id, seen.answered_ns)).collect()) || has_news
             }
             Err(error) => {
                 error!(error = %chain(&error), "answers of other nodes could not be read");
-                has_new_way
+                has_news
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ingress_common::maps::{AclVal, Count};
-use ingress_common::prefilter::{WORDS4, WORDS6};
+use ingress_common::prefilter::{WORDS4, WORDS6, WORDS24};
 use ingress_common::source::{Acl4Key, Acl6Key, HitKey, SCOPE_BITS};
 use serde_json::{Value, json};
 
@@ -38,9 +38,19 @@ fn cells(scope: u32, address: IpAddr, length: u32, value: AclVal) -> Vec<Value> 
 /// As ranges: a short prefix sets thousands of bits.
 pub(super) fn acl4_bits(maps: &Maps) -> Result<Table, MapsError> {
     let words = words::read(&maps.acl4_bits, WORDS4).map_err(MapsError::of("acl4_bits"))?;
-    Ok(Table::of(&["first", "last", "networks"], ranges(&words), |(first, last)| {
-        let (from, to) = (Ipv4Addr::from_bits(first << 8), Ipv4Addr::from_bits(last << 8 | 0xff));
-        vec![json!(from), json!(to), json!(u64::from(last - first) + 1)]
+    let (of_24, of_16) = words.split_at_checked(WORDS24 as usize).unwrap_or_default();
+    let of_16 = ranges(of_16).into_iter().map(|range| (16, range));
+    let rows = ranges(of_24).into_iter().map(|range| (24, range)).chain(of_16);
+    Ok(Table::of(&["each", "first", "last", "networks"], rows, |(len, (first, last))| {
+        let host = 32 - len;
+        let (from, to) = (first << host, last << host | ((1 << host) - 1));
+        let count = u64::from(last - first) + 1;
+        vec![
+            json!(format!("/{len}")),
+            json!(Ipv4Addr::from_bits(from)),
+            json!(Ipv4Addr::from_bits(to)),
+            json!(count),
+        ]
     }))
 }
 

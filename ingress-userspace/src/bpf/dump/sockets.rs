@@ -18,6 +18,13 @@ pub(super) fn listen(maps: &Maps) -> Result<Table, MapsError> {
     }))
 }
 
+pub(super) fn listen_seen(maps: &Maps) -> Result<Table, MapsError> {
+    let rows = sync::read_array(&maps.listen_seen, "listen_seen")?;
+    Ok(Table::of(&["row", "vip_id", "port", "tick"], rows, |(row, note): (u32, u64)| {
+        vec![json!(row), json!(note >> 48), json!(note >> 32 & 0xffff), json!(note & 0xffff_ffff)]
+    }))
+}
+
 pub(super) fn slots(maps: &Maps) -> Result<Table, MapsError> {
     const COLUMNS: &[&str] = &["slot", "cookie", "pid", "handover"];
     Ok(Table::of(COLUMNS, sync::read_array(&maps.slots, "slots")?, |(slot, value): (u32, SlotVal)| {

@@ -201,11 +201,15 @@ fn port_of_others(port: u16, listeners: &[(IpAddr, u64)]) -> Finding {
     }
     let who: Vec<String> = listeners.iter().map(|(address, socket)| who(*address, *socket)).collect();
     let found = format!("TCP {port} is listened on: {}", who.join(", "));
-    if listeners.iter().all(|(_, socket)| process_of(*socket).is_some_and(|name| name == "portcullis")) {
+    if listeners.iter().all(|(_, socket)| is_ours(*socket)) {
         return Finding::ok(check, found);
     }
     let fix = "kernel modes take new connections before it does; userspace mode cannot: end it when the change is made";
     Finding::warn(check, found, fix)
+}
+
+fn is_ours(socket: u64) -> bool {
+    process_of(socket).is_some_and(|name| name == "portcullis")
 }
 
 fn who(address: IpAddr, socket: u64) -> String {
@@ -219,6 +223,10 @@ fn tunnel_port(listeners: &[(IpAddr, u64)]) -> Finding {
     let port = tunnel::PORT;
     match listeners {
         [] => Finding::ok("tunnel port", format!("nobody uses UDP {port}")),
+        // Our own agent sends its probes from there.
+        [(address, socket), ..] if is_ours(*socket) => {
+            Finding::ok("tunnel port", format!("UDP {port} is used: {}", who(*address, *socket)))
+        }
         [(address, socket), ..] => Finding::fail(
             "tunnel port",
             format!("UDP {port} is used: {}", who(*address, *socket)),

@@ -68,7 +68,7 @@ It may ask for addresses:\n\n\
 The older of two Services that ask for one address has it; one that has an address keeps it.\n\n\
 | annotation of a Node | meaning |\n\
 |---|---|\n\
-| `portcullis.dev/state` | `active` (the default), or `draining`: it keeps its flows and takes no new ones |\n\
+| `portcullis.dev/state` | `active` (the default), or `draining`: it keeps its flows and takes no new ones; what a node still has when it leaves the pool, or is deleted, is reset, so let it drain first |\n\
 | `portcullis.dev/weight` | its share of new flows beside the others', 1 to 1000; 100 without |\n\
 | `portcullis.dev/mode` | how it serves; written by the controller |\n";
 
