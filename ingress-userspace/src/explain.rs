@@ -166,8 +166,8 @@ async fn rehearsed(model: &Arc<Model>, asked: &Asked) -> Result<Explanation, Exp
              connection without that header is closed"
                 .to_owned(),
         );
-    } else if let Some(reason) = snapshot.edge.refuses(peer, local, Enforce::Lists) {
-        found.outcome.push(format!("the connection is refused by an EdgePolicy ({})", reason.name()));
+    } else if let Some(refusal) = snapshot.edge.refuses(peer, local, Enforce::Lists) {
+        found.outcome.push(format!("the connection is refused by an EdgePolicy ({})", refusal.reason.name()));
         return Ok(found);
     }
     let mut connection = ConnectionInfo::new(peer, local, listener.into(), scheme);

@@ -153,9 +153,9 @@ fn admit(server: &Server, (client, ours): Key) -> io::Result<Option<(SocketAddr,
     let snapshot = worker.snapshot.pin();
     let local = SocketAddr::new(ours, server.bound.port());
     // Lists only: what limits count at accept are TCP connections.
-    if let Some(reason) = snapshot.edge.refuses(client, local, Enforce::Lists) {
-        worker.counters.refused(reason.name());
-        worker.counters.count_denied(&snapshot.edge, client, local, reason);
+    if let Some(refusal) = snapshot.edge.refuses(client, local, Enforce::Lists) {
+        worker.counters.refused(refusal.reason.name());
+        worker.counters.count_denied(refusal);
         return Ok(None);
     }
     let log = LogSession::begin(worker, Carrier::Udp, Ends { client, connected_to: local }, None);

@@ -123,9 +123,9 @@ pub async fn accept(worker: Rc<Worker>, listening: Listening) -> io::Result<()> 
             if is_full {
                 return Err(TOO_MANY);
             }
-            if let Some(reason) = snapshot.edge.refuses(peer, local, listening.enforce) {
-                worker.counters.count_denied(&snapshot.edge, peer, local, reason);
-                return Err(reason.name());
+            if let Some(refusal) = snapshot.edge.refuses(peer, local, listening.enforce) {
+                worker.counters.count_denied(refusal);
+                return Err(refusal.reason.name());
             }
             place_of(&worker, &snapshot.globals, peer.ip().to_canonical())
         });

@@ -3,13 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use ingress_common::verdict::Reason;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -20,7 +18,7 @@ use super::shares::{Outlet, Shares};
 use super::temp::TempStore;
 use crate::snapshot::Snapshot;
 use crate::snapshot::cell;
-use crate::snapshot::edge::EdgeTable;
+use crate::snapshot::edge::Refusal;
 use crate::snapshot::in_flight::InFlight;
 use crate::telemetry::metrics::{self, Samples};
 use crate::telemetry::shard::Reporter;
@@ -216,8 +214,8 @@ impl Counters {
     }
 
     /// Counts a connection that was refused for its source under the policy that denies it.
-    pub fn count_denied(&self, edge: &EdgeTable, peer: SocketAddr, local: SocketAddr, reason: Reason) {
-        let Some(policy) = edge.denied_by(peer, local).filter(|_| reason == Reason::Denied) else { return };
+    pub fn count_denied(&self, refusal: Refusal<'_>) {
+        let Some(policy) = refusal.denied_by else { return };
         let mut denied = self.denied_at_accept.borrow_mut();
         match denied.get_mut(policy) {
             Some(count) => *count += 1,

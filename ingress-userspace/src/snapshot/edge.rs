@@ -65,6 +65,15 @@ pub struct Bans {
     full_until: AtomicU64,
 }
 
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal<'a> {
+    /// The verdict's.
+    pub reason: Reason,
+    /// The policy whose deny list has the source; of several one for all addresses, then the first.
+    pub denied_by: Option<&'a str>,
+}
+
 /// Which part of the policies the caller enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforce {
@@ -75,16 +84,8 @@ pub enum Enforce {
 }
 
 impl EdgeTable {
-    /// The policy whose deny list has the source of a connection; of several one for all addresses, then the first.
-    pub fn denied_by(&self, peer: SocketAddr, local: SocketAddr) -> Option<&str> {
-        let (source, destination) = (peer.ip().to_canonical(), local.ip().to_canonical());
-        let denies = |policy: &&EdgeRules| policy.covers(destination) && policy.deny.contains(source);
-        let first = self.policies.iter().filter(denies).min_by_key(|policy| policy.ranges.is_some());
-        first.map(|policy| &*policy.name)
-    }
-
     /// Why a connection is refused; `None`: it is let in.
-    pub fn refuses(&self, peer: SocketAddr, local: SocketAddr, enforce: Enforce) -> Option<Reason> {
+    pub fn refuses(&self, peer: SocketAddr, local: SocketAddr, enforce: Enforce) -> Option<Refusal<'_>> {
         if self.policies.is_empty() {
             return None;
         }
@@ -92,14 +93,16 @@ impl EdgeTable {
         let destination = local.ip().to_canonical();
         let mut vip = VipVal::default();
         let mut listed = Listed { all: AclVal::ALLOW, scope: AclVal::ALLOW };
+        let (mut denied_all, mut denied_scope) = (None, None);
         let covering = || self.policies.iter().filter(|policy| policy.covers(destination));
         for policy in covering() {
-            let (flags, only) = match policy.ranges {
-                None => (&mut listed.all, VipVal::ALLOW_ONLY_ALL),
-                Some(_) => (&mut listed.scope, VipVal::ALLOW_ONLY_SCOPE),
+            let (flags, only, denied_by) = match policy.ranges {
+                None => (&mut listed.all, VipVal::ALLOW_ONLY_ALL, &mut denied_all),
+                Some(_) => (&mut listed.scope, VipVal::ALLOW_ONLY_SCOPE, &mut denied_scope),
             };
             if policy.deny.contains(source) {
                 *flags |= AclVal::DENY;
+                denied_by.get_or_insert(&*policy.name);
             }
             if policy.exempt.contains(source) {
                 *flags |= AclVal::EXEMPT;
@@ -129,7 +132,8 @@ impl EdgeTable {
         let verdict = decide(&flow, Target::Served(&vip), listed, |_, _| {
             covering().all(|policy| policy.admits(self, client, flow.destination))
         });
-        (verdict.action() == Action::Drop).then_some(verdict.reason)
+        (verdict.action() == Action::Drop)
+            .then_some(Refusal { reason: verdict.reason, denied_by: denied_all.or(denied_scope) })
     }
 }
 
