@@ -136,13 +136,18 @@ fn opens<C: Context>(ctx: &C, flow: &mut Flow, port: u16) -> u32 {
 #[inline(always)]
 fn is_asked(flow: &mut Flow) -> bool {
     let now = flow.now();
-    let by_chance = if flow.hash != 0 {
-        flow.hash ^ (now >> TICK)
+    flow.vip_flags & VipVal::SYNCOOKIE_ALWAYS != 0 || is_armed(me(), now) || is_sampled(flow.hash, now)
+}
+
+#[inline(always)]
+fn is_sampled(hash: u64, now: u64) -> bool {
+    let chance = if hash != 0 {
+        hash ^ (now >> TICK)
     } else {
         // SAFETY: a helper without arguments.
         u64::from(unsafe { bpf_get_prandom_u32() })
     };
-    flow.vip_flags & VipVal::SYNCOOKIE_ALWAYS != 0 || by_chance % SAMPLE == 0 || is_armed(me(), now)
+    chance % SAMPLE == 0
 }
 
 /// Turns a SYN into the answer with the cookie that [`shield`] made; whether the way back is known.
