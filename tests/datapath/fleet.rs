@@ -69,6 +69,18 @@ impl Open {
     }
 }
 
+/// Connections last as long as the run, however many requests that are.
+const SETTINGS: &str = r#"
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings, namespace: default}
+data: {keep-alive-requests: "1000000"}
+"#;
+
+fn agent(fleet: &Fleet, node: usize, name: &str, binary: &Path) -> Process {
+    fleet.agent(node, name, binary, &["--configmap", "default/settings"]).unwrap()
+}
+
 /// What runs on a node.
 struct Running {
     agent: Process,
@@ -77,7 +89,7 @@ struct Running {
 
 fn start(fleet: &Fleet, node: usize) -> Running {
     fleet.join(node, "active").unwrap();
-    let agent = fleet.agent(node, &format!("agent-{node}"), &binary().unwrap()).unwrap();
+    let agent = agent(fleet, node, &format!("agent-{node}"), &binary().unwrap());
     Running { agent, proxy: fleet.proxy(node, &format!("proxy-{node}")).unwrap() }
 }
 
@@ -112,7 +124,7 @@ fn swap(fleet: &Fleet, node: usize, running: &mut Running, name: &str, binary: &
         .flatten()
         .map(|status| program(&status))
         .collect::<Vec<_>>();
-    let next = fleet.agent(node, name, binary).unwrap();
+    let next = agent(fleet, node, name, binary);
     fleet
         .wait_for("programs of the next agent", || {
             let Ok(status) = fleet.status_of(node, binary) else { return Ok(false) };
@@ -128,6 +140,7 @@ fn only_the_connections_of_a_node_that_dies_break() {
     let (connections, swaps) = (number("INGRESS_TEST_CONNECTIONS", 200), number("INGRESS_TEST_SWAPS", 2));
     let fleet = Fleet::new(4).unwrap();
     fleet.write("pool.yaml", &ingress_tests::fleet::pool("")).unwrap();
+    fleet.write("settings.yaml", SETTINGS).unwrap();
     let mut nodes: Vec<Running> = (1..=3).map(|node| start(&fleet, node)).collect();
     wait_for_owners(&fleet, &["node-1", "node-2", "node-3"]);
 

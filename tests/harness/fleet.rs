@@ -185,12 +185,12 @@ impl Fleet {
     }
 
     /// Starts `portcullis agent` of this binary on a node; `name` is that of its log.
-    pub fn agent(&self, number: usize, name: &str, binary: &Path) -> anyhow::Result<Process> {
+    pub fn agent(&self, number: usize, name: &str, binary: &Path, more: &[&str]) -> anyhow::Result<Process> {
         let mut command = self.node(number)?.command(binary);
         command.arg("agent").arg("--manifests").arg(self.folder.join("manifests"));
         command.args(["--node-name", NAMES.get(number).copied().context("a name")?]);
         command.arg("--bpffs").arg(self.bpffs(number)).arg("--link-socket").arg(self.link_socket(number));
-        command.args(["--healthz-port", "0", "--mode", "xdp-native"]);
+        command.args(["--healthz-port", "0", "--mode", "xdp-native"]).args(more);
         self.spawn(name, &mut command)
     }
 
